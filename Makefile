@@ -1,0 +1,37 @@
+# Two commands matter: `make serve` and `make test`. Both create the environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := .make/ready
+HOST ?= 127.0.0.1
+PORT ?= 8000
+
+.PHONY: serve test check format clean
+
+serve: $(READY)  ## Serve the bundled model at http://127.0.0.1:8000
+	$(BIN)/infergc serve models/demo --host $(HOST) --port $(PORT)
+
+test: $(READY)  ## Run the tests
+	$(BIN)/python -m pytest tests
+
+check: $(READY)  ## Run the static checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vulture
+	$(BIN)/deptry .
+	$(BIN)/codespell
+
+format: $(READY)  ## Lay the code out and mend what can be mended by rule
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(READY): pyproject.toml constraints.txt setup.py $(wildcard src/infergc/kernels/cpu/*.cpp src/infergc/kernels/cpu/*.hpp)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@mkdir -p $(@D) && touch $@
+
+clean:  ## Remove the environment and what was built
+	rm -rf $(VENV) .make build src/*.egg-info src/infergc/kernels/cpu/*.so

@@ -1,0 +1,50 @@
+"""Options of every command that builds an engine: one for each field of ``EngineConfig``, with its own words."""
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+
+from infergc.cli.grouped import option
+from infergc.config import EngineConfig, flag
+from infergc.units import format_bytes
+
+HEADINGS = {  # heading → fields; a field that is in none stands under the last
+    "Model": ("dtype", "max_model_len", "attention_backend", "threads"),
+    "Memory": ("kv_cache_memory", "block_size", "enable_prefix_caching", "retention_policy"),
+    "Scheduling": ("max_num_seqs", "max_num_batched_tokens", "scheduling_policy", "pipeline_depth"),
+    "Repeatability": ("deterministic", "seed"),
+    "Development": ("executor",),
+}
+_IN_BYTES = frozenset({"kv_cache_memory"})
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def engine_options(function: _Function) -> _Function:
+    """Decorate a command with the engine's options; they arrive as keyword arguments named as the fields."""
+    fields = {name: field for name, field in EngineConfig.model_fields.items() if name != "model"}
+    order = sorted(fields, key=lambda name: list(HEADINGS).index(_heading(name)))
+    for name in reversed(order):
+        function = _option(name, fields[name])(function)
+    return function
+
+
+def _heading(name: str) -> str:
+    return next((heading for heading, names in HEADINGS.items() if name in names), list(HEADINGS)[-1])
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[_Function], _Function]:
+    help_text = field.description or ""
+    if field.annotation is bool:
+        both = f"{flag(name)}/{flag('no_' + name)}"
+        return option(_heading(name), both, name, default=field.default, help=help_text)
+    if get_origin(field.annotation) is Literal:
+        choice = click.Choice(get_args(field.annotation))
+        return option(_heading(name), flag(name), name, type=choice, default=field.default, help=help_text)
+    if name in _IN_BYTES:  # the configuration reads sizes itself
+        default = format_bytes(field.default).replace(".0 ", "")
+        return option(_heading(name), flag(name), name, metavar="BYTES", default=default, help=help_text)
+    kind = str if field.annotation is str else int  # bounds are the configuration's to check
+    return option(_heading(name), flag(name), name, type=kind, default=field.default, help=help_text)

@@ -1,0 +1,23 @@
+"""How commands fail: one line on stderr; exit code 2 for what the user wrote, 1 for what went wrong."""
+
+import click
+
+from infergc.config import ConfigError, EngineConfig, engine_config
+
+
+class StartFailure(click.ClickException):
+    """The command was well formed but could not be carried out."""
+
+    exit_code = 1
+
+
+def configured(**settings: object) -> EngineConfig:
+    """The engine's configuration from a command's options.
+
+    Raises:
+        click.UsageError: naming the flag and what is allowed.
+    """
+    try:
+        return engine_config(**settings)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None

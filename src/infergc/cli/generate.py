@@ -1,0 +1,66 @@
+"""``infergc generate``: one text, streamed to the terminal."""
+
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import click
+
+from infergc.cli.engine_options import engine_options
+from infergc.cli.failures import StartFailure, configured
+from infergc.cli.grouped import GroupedCommand, option
+from infergc.cli.model_dir import model_dir
+from infergc.config import EngineConfig, flag
+from infergc.params import ParameterError, SamplingParams
+
+_TEXT = "Text"
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("prompt")
+@option(_TEXT, "--model", metavar="DIR", type=click.Path(path_type=Path),
+        help="Directory of a Hugging Face model. Without it: INFERGC_MODEL, else the bundled model.")  # fmt: skip
+@option(_TEXT, "--chat", is_flag=True, help="Take PROMPT as a user's message, through the chat template.")
+@option(_TEXT, "--max-tokens", default=256, help="Most tokens to generate.")
+@option(_TEXT, "--temperature", default=1.0, help="0 takes the likeliest token each time.")
+@option(_TEXT, "--top-k", default=0, help="Sample among this many likeliest tokens; 0 means all.")
+@option(_TEXT, "--top-p", default=1.0, help="Sample among the likeliest tokens that together reach this.")
+@option(_TEXT, "--min-p", default=0.0, help="Drop tokens less likely than this share of the likeliest.")
+@option(_TEXT, "--repetition-penalty", default=1.0, help="Over 1: tokens that were seen become less likely.")
+@option(_TEXT, "--stop", multiple=True, metavar="TEXT", help="Ends the text; may be given several times.")
+@option(_TEXT, "--ignore-eos", is_flag=True, help="Go on past the model's end token.")
+@engine_options
+def generate(prompt: str, model: Path | None, chat: bool, **options: Any) -> None:
+    """Continue PROMPT and print the text as it comes; "-" reads the prompt from standard input."""
+    sampling = {name: options.pop(name) for name in _SAMPLING}
+    try:
+        params = SamplingParams(**sampling)
+    except ParameterError as error:
+        raise click.UsageError(str(error).replace(error.field, flag(error.field), 1)) from None
+    config = configured(model=model_dir(model), **options)
+    text = sys.stdin.read() if prompt == "-" else prompt
+    try:
+        _stream(config, text, params, chat=chat)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StartFailure(str(error)) from error
+
+
+_SAMPLING = (
+    "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "stop", "ignore_eos"
+)  # fmt: skip
+
+
+def _stream(config: EngineConfig, prompt: str, params: SamplingParams, *, chat: bool) -> None:
+    from infergc.llm import LLM  # noqa: PLC0415 - heavy, and --help must not wait for it
+
+    with LLM(**config.model_dump()) as llm:
+        pieces = llm.stream_chat([{"role": "user", "content": prompt}], params) if chat else llm.stream(prompt, params)
+        started, count, reason = perf_counter(), 0, None
+        for piece in pieces:
+            click.echo(piece.text, nl=False)
+            sys.stdout.flush()
+            count, reason = count + len(piece.tokens), piece.finish_reason
+        seconds = perf_counter() - started
+        click.echo()
+        click.echo(f"[{count} tokens, {count / seconds:.1f} a second, ended by {reason}]", err=True)

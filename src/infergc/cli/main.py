@@ -1,0 +1,17 @@
+"""The ``infergc`` command."""
+
+import click
+
+from infergc import __version__
+from infergc.cli.generate import generate
+from infergc.cli.serve import serve
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="infergc")
+def main() -> None:
+    """Infer-GC: LLM inference whose KV cache is a garbage-collected heap."""
+
+
+main.add_command(serve)
+main.add_command(generate)

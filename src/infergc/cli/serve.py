@@ -1,0 +1,98 @@
+"""``infergc serve``: the OpenAI-compatible server."""
+
+import asyncio
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from infergc import __version__
+from infergc.cli.engine_options import engine_options
+from infergc.cli.failures import StartFailure, configured
+from infergc.cli.grouped import GroupedCommand, option
+from infergc.cli.ledger import ledger
+from infergc.cli.model_dir import model_dir
+from infergc.engine.messages import Ready
+from infergc.units import parse_bytes
+
+_SERVER = "Server"
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("model", metavar="[MODEL_DIR]", required=False, type=click.Path(path_type=Path))
+@option(_SERVER, "--model", "model_option", metavar="DIR", type=click.Path(path_type=Path),
+        help="The same as MODEL_DIR. Without either: INFERGC_MODEL, else the bundled model.")  # fmt: skip
+@option(_SERVER, "--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 for all.")
+@option(_SERVER, "--port", default=8000, type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
+@option(_SERVER, "--api-key", metavar="KEY", envvar="INFERGC_API_KEY", show_envvar=True,
+        help="Clients must send it as a bearer token, for every path but /health.")  # fmt: skip
+@option(_SERVER, "--served-model-name", metavar="NAME", help="Name in the API. Default: the directory's.")
+@option(_SERVER, "--chat-template", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Jinja file to use instead of the model's own chat template.")  # fmt: skip
+@option(_SERVER, "--max-body-size", metavar="BYTES", default="8MiB", help="Largest request body.")
+@option(_SERVER, "--shutdown-timeout", metavar="SECONDS", default=10.0, type=click.FloatRange(min=0),
+        help="How long running requests may go on after SIGTERM or Ctrl-C before they are aborted.")  # fmt: skip
+@engine_options
+def serve(
+    model: Path | None,
+    model_option: Path | None,
+    host: str,
+    port: int,
+    api_key: str | None,
+    served_model_name: str | None,
+    chat_template: Path | None,
+    max_body_size: str,
+    shutdown_timeout: float,
+    **engine: Any,
+) -> None:
+    """Serve a model over an OpenAI-compatible API.
+
+    MODEL_DIR is the directory of a Hugging Face model; without one the bundled model is served.
+    """
+    from infergc.server.run import run_server  # noqa: PLC0415 - heavy, and --help must not wait for it
+    from infergc.server.settings import ServerSettings  # noqa: PLC0415
+
+    if model is not None and model_option is not None:
+        raise click.UsageError("--model: the model is already named as MODEL_DIR; give one of the two")
+    if api_key == "":
+        raise click.UsageError("--api-key: must not be empty; leave it out to let everyone in")
+    directory = model_dir(model or model_option)
+    config = configured(model=directory, **engine)
+    settings = ServerSettings(
+        model_name=served_model_name or directory.resolve().name,
+        host=host,
+        port=port,
+        api_key=api_key,
+        chat_template=chat_template,
+        max_body_bytes=_size(max_body_size),
+        shutdown_timeout=shutdown_timeout,
+    )
+
+    def announce(ready: Ready, url: str) -> None:
+        click.echo(_announcement(ready, url, settings.model_name, guarded=api_key is not None))
+
+    try:
+        asyncio.run(run_server(config, settings, announce))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StartFailure(str(error)) from error
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise click.UsageError(f"--max-body-size: {error}") from None
+
+
+def _announcement(ready: Ready, url: str, name: str, *, guarded: bool) -> str:
+    header = "-H 'Authorization: Bearer '\"$INFERGC_API_KEY\" " if guarded else ""
+    body = f'{{"model": "{name}", "prompt": "Once upon a time", "max_tokens": 32}}'
+    return "\n".join(
+        (
+            f"infergc {__version__} serves {name} at {url}",
+            *ledger(ready),
+            "Try:",
+            f"  curl {url}/v1/completions {header}-H 'Content-Type: application/json' -d {shlex.quote(body)}",
+        )
+    )

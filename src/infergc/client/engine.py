@@ -1,0 +1,229 @@
+"""EngineClient: an engine in its own process, seen from asyncio."""
+
+import asyncio
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from typing import Any, Self
+
+from infergc.client.prepare import RequestBuilder
+from infergc.client.spawn import end_process, exit_code, spawn_engine
+from infergc.client.stream import RequestStream
+from infergc.config import EngineConfig
+from infergc.engine.messages import Abort, Command, Outputs, Ready, Shutdown, Submit, Verify
+from infergc.engine.wire import FrameReader, WireError, decode_outputs, decode_ready, encode_frame
+from infergc.params import SamplingParams
+
+_READ_BYTES = 1 << 18
+
+
+class EngineStartError(RuntimeError):
+    """The engine could not start; the message says why."""
+
+
+class EngineDeadError(RuntimeError):
+    """The engine process is gone: open requests fail with this, and so do new ones."""
+
+
+class EngineClient:
+    """One engine process and the requests open on it. Belongs to the event loop that started it.
+
+    Attributes:
+        ready: what the engine serves and holds in memory.
+        stats: the engine's latest counters and gauges (see ``engine.stats``).
+        healthy: whether the engine runs.
+        config: what the engine was started with.
+    """
+
+    def __init__(self, config: EngineConfig, process: Process, link: "_Link", ready: Ready) -> None:
+        self.config = config
+        self.ready = ready
+        self.stats: dict[str, Any] = {}
+        self.healthy = True
+        self.builder = RequestBuilder(ready, config.seed)
+        self._process = process
+        self._link = link
+        self._streams: dict[str, RequestStream] = {}
+        self._check: asyncio.Future[str] | None = None
+        self._one_check = asyncio.Lock()  # the engine's answers carry no name
+        self._reader = asyncio.create_task(self._read(), name="engine-reader")
+
+    @classmethod
+    async def start(cls, config: EngineConfig) -> Self:
+        """Start an engine process and wait until it is ready; loading a model takes its time.
+
+        Raises:
+            EngineStartError: with the engine's own words.
+        """
+        process, reader, writer = await spawn_engine(config)
+        link = _Link(reader, writer)
+        try:
+            return cls(config, process, link, await _first_words(link, process))
+        except BaseException:
+            link.close()
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise
+
+    def request(
+        self,
+        prompt_ids: Iterable[int],
+        params: SamplingParams,
+        request_id: str | None = None,
+        *,
+        priority: int = 0,
+        salt: str = "",
+    ) -> Submit:
+        """A checked request, ready for ``submit``; see ``RequestBuilder.build``."""
+        return self.builder.build(prompt_ids, params, request_id, priority=priority, salt=salt)
+
+    def submit(self, *requests: Submit) -> RequestStream:
+        """Start requests and stream what comes back of them, one delta a request and step at most.
+
+        Raises:
+            EngineDeadError: there is no engine.
+            ValueError: a request id is already in use.
+        """
+        self._require_health()
+        names = [request.request_id for request in requests]
+        if len(set(names)) < len(names) or not self._streams.keys().isdisjoint(names):
+            raise ValueError(f"request_id: each must be unique among the open requests, got {names}")
+        stream = RequestStream(names, self._drop)
+        self._streams.update(dict.fromkeys(names, stream))
+        self._link.send(*requests)
+        return stream
+
+    def abort(self, request_id: str) -> None:
+        """Stop a request; its stream ends with finish "abort". One that has finished is left alone."""
+        if self.healthy and request_id in self._streams:
+            self._link.send(Abort(request_id))
+
+    def abort_all(self) -> None:
+        """Stop every open request."""
+        for request_id in list(self._streams):
+            self.abort(request_id)
+
+    async def verify(self) -> str:
+        """Have the engine check the heap's laws now: "" when they hold, else what is broken."""
+        async with self._one_check:
+            self._require_health()
+            self._check = asyncio.get_running_loop().create_future()
+            self._link.send(Verify())
+            return await self._check
+
+    async def close(self) -> None:
+        """End the engine process; open requests fail. Harmless when repeated."""
+        if self.healthy:
+            self._link.send(Shutdown())
+        await self._link.drain()
+        self._fail(EngineDeadError("the engine was closed"))
+        self._link.close()
+        await end_process(self._process)
+        await self._reader
+
+    async def _read(self) -> None:
+        """Take what the engine says until it is gone, then say so to all who wait."""
+        reason = "its socket closed"
+        try:
+            async for payload in self._link.frames():
+                self._take(decode_outputs(payload))
+        except OSError as error:
+            reason = str(error)
+        finally:
+            expected, self.healthy = not self.healthy, False
+            self._link.close()
+            if not expected:
+                self._fail(EngineDeadError(f"the engine died ({reason}; {await exit_code(self._process)})"))
+
+    def _take(self, outputs: Outputs) -> None:
+        if outputs.stats is not None:
+            self.stats = outputs.stats
+        if outputs.verified is not None and self._check is not None and not self._check.done():
+            self._check.set_result(outputs.verified)
+        for delta in outputs.deltas:
+            stream = self._streams.get(delta.request_id)
+            if stream is not None:
+                stream.put(delta)
+                if delta.finish:
+                    del self._streams[delta.request_id]
+
+    def _drop(self, request_ids: Iterable[str]) -> None:
+        """Nobody reads these any more: abort them and forget their stream."""
+        for request_id in request_ids:
+            self.abort(request_id)
+            self._streams.pop(request_id, None)
+
+    def _fail(self, error: EngineDeadError) -> None:
+        self.healthy = False
+        for stream in set(self._streams.values()):
+            stream.fail(error)
+        self._streams.clear()
+        if self._check is not None and not self._check.done():
+            self._check.set_exception(error)
+
+    def _require_health(self) -> None:
+        if not self.healthy:
+            raise EngineDeadError("the engine is not running")
+
+
+async def _first_words(link: "_Link", process: Process) -> Ready:
+    try:
+        ready = await link.ready()
+    except OSError as error:
+        end = await exit_code(process)
+        raise EngineStartError(f"the engine ended before it was ready ({error}; {end})") from error
+    if ready.error:
+        raise EngineStartError(ready.error)
+    return ready
+
+
+class _Link:
+    """The socket to the engine: gathers the commands of one turn of the event loop into one frame."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._outbox: list[Command] = []
+        self._frames = self._read_frames()
+
+    def send(self, *commands: Command) -> None:
+        """Send soon; what is sent before the event loop turns shares a frame."""
+        if not self._outbox:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outbox += commands
+
+    async def ready(self) -> Ready:
+        """The engine's first message.
+
+        Raises:
+            WireError: the stream ended first, or it is something else.
+        """
+        async for payload in self._frames:
+            return decode_ready(payload)
+        raise WireError("its socket closed")
+
+    def frames(self) -> AsyncIterator[bytes]:
+        """Payloads of the frames that follow, until the stream ends."""
+        return self._frames
+
+    async def drain(self) -> None:
+        """Wait until what was sent is on its way, or cannot be."""
+        self._flush()
+        with suppress(OSError):
+            await self._writer.drain()
+
+    def close(self) -> None:
+        """Close the socket; the engine takes it as the order to leave."""
+        self._writer.close()
+
+    async def _read_frames(self) -> AsyncIterator[bytes]:
+        cutter = FrameReader()
+        while data := await self._reader.read(_READ_BYTES):
+            for payload in cutter.feed(data):
+                yield payload
+
+    def _flush(self) -> None:
+        if self._outbox and not self._writer.is_closing():
+            self._writer.write(encode_frame(self._outbox))
+        self._outbox = []

@@ -1,0 +1,76 @@
+"""LocalClient: an engine in this very process and thread, driven by whoever waits for its output."""
+
+from collections.abc import Generator, Iterable
+from typing import Any
+
+from infergc.client.interrupts import held_interrupts
+from infergc.client.prepare import RequestBuilder
+from infergc.config import EngineConfig
+from infergc.engine.assembly import build_engine
+from infergc.engine.messages import Abort, Command, Delta, Submit
+
+
+class LocalClient:
+    """Speaks the messages of an engine process without a process. Not safe to use from several threads.
+
+    Attributes:
+        ready: what the engine serves and holds in memory.
+        stats: the engine's latest counters and gauges.
+
+    Raises:
+        ValueError, OSError, RuntimeError: the engine cannot be built; the message says why.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._engine = build_engine(config)
+        self.ready = self._engine.ready
+        self.stats: dict[str, Any] = {}
+        self.builder = RequestBuilder(self.ready, config.seed)
+        self._commands: list[Command] = []
+        self._busy = False
+
+    def run(self, requests: Iterable[Submit]) -> Generator[list[Delta]]:
+        """Start requests and give their news step by step until all have finished.
+
+        What has not finished when the iterator is closed is aborted.
+
+        Raises:
+            RuntimeError: another run is not over yet.
+        """
+        if self._busy:
+            raise RuntimeError("another generation is not over: read it to its end or close it first")
+        self._busy = True
+        started = list(requests)
+        unfinished = {request.request_id for request in started}
+        self._commands += started
+        try:
+            while unfinished:
+                news = self._step()
+                unfinished.difference_update(delta.request_id for delta in news if delta.finish)
+                if news:
+                    yield news
+        finally:
+            self._busy = False
+            self._abandon(unfinished)
+
+    def abort(self, request_id: str) -> None:
+        """Stop a request of the current run; its last news has finish "abort"."""
+        self._commands.append(Abort(request_id))
+
+    def close(self) -> None:
+        """Free what the engine holds. Harmless when repeated."""
+        self._engine.close()
+
+    def _abandon(self, unfinished: set[str]) -> None:
+        for request_id in sorted(unfinished):
+            self.abort(request_id)
+        while self._commands or self._engine.has_work():
+            self._step()
+
+    def _step(self) -> list[Delta]:
+        commands, self._commands = self._commands, []
+        with held_interrupts():
+            outputs = self._engine.step(commands)
+        if outputs.stats is not None:
+            self.stats = outputs.stats
+        return outputs.deltas

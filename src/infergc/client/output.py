@@ -1,0 +1,76 @@
+"""One request's output as it grows: the engine's deltas in, pieces of text out."""
+
+from dataclasses import dataclass, field
+
+from infergc.engine.messages import Delta, Logprobs, Submit
+from infergc.text.output import TextStream
+from infergc.text.tokenizer import Tokenizer
+
+
+class RequestFailedError(RuntimeError):
+    """The engine gave up on a request; the message is the engine's."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """News of one output.
+
+    Attributes:
+        index: of the request among those submitted together.
+        text: new text; may be empty while a character or a possible stop string is unfinished.
+        tokens: new ids, end tokens and those of a stop string included.
+        logprobs: one per token where asked for.
+        finish_reason: None while the output goes on, else "stop", "length" or "abort".
+        stop_reason: the stop string or stop id that ended it.
+    """
+
+    index: int
+    text: str
+    tokens: list[int]
+    logprobs: list[Logprobs] = field(default_factory=list)
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+
+
+class Output:
+    """Turns the deltas of one request into pieces, and counts its tokens.
+
+    Attributes:
+        request: what was submitted.
+        generated: tokens of the output so far.
+        cached_tokens: prompt tokens whose KV was found in the prefix cache.
+        finished: whether the last piece was given. The engine may not know yet: a stop string is found
+            here, and the request is then to be aborted there.
+    """
+
+    def __init__(self, request: Submit, index: int, tokenizer: Tokenizer) -> None:
+        self.request = request
+        self.generated = 0
+        self.cached_tokens = 0
+        self._index = index
+        self._text = TextStream(tokenizer, request.params)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last piece was given."""
+        return self._text.finish_reason is not None
+
+    def take(self, delta: Delta) -> Piece:
+        """The piece that a delta adds; an empty one if the output has ended.
+
+        Raises:
+            RequestFailedError: the engine gave up on the request.
+        """
+        if delta.finish == "error":
+            raise RequestFailedError(delta.error)
+        self.cached_tokens = max(self.cached_tokens, delta.cached_tokens)
+        news = self._text.push(delta.tokens, delta.finish, delta.stop_id)
+        self.generated += news.tokens
+        return Piece(
+            self._index,
+            news.text,
+            delta.tokens[: news.tokens],
+            delta.logprobs[: news.tokens],
+            news.finish_reason,
+            news.stop_reason,
+        )

@@ -1,0 +1,106 @@
+"""The engine's configuration: one frozen chain, each field with its unit, bounds and flag.
+
+A field ``kv_cache_memory`` is the flag ``--kv-cache-memory`` of every command that builds an engine, and
+the keyword ``kv_cache_memory=`` of ``LLM``; errors name it.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from infergc.units import GIB, parse_bytes
+
+PAGE_SIZES = (8, 16, 32, 64)
+
+Bytes = Annotated[int, BeforeValidator(lambda v: parse_bytes(v) if isinstance(v, str) else v)]
+
+
+class ConfigError(ValueError):
+    """A setting is not allowed; the message names the flag and says what is."""
+
+
+class EngineConfig(BaseModel):
+    """Everything that shapes an engine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model: Path = Field(description="Directory of a Hugging Face model: config.json, tokenizer.json, *.safetensors.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto",
+        description="Type of weights, activations and KV. auto: the checkpoint's, but float32 on a CPU "
+        "without bfloat16 instructions.",
+    )
+    max_model_len: int | None = Field(
+        None,
+        ge=1,
+        description="Longest prompt plus output, in tokens. Default: the model's context, "
+        "or what the KV memory holds if that is less.",
+    )
+    kv_cache_memory: Bytes = Field(
+        GIB // 2, ge=1, description="KV cache on the device, in bytes; 512MiB and 2GiB are understood."
+    )
+    block_size: int = Field(16, description="Tokens in a page: 8, 16, 32 or 64.")
+    enable_prefix_caching: bool = Field(True, description="Keep finished prefixes for reuse.")
+    max_num_seqs: int = Field(64, ge=1, le=4096, description="Most sequences in one step.")
+    max_num_batched_tokens: int = Field(
+        512,
+        ge=1,
+        le=1 << 20,
+        description="Most tokens computed in one step, prompt chunks and decodes together.",
+    )
+    scheduling_policy: Literal["fcfs", "priority"] = Field(
+        "fcfs",
+        description="Order of waiting requests: first come first served, or by the request's priority.",
+    )
+    retention_policy: Literal["lru"] = Field("lru", description="Which cached pages stay when memory runs short.")
+    pipeline_depth: int = Field(2, ge=1, le=2, description="Steps in flight: at 2, a step is planned while one runs.")
+    attention_backend: Literal["auto", "cpu", "reference"] = Field(
+        "auto", description="Attention kernels; auto takes the fastest that can run here."
+    )
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads for the model; 0 means all cores.")
+    deterministic: bool = Field(
+        False,
+        description="Same seed, same tokens, whatever else is in the batch. Slower; see docs/determinism.md.",
+    )
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="Seeds the draw of seeds for requests that bring none.")
+    executor: str = Field(
+        "infergc.worker.factory:create_executor",
+        description="Dotted path of the function that builds the executor from this configuration.",
+    )
+
+    @model_validator(mode="after")
+    def _check_pages(self) -> "EngineConfig":
+        if self.block_size not in PAGE_SIZES:
+            raise ValueError(f"block_size: {self.block_size} is not one of {PAGE_SIZES}")
+        return self
+
+
+def engine_config(**settings: Any) -> EngineConfig:
+    """Build a configuration.
+
+    Raises:
+        ConfigError: naming each flag that is wrong and what is allowed.
+    """
+    try:
+        return EngineConfig(**settings)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from None
+
+
+def flag(field: str) -> str:
+    """The command-line spelling of a field."""
+    return "--" + field.replace("_", "-")
+
+
+def _explain(problem: Any) -> str:
+    if problem["type"] == "extra_forbidden":
+        return f"{flag(str(problem['loc'][0]))}: there is no such setting"
+    if problem["type"] == "missing":
+        return f"{flag(str(problem['loc'][0]))}: is needed"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        name, _, rest = message.partition(":")
+        return f"{flag(name)}:{rest}"
+    given = "" if problem["type"] == "value_error" else f", not {problem['input']!r}"
+    return f"{flag(str(problem['loc'][0]))}: {message}{given}"

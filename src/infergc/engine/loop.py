@@ -1,0 +1,185 @@
+"""The engine: one pipelined loop over scheduler, heap and executor, blind to tensors, text and HTTP."""
+
+from collections import deque
+from collections.abc import Iterable
+
+import numpy as np
+
+from infergc.engine.messages import Abort, Command, Delta, Logprobs, Outputs, Ready, Shutdown, Submit, Verify
+from infergc.engine.ports import Executor, Flight, Sink
+from infergc.engine.stats import EngineCounters, snapshot
+from infergc.heap.errors import HeapCorruption
+from infergc.heap.nodes import Namespace
+from infergc.heap.objects import TokenLog
+from infergc.sched.plan import StepPlan, TokenLogprobs
+from infergc.sched.request import Request
+from infergc.sched.scheduler import Progress, Scheduler
+
+
+class Engine:
+    """Takes commands, keeps up to ``depth`` steps in flight, and tells what came of them.
+
+    The order of planning and committing depends on commands and outcomes only, never on timing (law 10).
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        executor: Executor,
+        ready: Ready,
+        namespace: str,
+        depth: int,
+        sinks: Iterable[Sink] = (),
+    ) -> None:
+        self.ready = ready
+        self.scheduler = scheduler
+        self.heap = scheduler.heap
+        self.counters = EngineCounters()
+        self._executor = executor
+        self._namespace = namespace
+        self._depth = depth
+        self._sinks = tuple(sinks)
+        self._requests: dict[str, Request] = {}
+        self._flights: deque[tuple[StepPlan, Flight]] = deque()
+        self._arrivals = 0
+
+    def has_work(self) -> bool:
+        """Whether ``step`` would do anything without a new command."""
+        return not self.scheduler.idle
+
+    def step(self, commands: Iterable[Command] = ()) -> Outputs:
+        """Run one iteration: take commands, launch a step if the pipeline has room, commit the oldest if it is full.
+
+        At depth 2 the first call only launches; a step's tokens come with the call that plans the step after next.
+        """
+        outputs = Outputs([])
+        for command in commands:
+            self._take(command, outputs)
+        launched = len(self._flights) < self._depth and self._launch()
+        if self._flights and (len(self._flights) == self._depth or not launched):
+            self._commit(outputs)
+        if outputs.deltas or not self.has_work():
+            outputs.stats = snapshot(self.scheduler, self.counters)
+        for sink in self._sinks:
+            sink.outputs(outputs)
+        return outputs
+
+    def close(self) -> None:
+        """Drop every request and stop the executor."""
+        while self._flights:
+            self._commit(Outputs([]))
+        for request in list(self._requests.values()):
+            self._end(request)
+            self.scheduler.abort(request)
+        self._executor.close()
+
+    # ---- commands
+
+    def _take(self, command: Command, outputs: Outputs) -> None:
+        match command:
+            case Submit():
+                self._submit(command, outputs)
+            case Abort():
+                self._abort(command.request_id, outputs)
+            case Verify():
+                outputs.verified = self._verify()
+            case Shutdown():
+                for request_id in list(self._requests):
+                    self._abort(request_id, outputs)
+
+    def _submit(self, submit: Submit, outputs: Outputs) -> None:
+        problem = self._refusal(submit)
+        if problem:
+            outputs.deltas.append(Delta(submit.request_id, [], "error", error=problem))
+            return
+        params, prompt = submit.params, np.array(submit.prompt, np.int32)
+        longest = self.ready.max_model_len
+        limit = longest if params.max_tokens is None else min(longest, len(prompt) + params.max_tokens)
+        request = Request(
+            submit.request_id,
+            self._arrivals,
+            TokenLog(prompt),
+            len(prompt),
+            params,
+            limit,
+            Namespace(self._namespace, submit.salt),
+            submit.priority,
+            stop_ids=frozenset(params.stop_token_ids),
+        )
+        self._arrivals += 1
+        self._requests[request.id] = request
+        self.scheduler.add(request)
+
+    def _refusal(self, submit: Submit) -> str:
+        """Why a request cannot run, "" if it can. Clients check first; this guards the heap."""
+        if submit.request_id in self._requests:
+            return f"request_id: {submit.request_id!r} is running already"
+        if not 0 < len(submit.prompt) < self.ready.max_model_len:
+            return f"prompt: {len(submit.prompt)} tokens; 1 to {self.ready.max_model_len - 1} are allowed"
+        if not all(0 <= token < self.ready.vocab_size for token in submit.prompt):
+            return f"prompt: token ids must be 0 to {self.ready.vocab_size - 1}"
+        return ""
+
+    def _abort(self, request_id: str, outputs: Outputs) -> None:
+        request = self._requests.get(request_id)
+        if request is None:
+            return
+        self._end(request)
+        self.scheduler.abort(request)
+        self.counters.finished["abort"] += 1
+        outputs.deltas.append(Delta(request_id, [], "abort", cached_tokens=request.cached or 0))
+
+    def _verify(self) -> str:
+        try:
+            self.heap.check()
+        except HeapCorruption as error:
+            return str(error)
+        return ""
+
+    # ---- steps
+
+    def _launch(self) -> bool:
+        plan = self.scheduler.plan()
+        if plan is None:
+            return False
+        self._flights.append((plan, self._executor.launch(plan)))
+        self.counters.steps += 1
+        for sink in self._sinks:
+            sink.planned(plan)
+        return True
+
+    def _commit(self, outputs: Outputs) -> None:
+        plan, flight = self._flights.popleft()
+        try:
+            outcome = flight.result()
+        except Exception as error:  # noqa: BLE001 - whatever the worker raised concerns this step's requests alone
+            self._fail(plan, f"{type(error).__name__}: {error}", outputs)
+            return
+        for sink in self._sinks:
+            sink.landed(outcome)
+        for progress in self.scheduler.commit(plan, outcome):
+            outputs.deltas.append(self._delta(progress))
+
+    def _fail(self, plan: StepPlan, error: str, outputs: Outputs) -> None:
+        self.counters.failed_steps += 1
+        for request in self.scheduler.fail(plan):
+            self._end(request)
+            self.counters.finished["error"] += 1
+            outputs.deltas.append(Delta(request.id, [], "error", cached_tokens=request.cached or 0, error=error))
+
+    def _delta(self, progress: Progress) -> Delta:
+        request, finish = progress.request, progress.finish
+        logprobs = [_logprobs(progress.logprobs)] if progress.logprobs is not None else []
+        delta = Delta(request.id, [progress.token], cached_tokens=request.cached or 0, logprobs=logprobs)
+        if finish is not None:
+            delta.finish, delta.stop_id = finish.reason, finish.stop_id
+            self._end(request)
+            self.counters.finished[finish.reason] += 1
+        return delta
+
+    def _end(self, request: Request) -> None:
+        del self._requests[request.id]
+
+
+def _logprobs(report: TokenLogprobs) -> Logprobs:
+    return Logprobs(report.sampled, report.rank, report.top_ids, report.top)

@@ -1,0 +1,86 @@
+"""Messages between a client and its engine: plain data, one batch each way per step, msgpack on the wire."""
+
+from typing import Any
+
+import msgspec
+
+from infergc.params import SamplingParams
+
+
+class Submit(msgspec.Struct, tag="submit", array_like=True):
+    """Start a request. ``params.seed`` is set: the client draws one where the user gave none."""
+
+    request_id: str
+    prompt: list[int]
+    params: SamplingParams
+    priority: int = 0  # smaller runs first under the priority policy
+    salt: str = ""  # cache namespace of the tenant; pages are shared only inside one
+
+
+class Abort(msgspec.Struct, tag="abort", array_like=True):
+    """Stop a request and free what it holds within a step. Unknown ids are ignored: it may have finished."""
+
+    request_id: str
+
+
+class Verify(msgspec.Struct, tag="verify", array_like=True):
+    """Run ``heap.check()`` now; the answer comes as ``Outputs.verified``."""
+
+
+class Shutdown(msgspec.Struct, tag="shutdown", array_like=True):
+    """Abort everything and leave."""
+
+
+Command = Submit | Abort | Verify | Shutdown
+
+
+class Logprobs(msgspec.Struct, array_like=True):
+    """Log probabilities of one generated token and of the likeliest ones beside it, likeliest first."""
+
+    sampled: float
+    rank: int
+    top_ids: tuple[int, ...]
+    top: tuple[float, ...]
+
+
+class Delta(msgspec.Struct, array_like=True):
+    """News of one request.
+
+    Attributes:
+        tokens: ids generated since the last delta. An end token or stop id is included.
+        finish: "" while running, else "stop", "length", "abort" or "error".
+        stop_id: the stop token id that ended it, None if the model's own end token or a limit did.
+        cached_tokens: prompt tokens not computed because their KV was found in the prefix cache at first
+            admission; recomputation after a preemption never counts.
+        logprobs: one per token where asked for.
+        error: what went wrong when finish is "error".
+    """
+
+    request_id: str
+    tokens: list[int]
+    finish: str = ""
+    stop_id: int | None = None
+    cached_tokens: int = 0
+    logprobs: list[Logprobs] = []
+    error: str = ""
+
+
+class Outputs(msgspec.Struct, array_like=True):
+    """One step's news: deltas of the requests that moved, and the engine's counters now and then."""
+
+    deltas: list[Delta]
+    stats: dict[str, Any] | None = None  # see engine.stats.snapshot
+    verified: str | None = None  # "" when the laws hold, else what is broken
+
+
+class Ready(msgspec.Struct, array_like=True):
+    """First message of an engine: what it serves and what it holds in memory."""
+
+    max_model_len: int
+    vocab_size: int
+    eos_ids: tuple[int, ...]
+    dtype: str
+    backend: str
+    memory: dict[str, int]  # bytes by holder: weights, kv, …
+    kv_capacity_tokens: int
+    error: str = ""  # why the engine could not start, "" if it did

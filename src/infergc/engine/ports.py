@@ -1,0 +1,78 @@
+"""The engine's ports: what carries out a plan (Executor), and what hears of it (Sink)."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from infergc.engine.messages import Outputs
+from infergc.heap.groups import GroupSpec
+from infergc.sched.plan import StepOutcome, StepPlan
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the engine needs to know of a model: plain data, no tensors.
+
+    Attributes:
+        digest: hex digest of weights and of the settings that shape KV; part of every cache namespace.
+        vocab_size: ids are 0 … vocab_size - 1.
+        eos_ids: ids that end a text.
+        max_len: the model's context in tokens.
+        groups: layer groups with page bytes and windows; capacity still 0.
+        dtype: of KV, as shown to people.
+        memory: ledger in bytes, by what holds it ("weights", "activations", …).
+    """
+
+    digest: str
+    vocab_size: int
+    eos_ids: tuple[int, ...]
+    max_len: int
+    groups: tuple[GroupSpec, ...]
+    dtype: str
+    memory: dict[str, int] = field(default_factory=dict)
+
+
+class Flight(Protocol):
+    """A launched step."""
+
+    def done(self) -> bool:
+        """Whether ``result`` returns at once."""
+        ...
+
+    def result(self) -> StepOutcome:
+        """Wait for the step and return its outcome; raises what the worker raised."""
+        ...
+
+
+class Executor(Protocol):
+    """Carries out step plans in the order launched: moves first, then the forward pass, then sampling."""
+
+    facts: ModelFacts
+    backend: str  # name of what computes, as shown to people
+
+    def allocate(self, groups: tuple[GroupSpec, ...], max_num_seqs: int) -> None:
+        """Set up KV storage for each group's capacity and state for slots 0 … max_num_seqs - 1. Called once."""
+        ...
+
+    def launch(self, plan: StepPlan) -> Flight:
+        """Start a step and return at once. Several may be in flight; they run in order."""
+        ...
+
+    def close(self) -> None:
+        """Stop and free everything."""
+        ...
+
+
+class Sink(Protocol):
+    """Hears of every step, in order, on the engine's thread."""
+
+    def planned(self, plan: StepPlan) -> None:
+        """A step was planned and launched."""
+        ...
+
+    def landed(self, outcome: StepOutcome) -> None:
+        """The oldest step in flight gave this outcome."""
+        ...
+
+    def outputs(self, outputs: Outputs) -> None:
+        """An iteration of the loop is over."""
+        ...

@@ -1,0 +1,79 @@
+"""The engine as its own process: ``python -m infergc.engine.process FD CONFIG``.
+
+FD is an inherited socket to the client, CONFIG the engine's configuration as JSON. The first message out is
+``Ready``; if the engine could not start, it says why and the exit code is 1. The process lives as long as
+the socket: when the client closes it, or dies, the engine aborts what runs and leaves.
+"""
+
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from infergc.config import EngineConfig
+from infergc.engine.assembly import build_engine
+from infergc.engine.loop import Engine
+from infergc.engine.messages import Command, Outputs, Ready, Shutdown
+from infergc.engine.wire import EngineChannel
+
+_START_ERRORS = (ValueError, OSError, ImportError, MemoryError, RuntimeError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run an engine until its client leaves; returns the exit code."""
+    fd, config = sys.argv[1:] if arguments is None else arguments
+    _leave_signals_to_the_client()
+    with socket.socket(fileno=int(fd)) as sock:
+        channel = EngineChannel(sock)
+        try:
+            engine = build_engine(EngineConfig.model_validate_json(config))
+        except _START_ERRORS as error:
+            channel.send(_refusal(error))
+            return 1
+        try:
+            serve(engine, channel)
+        except (BrokenPipeError, ConnectionResetError):
+            return 0  # the client left while news was on its way: nobody is there to be told
+        finally:
+            engine.close()
+    return 0
+
+
+def serve(engine: Engine, channel: EngineChannel) -> None:
+    """Take commands, step, send the news, until the client leaves or says ``Shutdown``."""
+    channel.send(engine.ready)
+    channel.send(engine.step())  # the counters of an idle engine, for metrics before the first request
+    while True:
+        commands = channel.take(wait=not engine.has_work())
+        if commands is None or _leaves(commands):
+            return
+        outputs = engine.step(commands)
+        if _has_news(outputs):
+            channel.send(outputs)
+
+
+def _leaves(commands: list[Command]) -> bool:
+    return any(isinstance(command, Shutdown) for command in commands)
+
+
+def _has_news(outputs: Outputs) -> bool:
+    return bool(outputs.deltas) or outputs.stats is not None or outputs.verified is not None
+
+
+def _leave_signals_to_the_client() -> None:
+    """Ctrl-C and a service manager's SIGTERM reach every process of a group; the client decides when to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _refusal(error: Exception) -> Ready:
+    reason = str(error) or type(error).__name__
+    if isinstance(error, ValidationError):
+        reason = f"the engine's configuration is not valid: {error}"
+    return Ready(0, 0, (), "", "", {}, 0, error=reason)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

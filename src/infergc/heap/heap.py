@@ -1,0 +1,379 @@
+"""The Heap facade: sequences hold pages, the prefix tree shares them, steps in flight keep them.
+
+Laws 5 and 9 are kept here: every reference a sequence drops goes through ``_drop``, which parks it while a
+step in flight still reads the page; and ``reserve`` counts before it touches anything.
+Words and laws: docs/laws.md. P is page_tokens.
+"""
+
+from collections.abc import Sequence as SequenceOf
+from heapq import heapify, heappop, heappush
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infergc.heap.errors import HeapCorruption
+from infergc.heap.groups import pages_for
+from infergc.heap.laws import violations
+from infergc.heap.moves import I32, Move, PageTable
+from infergc.heap.nodes import Namespace, Node
+from infergc.heap.objects import InFlight, Sequence, StepReads, TokenLog
+from infergc.heap.pages import Pages, page_numbers, runs_of
+from infergc.heap.reclaim import Reclaimer
+from infergc.heap.retention import Retention
+from infergc.heap.space import TAIL_TOKENS, Extent
+from infergc.heap.stats import GroupStats, HeapConfig, HeapCounters
+from infergc.heap.tables import BlockTables
+from infergc.heap.tree import PrefixTree
+
+
+class Heap:
+    """Memory of KV pages. Every call is made at a safepoint, on one thread."""
+
+    def __init__(self, config: HeapConfig, retention: Retention) -> None:
+        self.config = config
+        self.page_tokens = config.page_tokens
+        self.groups = tuple(Pages(spec, config.page_tokens) for spec in config.groups)
+        self.tables = tuple(BlockTables(config.max_sequences) for _ in config.groups)
+        self.tree = PrefixTree(config.page_tokens, len(config.groups), retention)
+        self.sequences: dict[int, Sequence] = {}
+        self.held: list[InFlight] = []
+        self.flights: dict[int, StepReads] = {}
+        self.counters = HeapCounters()
+        self._reclaimer = Reclaimer(self.tree, self.groups, self.sequences, self.counters)
+        self.length: NDArray[np.int32] = np.zeros(config.max_sequences, np.int32)  # token slots granted, by slot
+        self.barrier: NDArray[np.bool_] = np.zeros(config.max_sequences, np.bool_)  # the tail may be shared
+        self.planning = 0  # the step being planned
+        self.completed = -1  # the last step known to be done
+        self._last_read: NDArray[np.int64] = np.full(config.max_sequences, -1, np.int64)  # step, by slot
+        self._moves: list[Move] = []
+        self._tail = TAIL_TOKENS // config.page_tokens  # pages that a growing tail hopes to find side by side
+        self._next_id = 0
+        self._slots = list(range(config.max_sequences))
+        heapify(self._slots)
+
+    # ---- sequences
+
+    def open(self, owner: str, tokens: TokenLog, namespace: Namespace) -> Sequence | None:
+        """Open a sequence that holds nothing yet; None when every slot is taken. Cost: O(log slots)."""
+        if not self._slots:
+            return None
+        root = self.tree.root(namespace)
+        sequence = Sequence(self._next_id, heappop(self._slots), owner, namespace, tokens, root)
+        self._next_id += 1
+        self.tree.enter(root, self.planning)
+        self.sequences[sequence.id] = sequence
+        self.length[sequence.slot] = 0
+        self.barrier[sequence.slot] = False
+        self._last_read[sequence.slot] = -1
+        return sequence
+
+    def close(self, sequence: Sequence) -> None:
+        """Drop all that the sequence holds, at once unless a step in flight reads it. Cost: O(extents)."""
+        for group, table in enumerate(self.tables):
+            self._drop(sequence, group, table.clear(sequence.slot))
+        self.tree.leave(sequence.tip, self.planning)
+        del self.sequences[sequence.id]
+        sequence.open = False
+        heappush(self._slots, sequence.slot)
+
+    def share_prefix(self, sequence: Sequence, limit: int) -> int:
+        """Give an empty sequence the longest cached prefix of its first ``limit`` tokens.
+
+        Whole pages are shared. A page that matches in part is shared too and copied by the write barrier
+        when the sequence is first extended.
+
+        Returns:
+            Tokens whose KV need not be computed.
+        Cost: O(tokens matched) array work, O(edges) calls.
+        """
+        if not (self.config.prefix_caching and sequence.exact):
+            return 0
+        match = self.tree.match(sequence.namespace, sequence.tokens.view(), limit)
+        total = match.pages * self.page_tokens + match.partial_tokens
+        if not total:
+            return 0
+        self.tree.stand(sequence, self.tree.settle(match.node, match.into), match.pages, self.planning)
+        chain = self.tree.path(sequence.tip)
+        for group in range(len(self.groups)):
+            columns = [node.pages[group].view() for node in chain]
+            if match.partial is not None:
+                node, page = self._locate(match.partial, match.node, match.into)
+                columns.append(node.pages[group].view()[page : page + 1])
+            self._share(sequence, group, np.concatenate(columns), total)
+        self.length[sequence.slot] = total
+        self.barrier[sequence.slot] = match.partial is not None
+        sequence.tip.uses += 1
+        return total
+
+    def fork(self, sequence: Sequence, owner: str) -> Sequence | None:
+        """Open a branch that shares every page; either side copies the tail when it first writes to it.
+
+        None when every slot is taken. Cost: O(extents) calls and O(pages) array work, nothing per token
+        but the copy of the known ids.
+
+        Raises:
+            ValueError: a step in flight still writes to the sequence.
+        """
+        if self._last_read[sequence.slot] > self.completed:
+            raise ValueError("fork: a step in flight still writes to this sequence; complete it first")
+        branch = self.open(owner, TokenLog(sequence.tokens.view()), sequence.namespace)
+        if branch is None:
+            return None
+        for group, table in enumerate(self.tables):
+            self.groups[group].retain(table.copy(sequence.slot, branch.slot))
+        self.tree.stand(branch, sequence.tip, sequence.sealed, self.planning)
+        branch.exact, branch.publishing = sequence.exact, sequence.publishing
+        self.length[branch.slot] = self.length[sequence.slot]
+        self.barrier[[branch.slot, sequence.slot]] = True
+        return branch
+
+    def taint(self, sequence: Sequence) -> None:
+        """From here on the sequence's KV is not exact: it is never published (law 8).
+
+        Pages that it alone holds and has not published may be written so, and are marked. Cost: O(pages).
+        """
+        sequence.exact = False
+        granted = pages_for(int(self.length[sequence.slot]), self.page_tokens)
+        for pages, table in zip(self.groups, self.tables, strict=True):
+            held = page_numbers(table.slice(sequence.slot, sequence.sealed, granted))
+            pages.lossy[held[(pages.count[held] == 1) & ~pages.sealed[held]]] = True
+
+    # ---- growing and shrinking
+
+    def crossing(self, slots: I32, lengths: I32) -> NDArray[np.bool_]:
+        """Which of these growths need ``reserve``; for the others ``advance`` will do. Cost: O(rows) array work."""
+        size = self.page_tokens
+        return np.asarray((-(-lengths // size) > -(-self.length[slots] // size)) | self.barrier[slots])
+
+    def advance(self, slots: I32, lengths: I32) -> None:
+        """Grow sequences inside the page they already hold. Cost: O(rows) array work."""
+        self.length[slots] = lengths
+
+    def reserve(self, wants: SequenceOf[tuple[Sequence, int]]) -> bool:
+        """Grant token slots up to each given length, in every group, to all of them or to none (law 9).
+
+        It succeeds whenever free + cached pages cover the need; fragmentation never refuses.
+        Shared tails are copied on the way (law 3).
+        Cost: O(sequences × groups), O(extents taken), and O(pages) for what is reclaimed.
+        """
+        tails = [[self._shared_tail(sequence, group) for group in range(len(self.groups))] for sequence, _ in wants]
+        needs = [0] * len(self.groups)
+        for (sequence, length), shared in zip(wants, tails, strict=True):
+            growth = self._growth(sequence, length)
+            needs = [need + growth + (page >= 0) for need, page in zip(needs, shared, strict=True)]
+        if not self._reclaimer.make_room(needs, self.planning):
+            self.counters.refusals += 1
+            return False
+        for (sequence, length), shared in zip(wants, tails, strict=True):
+            self._extend(sequence, length, shared)
+        return True
+
+    def grantable(self, needs: SequenceOf[int]) -> bool:
+        """Whether a reservation of so many pages per group would succeed now. Cost: O(groups)."""
+        return self._reclaimer.grantable(needs)
+
+    def truncate(self, sequence: Sequence, tokens: int) -> None:
+        """Take back the token slots from ``tokens`` on: a late stop, a rejected draft. Cost: O(extents removed).
+
+        Steps in flight may still write there. What was published of them stays in the prefix tree.
+
+        Raises:
+            ValueError: the sequence holds fewer tokens, or ``slide`` released a page that position ``tokens`` sees.
+        """
+        slot = sequence.slot
+        self._check_truncation(slot, tokens)
+        for group, table in enumerate(self.tables):
+            self._drop(sequence, group, table.drop_tail(slot, pages_for(tokens, self.page_tokens)))
+        self.tree.unstand(sequence, tokens // self.page_tokens, self.planning)
+        self.length[slot] = tokens
+        self.barrier[slot] |= bool(tokens % self.page_tokens)
+
+    def slide(self, sequence: Sequence, position: int) -> None:
+        """Release pages that no query at ``position`` or later sees, in groups with a window. Cost: O(extents)."""
+        for group, table in enumerate(self.tables):
+            window = self.config.groups[group].window
+            if window is not None:
+                hidden = self._hidden_pages(position, window)
+                self._drop(sequence, group, table.drop_head(sequence.slot, hidden))
+
+    # ---- publishing
+
+    def publish(self, sequence: Sequence, computed: int) -> None:
+        """Seal the full pages among the first ``computed`` tokens: the prefix tree shares them from now on.
+
+        Where the tree holds an identical page already, the sequence takes that one and frees its own.
+        Cost: O(pages) amortised, O(log children) per new branch.
+        """
+        if not (self.config.prefix_caching and sequence.exact and sequence.publishing):
+            return
+        full = computed // self.page_tokens
+        tokens = sequence.tokens.view()
+        while sequence.sealed < full:
+            known = self.tree.child(sequence.tip, tokens, sequence.sealed)
+            if known is None:
+                self._seal(sequence, tokens, full)
+            else:
+                self._adopt(sequence, known, tokens, full)
+
+    # ---- steps
+
+    def begin_step(
+        self, sequences: tuple[Sequence, ...], slots: I32, starts: I32, counts: I32
+    ) -> tuple[PageTable, ...]:
+        """Fix what the step being planned reads; from now on those pages outlive their release (law 5).
+
+        Returns:
+            Page tables, one per group. Cost: O(rows × extents) array work.
+        """
+        tables = tuple(table.gather(slots) for table in self.tables)
+        self.flights[self.planning] = StepReads(sequences, starts, counts, tables)
+        self._last_read[slots] = self.planning
+        self.planning += 1
+        return tables
+
+    def take_moves(self) -> tuple[Move, ...]:
+        """The moves that the step being planned must make first, in order. Cost: O(moves)."""
+        moves = tuple(self._moves)
+        self._moves.clear()
+        return moves
+
+    def complete(self, step: int) -> None:
+        """Steps up to ``step`` are done: what only they held is dropped. Cost: O(extents dropped)."""
+        self.completed = step
+        for done in [number for number in self.flights if number <= step]:
+            del self.flights[done]
+        over = [hold for hold in self.held if hold.step <= step]
+        self.held = [hold for hold in self.held if hold.step > step]
+        for hold in over:
+            for group, extent in hold.extents():
+                self.groups[group].release([extent])
+
+    def stats(self) -> tuple[GroupStats, ...]:
+        """Pages by state, per group; they add up to the capacity (law 1). Cost: O(pages held in flight)."""
+        return tuple(self._group_stats(index) for index in range(len(self.groups)))
+
+    def check(self) -> None:
+        """Recompute every law from raw tables and objects. Cost: O(capacity + pages held).
+
+        Raises:
+            HeapCorruption: naming the laws that are broken, and where.
+        """
+        broken = violations(self)
+        if broken:
+            raise HeapCorruption("; ".join(broken))
+
+    # ---- steps of the operations above
+
+    def _group_stats(self, group: int) -> GroupStats:
+        pages = self.groups[group]
+        transit = self._in_transit(group)
+        live = pages.spec.capacity - pages.space.free - pages.cached - transit
+        return GroupStats(pages.spec.name, pages.spec.capacity, pages.space.free, live, pages.cached, transit)
+
+    def _in_transit(self, group: int) -> int:
+        """Pages that only work in flight keeps (and perhaps the tree)."""
+        extents = [extent for hold in self.held for at, extent in hold.extents() if at == group]
+        numbers, holds = np.unique(page_numbers(extents), return_counts=True)
+        pages = self.groups[group]
+        return int(np.count_nonzero(pages.count[numbers] - pages.sealed[numbers] == holds))
+
+    def _drop(self, sequence: Sequence, group: int, extents: list[Extent]) -> None:
+        step = int(self._last_read[sequence.slot])
+        if not extents:
+            return
+        if step <= self.completed:
+            self.groups[group].release(extents)
+        else:
+            self._hold(step, group, extents)
+
+    def _hold(self, step: int, group: int, extents: list[Extent]) -> None:
+        if not self.held or self.held[-1].step != step:
+            self.held.append(InFlight(step))
+        self.held[-1].held.append((group, extents))
+
+    def _check_truncation(self, slot: int, tokens: int) -> None:
+        if not 0 <= tokens <= self.length[slot]:
+            raise ValueError(f"truncate to {tokens} tokens: the sequence holds {self.length[slot]}")
+        for spec, table in zip(self.config.groups, self.tables, strict=True):
+            if spec.window is not None and self._hidden_pages(tokens, spec.window) < table.skipped[slot]:
+                raise ValueError(f"truncate to {tokens} tokens: group {spec.name} has released pages of that window")
+
+    @staticmethod
+    def _locate(partial: tuple[Node, int], matched: Node, into: int) -> tuple[Node, int]:
+        """Where the partly matching page is now that the matched edge was split after ``into`` pages."""
+        node, page = partial
+        return (node, page - into) if node is matched and into else (node, page)
+
+    def _share(self, sequence: Sequence, group: int, pages: I32, total: int) -> None:
+        window = self.config.groups[group].window
+        hidden = 0 if window is None else min(self._hidden_pages(total, window), len(pages))
+        extents = runs_of(pages[hidden:])
+        self.groups[group].retain(extents)
+        self.tables[group].start_at(sequence.slot, hidden)
+        self.tables[group].append(sequence.slot, extents)
+
+    def _hidden_pages(self, position: int, window: int) -> int:
+        """Leading pages that a query at ``position`` does not see: all their tokens are ≤ position - window."""
+        return max(0, (position - window + 1) // self.page_tokens)
+
+    def _growth(self, sequence: Sequence, length: int) -> int:
+        held = pages_for(int(self.length[sequence.slot]), self.page_tokens)
+        return max(0, pages_for(length, self.page_tokens) - held)
+
+    def _shared_tail(self, sequence: Sequence, group: int) -> int:
+        """The page that the next token would be written to, if that needs a copy first; -1 otherwise."""
+        length = int(self.length[sequence.slot])
+        if not self.barrier[sequence.slot] or length % self.page_tokens == 0:
+            return -1
+        page = self.tables[group].last_page(sequence.slot)
+        pages = self.groups[group]
+        return page if pages.count[page] > 1 or pages.sealed[page] else -1
+
+    def _extend(self, sequence: Sequence, length: int, shared: list[int]) -> None:
+        slot = sequence.slot
+        growth = self._growth(sequence, length)
+        for group, table in enumerate(self.tables):
+            if shared[group] >= 0:
+                self._copy_tail(sequence, group, shared[group])
+            if growth:
+                held = int(table.held[slot])
+                coming = pages_for(sequence.tokens.size, self.page_tokens) - int(table.skipped[slot]) - held
+                table.append(slot, self._allocate(sequence, group, growth, max(coming, min(held // 4, self._tail))))
+        self.length[slot] = max(length, int(self.length[slot]))
+        self.barrier[slot] = False
+
+    def _allocate(self, sequence: Sequence, group: int, pages: int, expect: int) -> list[Extent]:
+        after = self.tables[group].last_page(sequence.slot)
+        self._reclaimer.make_runs(group, pages, after, expect)
+        return self.groups[group].allocate(pages, after, expect, lossy=not sequence.exact)
+
+    def _copy_tail(self, sequence: Sequence, group: int, source: int) -> None:
+        """Write barrier: replace the shared tail by a copy; the original is held until the copy is made."""
+        slot, table = sequence.slot, self.tables[group]
+        kept = int(self.length[slot])
+        table.drop_tail(slot, kept // self.page_tokens)
+        table.append(slot, self._allocate(sequence, group, 1, 0))
+        self._moves.append(Move("copy", group, source, table.last_page(slot), kept % self.page_tokens))
+        self._hold(self.planning, group, [(source, 1)])
+        self.counters.copies += 1
+
+    def _seal(self, sequence: Sequence, tokens: I32, full: int) -> None:
+        low, size = sequence.sealed, self.page_tokens
+        extents = [table.slice(sequence.slot, low, full) for table in self.tables]
+        columns = tuple(page_numbers(runs) for runs in extents)
+        tip = self.tree.extend(sequence.tip, tokens[low * size : full * size], columns)
+        for pages, runs in zip(self.groups, extents, strict=True):
+            pages.seal(runs)
+        self.tree.stand(sequence, tip, full, self.planning)
+        self.counters.sealed += full - low
+
+    def _adopt(self, sequence: Sequence, known: Node, tokens: I32, full: int) -> None:
+        low = sequence.sealed
+        count = self.tree.common_pages(known, tokens, low, full * self.page_tokens)
+        node = self.tree.settle(known, count)
+        for group, table in enumerate(self.tables):
+            theirs = node.pages[group].view()
+            self.groups[group].retain(runs_of(theirs))
+            self._drop(sequence, group, table.replace(sequence.slot, low, theirs))
+        self.tree.stand(sequence, node, low + count, self.planning)
+        self.counters.deduplicated += count

@@ -1,0 +1,203 @@
+"""The laws, executed: every figure is recomputed from raw tables, masks and objects, never from counters.
+
+``violations`` returns one line for each broken law it finds, beginning with the law's number. Laws 9 and 10
+speak of operations, not of states: of law 9 the trace it would leave is checked here (a table of uneven
+length), and both are tested by the heap's state machine.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infergc.heap.groups import pages_for
+from infergc.heap.moves import I32, PageTable
+from infergc.heap.nodes import Node
+from infergc.heap.pages import Pages, page_numbers
+from infergc.heap.stats import GroupStats
+
+if TYPE_CHECKING:  # the facade calls this module; it is named here for its type alone
+    from infergc.heap.heap import Heap
+
+
+def violations(heap: "Heap") -> list[str]:
+    """Every law that the heap breaks now. Cost: O(capacity + pages held + tokens sealed)."""
+    broken: list[str] = []
+    for group, stats in enumerate(heap.stats()):
+        held = _counts_by_objects(heap, group)
+        broken += _law_1_conservation(heap, group, stats)
+        broken += _law_2_counts(heap.groups[group], held)
+        broken += _law_8_lossy(heap.groups[group])
+    for law in (_law_3_writes, _law_4_and_5_reads, _law_6_closed_tree, _law_7_exact, _law_9_whole):
+        broken += law(heap)
+    return broken
+
+
+def _counts_by_objects(heap: "Heap", group: int) -> I32:
+    """References per page, counted over sequences, prefix-tree nodes and work in flight."""
+    counts = np.zeros(heap.groups[group].spec.capacity, np.int32)
+    for sequence in heap.sequences.values():
+        np.add.at(counts, page_numbers(heap.tables[group].row(sequence.slot)), 1)
+    for node in heap.tree.nodes():
+        np.add.at(counts, node.pages[group].view(), 1)
+    for hold in heap.held:
+        for at, extent in hold.extents():
+            if at == group:
+                np.add.at(counts, page_numbers([extent]), 1)
+    return counts
+
+
+def _live(heap: "Heap", group: int) -> NDArray[np.bool_]:
+    """Which pages a sequence holds."""
+    live = np.zeros(heap.groups[group].spec.capacity, np.bool_)
+    for sequence in heap.sequences.values():
+        live[page_numbers(heap.tables[group].row(sequence.slot))] = True
+    return live
+
+
+def _law_1_conservation(heap: "Heap", group: int, stats: GroupStats) -> Iterator[str]:
+    pages = heap.groups[group]
+    name, space = pages.spec.name, pages.space
+    free = space.free_pages()
+    if any(page >= pages.spec.capacity for page in free):
+        yield f"law 1: group {name} has free pages beyond its capacity"
+    if len(free) != space.free:
+        yield f"law 1: group {name} counts {space.free} pages free, its masks hold {len(free)}"
+    if not np.array_equal(np.flatnonzero(pages.count == 0), free):
+        yield f"law 1: group {name}: pages nobody counts and pages on the free masks differ"
+    cached = int(np.count_nonzero(pages.sealed & (pages.count == 1)))
+    if cached != pages.cached:
+        yield f"law 1: group {name} counts {pages.cached} pages cached, there are {cached}"
+    live = _live(heap, group)
+    transit = int(np.count_nonzero((pages.count > 0) & ~live & ~(pages.sealed & (pages.count == 1))))
+    if (stats.live, stats.in_transit) != (int(live.sum()), transit):
+        yield f"law 1: sequences hold {int(live.sum())} pages, only work in flight {transit}, but it reports {stats}"
+    for block, mask in enumerate(space.masks):
+        if space.longest[block] != space.longest_class(mask):
+            yield f"law 1: group {name}: superblock {block} stands in the wrong size class"
+
+
+def _law_2_counts(pages: Pages, held: I32) -> Iterator[str]:
+    wrong = np.flatnonzero(pages.count != held)
+    if len(wrong):
+        page = int(wrong[0])
+        yield (
+            f"law 2: group {pages.spec.name}: page {page} counts {pages.count[page]} references, "
+            f"objects hold {held[page]} ({len(wrong)} pages differ)"
+        )
+
+
+def _law_3_writes(heap: "Heap") -> Iterator[str]:
+    for step, reads in heap.flights.items():
+        for group, table in enumerate(reads.tables):
+            pages = heap.groups[group]
+            for row in range(len(reads.sequences)):
+                low, high = int(reads.starts[row]), int(reads.starts[row] + reads.counts[row])
+                written = _logical(table, row, low // heap.page_tokens, pages_for(high, heap.page_tokens))
+                if (pages.count[written] != 1).any():
+                    yield f"law 3: step {step} writes to a shared page of {reads.sequences[row].owner}"
+                if pages.sealed[written].any():
+                    yield f"law 3: step {step} writes to a sealed page of {reads.sequences[row].owner}"
+
+
+def _law_4_and_5_reads(heap: "Heap") -> Iterator[str]:
+    for step, reads in heap.flights.items():
+        for group, table in enumerate(reads.tables):
+            parked = {
+                page
+                for hold in heap.held
+                if hold.step >= step
+                for at, extent in hold.extents()
+                if at == group
+                for page in page_numbers([extent]).tolist()
+            }
+            for row, sequence in enumerate(reads.sequences):
+                read = _row_pages(table, row)
+                if (heap.groups[group].count[read] == 0).any():
+                    yield f"law 4: step {step} reads a page of {sequence.owner} that is free"
+                owned = set(page_numbers(heap.tables[group].row(sequence.slot)).tolist()) if sequence.open else set()
+                if not set(read.tolist()) <= owned | parked:
+                    yield f"law 5: step {step} is in flight, but nothing keeps a page of {sequence.owner} for it"
+
+
+def _law_6_closed_tree(heap: "Heap") -> Iterator[str]:
+    users: dict[int, int] = {}
+    for sequence in heap.sequences.values():
+        users[sequence.tip.id] = users.get(sequence.tip.id, 0) + 1
+    attached = {root.id for root in heap.tree.roots.values()}
+    for node in heap.tree.nodes():
+        attached.add(node.id)
+        yield from _node_shape(heap, node)
+        if node.users != users.get(node.id, 0):
+            yield f"law 6: node {node.id} counts {node.users} users, {users.get(node.id, 0)} stand there"
+        if node.idle and node not in heap.tree.order:
+            yield f"law 6: node {node.id} is an idle leaf that reclaim does not know"
+    if not set(users) <= attached:
+        yield "law 6: a sequence stands on a node that was reclaimed"
+    for group, pages in enumerate(heap.groups):
+        held = [node.pages[group].view() for node in heap.tree.nodes()]
+        numbers = np.concatenate(held) if held else np.empty(0, np.int32)
+        if not np.array_equal(np.sort(numbers), np.flatnonzero(pages.sealed)):
+            yield f"law 6: group {pages.spec.name}: sealed pages and pages of the prefix tree differ"
+
+
+def _node_shape(heap: "Heap", node: Node) -> Iterator[str]:
+    size = heap.page_tokens
+    if node.parent is None or node.parent.children.get(heap.tree.key(node)) is not node:
+        yield f"law 6: node {node.id} does not hang where its first page says"
+    if node.keys != sorted(node.children):
+        yield f"law 6: node {node.id} has keys that differ from its children"
+    if any(column.size * size != node.tokens.size for column in node.pages) or not node.length:
+        yield f"law 6: node {node.id} lacks pages of a group"
+
+
+def _law_7_exact(heap: "Heap") -> Iterator[str]:
+    for sequence in heap.sequences.values():
+        chain = heap.tree.path(sequence.tip)
+        tokens = np.concatenate([np.empty(0, np.int32), *(node.tokens.view() for node in chain)])
+        if len(tokens) != sequence.sealed * heap.page_tokens:
+            yield f"law 7: {sequence.owner} seals {sequence.sealed} pages, its path holds {len(tokens)} tokens"
+        elif not np.array_equal(tokens, sequence.tokens.view()[: len(tokens)]):
+            yield f"law 7: {sequence.owner} shares pages of other tokens than its own"
+        elif heap.tree.roots.get(sequence.namespace) is not _root(sequence.tip):
+            yield f"law 7: {sequence.owner} stands in another namespace"
+        else:
+            yield from _same_pages(heap, sequence.slot, chain, sequence.owner)
+
+
+def _same_pages(heap: "Heap", slot: int, chain: list[Node], owner: str) -> Iterator[str]:
+    for group, table in enumerate(heap.tables):
+        path = np.concatenate([np.empty(0, np.int32), *(node.pages[group].view() for node in chain)])
+        skipped = int(table.skipped[slot])
+        row = page_numbers(table.slice(slot, skipped, len(path)))
+        if not np.array_equal(row, path[skipped:]):
+            yield f"law 7: {owner} holds other pages than the prefix tree has for its tokens"
+
+
+def _law_8_lossy(pages: Pages) -> Iterator[str]:
+    if (pages.sealed & pages.lossy).any():
+        yield f"law 8: group {pages.spec.name} has published pages that are not exact"
+
+
+def _law_9_whole(heap: "Heap") -> Iterator[str]:
+    for sequence in heap.sequences.values():
+        want = pages_for(int(heap.length[sequence.slot]), heap.page_tokens)
+        for pages, table in zip(heap.groups, heap.tables, strict=True):
+            if int(table.skipped[sequence.slot] + table.held[sequence.slot]) != want:
+                yield f"law 9: {sequence.owner} was granted {want} pages, but not in group {pages.spec.name}"
+
+
+def _root(node: Node) -> Node:
+    while node.parent is not None:
+        node = node.parent
+    return node
+
+
+def _row_pages(table: PageTable, row: int) -> I32:
+    return page_numbers(list(zip(table.first[row].tolist(), table.pages[row].tolist(), strict=True)))
+
+
+def _logical(table: PageTable, row: int, low: int, high: int) -> I32:
+    skipped = int(table.skipped[row])
+    return _row_pages(table, row)[low - skipped : high - skipped]

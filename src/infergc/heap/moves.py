@@ -1,0 +1,40 @@
+"""What the heap asks of storage, as plain data: page tables to read, moves to make.
+
+Shapes: S rows (sequences scheduled), E extents of the longest table.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+I32 = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class PageTable:
+    """The block tables of a step's rows in one layer group: ordered extents, as kernels read them.
+
+    Row r holds logical pages ``skipped[r], skipped[r] + 1, …`` in its extents, in order: extent e is
+    the pages ``first[r, e] … first[r, e] + pages[r, e] - 1``. Unused extents have ``pages == 0``.
+    Position p of the sequence lies in logical page ``p // page_tokens`` at offset ``p % page_tokens``.
+    """
+
+    first: I32  # [S, E]
+    pages: I32  # [S, E]
+    skipped: I32  # [S] logical pages released at the head (sliding window), 0 without a window
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Bytes the executor moves before a step's forward pass, in the order given.
+
+    ``copy``: the first ``tokens`` rows of page ``src`` to page ``dst``, K and V, every layer of the group.
+    """
+
+    kind: Literal["copy"]
+    group: int
+    src: int
+    dst: int
+    tokens: int

@@ -1,0 +1,109 @@
+"""Nodes of the prefix tree: long edges of token ids with the pages that hold their KV."""
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+I32 = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """Whose KV may be shared with whom (law 7): pages match only inside equal namespaces.
+
+    Attributes:
+        model: digest of weights and of all that shapes KV: dtype, codec, rotary settings, layer groups,
+            layout version.
+        salt: the tenant's.
+    """
+
+    model: str
+    salt: str = ""
+
+
+class Column:
+    """A growing int32 array. Appending is O(1) amortised an entry."""
+
+    def __init__(self, values: I32) -> None:
+        self._data = np.array(values, np.int32)
+        self.size = len(values)
+
+    def view(self) -> I32:
+        """The entries; valid until the next change. Cost: O(1)."""
+        return self._data[: self.size]
+
+    def extend(self, values: I32) -> None:
+        """Append entries."""
+        need = self.size + len(values)
+        if need > len(self._data):
+            self._data = np.resize(self._data, max(need, 2 * self.size))
+        self._data[self.size : need] = values
+        self.size = need
+
+    def shift(self, count: int) -> I32:
+        """Remove the first entries and return them. Cost: O(entries)."""
+        head = self._data[:count].copy()
+        self._data = self._data[count : self.size].copy()
+        self.size -= count
+        return head
+
+    def drop(self, count: int) -> I32:
+        """Remove the last entries and return them. Cost: O(count)."""
+        self.size -= count
+        return self._data[self.size : self.size + count].copy()
+
+
+class Node:
+    """An edge of whole pages and what hangs below it.
+
+    Attributes:
+        id: ascending in order of creation; breaks ties.
+        parent: None at a namespace's root, whose edge is empty.
+        tokens: the edge's token ids, a multiple of page_tokens.
+        pages: per layer group, one physical page for each page of the edge.
+        children: by the bytes of their edge's first page: siblings differ within it.
+        keys: the children's keys, sorted, so that the one that shares most tokens is a neighbour.
+        users: open sequences whose sealed prefix ends here.
+        used: step of the last use, here or below.
+        uses: how often a request was served from here.
+    """
+
+    __slots__ = ("children", "id", "keys", "pages", "parent", "tokens", "used", "users", "uses")
+
+    def __init__(self, node_id: int, parent: "Node | None", tokens: I32, pages: tuple[I32, ...]) -> None:
+        self.id = node_id
+        self.parent = parent
+        self.tokens = Column(tokens)
+        self.pages = tuple(Column(column) for column in pages)
+        self.children: dict[bytes, Node] = {}
+        self.keys: list[bytes] = []
+        self.users = 0
+        self.used = 0
+        self.uses = 0
+
+    @property
+    def length(self) -> int:
+        """Pages on the edge."""
+        return self.pages[0].size
+
+    @property
+    def idle(self) -> bool:
+        """A leaf that no sequence stands on: what reclaim may take."""
+        return not self.children and not self.users and self.parent is not None
+
+    def add_child(self, key: bytes, child: "Node") -> None:
+        """Hang a child below. Cost: O(log children) compares and one memmove."""
+        self.children[key] = child
+        insort(self.keys, key)
+
+    def remove_child(self, key: bytes) -> None:
+        """Cut a child off. Cost: as add_child."""
+        del self.children[key]
+        del self.keys[bisect_left(self.keys, key)]
+
+    def neighbours(self, key: bytes) -> list["Node"]:
+        """The children whose keys stand beside ``key``: one of them shares the longest prefix with it."""
+        at = bisect_left(self.keys, key)
+        return [self.children[near] for near in self.keys[max(0, at - 1) : at + 1]]

@@ -1,0 +1,88 @@
+"""Heap objects: what holds references to pages. Roots keep others alive."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from infergc.heap.moves import I32, PageTable
+from infergc.heap.nodes import Namespace, Node
+from infergc.heap.space import Extent
+
+
+class TokenLog:
+    """The known tokens of one stream, append-only and amortised; shared by its request and its sequence."""
+
+    def __init__(self, tokens: I32) -> None:
+        self._data = np.array(tokens, np.int32)
+        self.size = len(tokens)
+
+    def view(self) -> I32:
+        """All known tokens; valid until the next append. Cost: O(1)."""
+        return self._data[: self.size]
+
+    def append(self, token: int) -> None:
+        """Add one token. Cost: O(1) amortised."""
+        if self.size == len(self._data):
+            self._data = np.resize(self._data, max(16, 2 * self.size))
+        self._data[self.size] = token
+        self.size += 1
+
+    def truncate(self, size: int) -> None:
+        """Forget the tokens from ``size`` on. Cost: O(1)."""
+        self.size = min(size, self.size)
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One token stream's hold on pages: a row of every group's block tables. A root while it is open.
+
+    Attributes:
+        id: ascending in order of opening; breaks ties.
+        slot: its row in tables and in worker state.
+        owner: the request it belongs to, for dumps and leak reports.
+        tokens: what is known of the stream.
+        tip: the prefix-tree node at which its sealed prefix ends.
+        sealed: leading pages that the prefix tree holds too.
+        exact: its KV is what an exact computation gives; only then is it published (law 8).
+        publishing: whether full pages go to the prefix tree.
+    """
+
+    id: int
+    slot: int
+    owner: str
+    namespace: Namespace
+    tokens: TokenLog
+    tip: Node
+    sealed: int = 0
+    exact: bool = True
+    publishing: bool = True
+    open: bool = True
+
+
+@dataclass(slots=True)
+class InFlight:
+    """Work in flight is a root: references that live until ``step`` is done (law 5).
+
+    It takes over the references that a sequence drops while a step still reads them, and holds the source
+    of a copy until the copy was made.
+    """
+
+    step: int
+    held: list[tuple[int, list[Extent]]] = field(default_factory=list)  # (group, extents)
+
+    def extents(self) -> Iterator[tuple[int, Extent]]:
+        """Each (group, extent) held."""
+        for group, extents in self.held:
+            for extent in extents:
+                yield group, extent
+
+
+@dataclass(frozen=True, slots=True)
+class StepReads:
+    """What a planned step reads and writes, kept until it is done so that laws 3 to 5 can be checked."""
+
+    sequences: tuple[Sequence, ...]
+    starts: I32  # [S] first position written
+    counts: I32  # [S] positions written
+    tables: tuple[PageTable, ...]

@@ -1,0 +1,99 @@
+"""Reclaim: cached prefix pages given up for space, in the policy's order (laws 6 and 9).
+
+Pages go from the end of idle leaves, so that what stays is a closed tree. ``make_room`` gives what a
+reservation needs; ``make_runs`` gives a little more, so that the pages of long sequences lie together.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence as SequenceOf
+
+from infergc.heap.errors import HeapCorruption
+from infergc.heap.nodes import Node
+from infergc.heap.objects import Sequence
+from infergc.heap.pages import Pages, runs_of
+from infergc.heap.stats import HeapCounters
+from infergc.heap.tree import PrefixTree
+
+_SPARE = 32  # make_runs keeps at most one page in so many free
+
+
+class Reclaimer:
+    """Takes pages back from the prefix tree for all layer groups at once."""
+
+    def __init__(
+        self,
+        tree: PrefixTree,
+        groups: tuple[Pages, ...],
+        sequences: Mapping[int, Sequence],
+        counters: HeapCounters,
+    ) -> None:
+        self._tree = tree
+        self._groups = groups
+        self._sequences = sequences
+        self._counters = counters
+
+    def grantable(self, needs: SequenceOf[int]) -> bool:
+        """Whether free and cached pages cover these needs, one a group. Cost: O(groups)."""
+        return all(need <= pages.grantable for need, pages in zip(needs, self._groups, strict=True))
+
+    def make_room(self, needs: SequenceOf[int], step: int) -> bool:
+        """Reclaim until so many pages are free in each group; False, with nothing changed, if that cannot be.
+
+        Cost: O(pages reclaimed).
+        """
+        if not self.grantable(needs):
+            return False
+        while (short := self._shortage(needs)) > 0:
+            if not self._reclaim(short):
+                self._expose(step)
+        return True
+
+    def make_runs(self, group: int, pages: int, after: int, expect: int) -> None:
+        """Reclaim on until ``FreeSpace.take`` with these arguments finds adjacent pages.
+
+        A full cache would free page by page, in the order in which leaves shrink, and tables would end up in
+        single pages. It stops when 1/32 of the group is free. Cost: O(pages reclaimed).
+        """
+        space = self._groups[group].space
+        while space.free * _SPARE < space.capacity and not space.fits(pages, after, expect):
+            if not self._reclaim(max(pages, expect)):
+                return
+
+    def _shortage(self, needs: SequenceOf[int]) -> int:
+        return max(need - pages.space.free for need, pages in zip(needs, self._groups, strict=True))
+
+    def _reclaim(self, pages: int) -> bool:
+        """Cut up to so many pages off the leaf that goes first; False if no leaf is idle."""
+        leaf = self._tree.order.pop()
+        if leaf is None:
+            return False
+        count = min(pages, leaf.length)
+        for group, numbers in zip(self._groups, self._tree.trim(leaf, count), strict=True):
+            group.unseal(runs_of(numbers))
+        self._counters.evicted += count
+        return True
+
+    def _expose(self, step: int) -> None:
+        """Open the way to cached pages behind a live leaf.
+
+        Only a sliding window leaves such pages: the sequence still holds the leaf but not what is before its
+        window. The leaf becomes private, its sequences publish no more, and reclaim goes on from its parent.
+        Cost: O(pages of the tree).
+        """
+        leaves = [node for node in self._tree.nodes() if not node.children and self._hides_cached(node)]
+        if not leaves:
+            raise HeapCorruption("law 9: pages are counted as cached, but the prefix tree has none")
+        leaf = min(leaves, key=lambda node: (node.used, node.id))
+        if leaf.idle:
+            raise HeapCorruption(f"law 6: node {leaf.id} is an idle leaf that reclaim does not know")
+        for sequence in self._sequences.values():
+            if sequence.tip is leaf:
+                self._tree.unstand(sequence, sequence.sealed - leaf.length, step)
+                sequence.publishing = False
+
+    def _hides_cached(self, leaf: Node) -> bool:
+        return any(
+            (group.count[column.view()] == 1).any()
+            for node in self._tree.path(leaf)
+            for group, column in zip(self._groups, node.pages, strict=True)
+        )

@@ -1,0 +1,42 @@
+"""The order in which idle leaves of the prefix tree are reclaimed; the policy says who goes first."""
+
+from heapq import heappop, heappush
+from typing import Protocol
+
+from infergc.heap.nodes import Node
+
+
+class Retention(Protocol):
+    """What stays in the cache when not everything can."""
+
+    def rank(self, node: Node) -> float:
+        """Leaves of the smallest rank are reclaimed first; ties go to the older node. Reads history only."""
+        ...
+
+
+class ReclaimOrder:
+    """A priority queue of idle leaves. Entries of nodes that were used meanwhile are refreshed on the way out."""
+
+    def __init__(self, retention: Retention) -> None:
+        self._retention = retention
+        self._queue: list[tuple[float, int, Node]] = []
+        self._queued: set[int] = set()
+
+    def offer(self, node: Node) -> None:
+        """The node may have become idle. Cost: O(log leaves)."""
+        if node.idle and node.id not in self._queued:
+            self._queued.add(node.id)
+            heappush(self._queue, (self._retention.rank(node), node.id, node))
+
+    def pop(self) -> Node | None:
+        """Remove and return the idle leaf to reclaim next, None if there is none. Cost: O(log leaves) amortised."""
+        while self._queue:
+            rank, node_id, node = heappop(self._queue)
+            self._queued.discard(node_id)
+            if node.idle and self._retention.rank(node) == rank:
+                return node
+            self.offer(node)
+        return None
+
+    def __contains__(self, node: Node) -> bool:
+        return node.id in self._queued

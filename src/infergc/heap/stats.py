@@ -1,0 +1,38 @@
+"""What a heap is shaped like and what it counts."""
+
+from dataclasses import dataclass
+
+from infergc.heap.groups import GroupSpec
+
+
+@dataclass(frozen=True, slots=True)
+class HeapConfig:
+    """Shape of a heap: its layer groups with capacities, tokens in a page, most open sequences."""
+
+    groups: tuple[GroupSpec, ...]
+    page_tokens: int
+    max_sequences: int
+    prefix_caching: bool = True
+
+
+@dataclass(slots=True)
+class HeapCounters:
+    """Running totals since start, in pages unless said."""
+
+    copies: int = 0  # copy-on-write, counted per group
+    evicted: int = 0  # cached prefix pages given up for space, counted once for all groups
+    sealed: int = 0  # pages published, counted once for all groups
+    deduplicated: int = 0  # pages swapped for identical ones at publication, counted once
+    refusals: int = 0  # reservations refused
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStats:
+    """Pages of a layer group by state. free + live + cached + in_transit = capacity (law 1)."""
+
+    name: str
+    capacity: int
+    free: int
+    live: int
+    cached: int
+    in_transit: int

@@ -1,0 +1,133 @@
+"""Block tables of one layer group: one row of extents per slot, as half-open ranges of logical pages.
+
+A row holds logical pages [skipped, skipped + held): what lies before was released at the head (sliding
+window), what lies after is not granted yet. Whoever appends frees: pages leave a row only as the extents
+that ``drop_head``, ``drop_tail`` and ``replace`` return.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infergc.heap.moves import PageTable
+from infergc.heap.pages import page_numbers, runs_of
+from infergc.heap.space import Extent
+
+_FIRST_WIDTH = 8
+
+
+class BlockTables:
+    """Extents of all slots in arrays ``first`` and ``pages`` [slots, E]; E grows by doubling."""
+
+    def __init__(self, slots: int) -> None:
+        self.first: NDArray[np.int32] = np.zeros((slots, _FIRST_WIDTH), np.int32)
+        self.pages: NDArray[np.int32] = np.zeros((slots, _FIRST_WIDTH), np.int32)
+        self.extents: NDArray[np.int32] = np.zeros(slots, np.int32)
+        self.skipped: NDArray[np.int32] = np.zeros(slots, np.int32)
+        self.held: NDArray[np.int32] = np.zeros(slots, np.int32)
+
+    def row(self, slot: int) -> list[Extent]:
+        """The slot's extents in order. Cost: O(extents)."""
+        count = int(self.extents[slot])
+        return list(zip(self.first[slot, :count].tolist(), self.pages[slot, :count].tolist(), strict=True))
+
+    def last_page(self, slot: int) -> int:
+        """The last physical page, -1 if the row is empty. Cost: O(1)."""
+        count = int(self.extents[slot])
+        return int(self.first[slot, count - 1] + self.pages[slot, count - 1]) - 1 if count else -1
+
+    def slice(self, slot: int, low: int, high: int) -> list[Extent]:
+        """Extents of logical pages low … high - 1, all of them held. Cost: O(extents)."""
+        at = int(self.skipped[slot])
+        found: list[Extent] = []
+        for first, length in self.row(slot):
+            start, end = max(low, at), min(high, at + length)
+            if start < end:
+                found.append((first + start - at, end - start))
+            at += length
+        return found
+
+    def append(self, slot: int, extents: list[Extent]) -> None:
+        """Add pages at the end; an extent that continues the last one is merged. Cost: O(extents added)."""
+        for first, length in extents:
+            count = int(self.extents[slot])
+            if count and self.first[slot, count - 1] + self.pages[slot, count - 1] == first:
+                self.pages[slot, count - 1] += length
+            else:
+                self._put(slot, count, first, length)
+            self.held[slot] += length
+
+    def drop_tail(self, slot: int, keep: int) -> list[Extent]:
+        """Remove logical pages ≥ ``keep`` and return their extents. Cost: O(extents removed)."""
+        removed: list[Extent] = []
+        excess = int(self.skipped[slot] + self.held[slot]) - keep
+        while excess > 0:
+            last = int(self.extents[slot]) - 1
+            length = min(excess, int(self.pages[slot, last]))
+            self.pages[slot, last] -= length
+            removed.append((int(self.first[slot, last] + self.pages[slot, last]), length))
+            if not self.pages[slot, last]:
+                self.extents[slot] = last
+            self.held[slot] -= length
+            excess -= length
+        return removed[::-1]
+
+    def drop_head(self, slot: int, upto: int) -> list[Extent]:
+        """Remove logical pages < ``upto`` and return their extents. Cost: O(extents)."""
+        count = min(upto - int(self.skipped[slot]), int(self.held[slot]))
+        if count <= 0:
+            return []
+        low = int(self.skipped[slot])
+        removed = self.slice(slot, low, low + count)
+        kept = self.slice(slot, low + count, low + int(self.held[slot]))
+        self._rewrite(slot, low + count, kept)
+        return removed
+
+    def replace(self, slot: int, low: int, pages: NDArray[np.int32]) -> list[Extent]:
+        """Put these physical pages at logical pages low, low + 1, … and return the ones they replace.
+
+        Cost: O(pages held) array work.
+        """
+        skipped = int(self.skipped[slot])
+        numbers = page_numbers(self.row(slot))
+        at = slice(low - skipped, low - skipped + len(pages))
+        removed = runs_of(numbers[at])
+        numbers[at] = pages
+        self._rewrite(slot, skipped, runs_of(numbers))
+        return removed
+
+    def start_at(self, slot: int, skipped: int) -> None:
+        """Let an empty row begin at a logical page > 0: a prefix hit under a sliding window. Cost: O(1)."""
+        self.skipped[slot] = skipped
+
+    def copy(self, source: int, target: int) -> list[Extent]:
+        """Make the empty row ``target`` equal to ``source``; the caller retains the pages returned."""
+        row = self.row(source)
+        self._rewrite(target, int(self.skipped[source]), row)
+        return row
+
+    def gather(self, slots: NDArray[np.int32]) -> PageTable:
+        """Copy the rows of these slots for a step plan. Cost: O(rows × longest row) array work."""
+        counts = self.extents[slots]
+        width = max(int(counts.max(initial=0)), 1)
+        pages = self.pages[slots, :width]
+        pages[np.arange(width) >= counts[:, None]] = 0
+        return PageTable(self.first[slots, :width], pages, self.skipped[slots])
+
+    def clear(self, slot: int) -> list[Extent]:
+        """Empty the row and return its extents. Cost: O(extents)."""
+        row = self.row(slot)
+        self._rewrite(slot, 0, [])
+        return row
+
+    def _rewrite(self, slot: int, skipped: int, extents: list[Extent]) -> None:
+        self.extents[slot] = self.held[slot] = 0
+        self.skipped[slot] = skipped
+        self.append(slot, extents)
+
+    def _put(self, slot: int, at: int, first: int, length: int) -> None:
+        if at == self.first.shape[1]:
+            self.first = np.pad(self.first, ((0, 0), (0, at)))
+            self.pages = np.pad(self.pages, ((0, 0), (0, at)))
+        self.first[slot, at] = first
+        self.pages[slot, at] = length
+        self.extents[slot] = at + 1

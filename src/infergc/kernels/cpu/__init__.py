@@ -1,0 +1,1 @@
+"""Attention on the CPU: C++ kernels behind a plain C interface, and the backend that calls them."""

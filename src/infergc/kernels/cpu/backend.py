@@ -1,0 +1,203 @@
+"""The CPU backend: plans and pointers handed to the C++ kernels.
+
+Shapes: T tokens of the step, S rows, H query heads, G KV heads, D head dim, N pages, P tokens in a page,
+E extents.
+"""
+
+import ctypes
+import os
+import weakref
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from infergc.kernels.api import AttentionNeeds, BatchLayout
+from infergc.kernels.capabilities import Capabilities
+from infergc.kernels.cpu.library import LibraryMissingError, load, variants
+from infergc.sched.plan import I32
+
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+_TEST_ONLY = frozenset({"emulated512"})
+_ERRORS = {
+    1: "the page table names a page that storage does not have",
+    2: "a row's window reaches into pages that its table has released",
+    3: "no memory for partial results",
+}
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class CpuStep:
+    """A planned step: a handle of the C++ side, freed with this object."""
+
+    handle: int
+    tokens: int
+
+
+class CpuAttention:
+    """Attention in C++, for one shape, with threads of its own.
+
+    The instruction set is chosen when this is made. Steps may be planned ahead, and from another thread;
+    write and attend are called from one thread at a time, since they share the engine's memory.
+
+    Attributes:
+        isa: the instruction set that runs.
+        threads: threads at work, the caller's among them.
+
+    Raises:
+        ValueError: ``isa`` is not compiled in, or not supported by this machine.
+        MemoryError: no memory or no threads for the kernels.
+        LibraryMissingError: nothing was compiled.
+    """
+
+    name = "cpu"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        devices=frozenset({"cpu"}),
+        dtypes=frozenset(_DTYPES),
+        head_dim_step=8,
+        head_dim_max=256,
+        page_tokens=frozenset({8, 16, 32, 64}),
+    )
+
+    def __init__(self, needs: AttentionNeeds, threads: int = 0, isa: str = "auto") -> None:
+        self._lib = load()
+        self._needs = needs
+        self._dtype = needs.dtype
+        page = needs.page_tokens * needs.head_dim
+        self._page_strides = (needs.num_kv_heads * page, page, needs.head_dim, 1)
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self.isa, index = _choose(isa)
+        shape = (needs.num_heads, needs.num_kv_heads, needs.head_dim, needs.page_tokens, _DTYPES[needs.dtype])
+        self._engine = self._lib.infergc_engine(index, *shape, self.threads)
+        if self._engine is None:
+            raise MemoryError(f"no memory or threads for attention kernels; --threads is {self.threads}")
+        weakref.finalize(self, self._lib.infergc_engine_free, self._engine)
+
+    @staticmethod
+    def unavailable() -> str | None:
+        """Why this backend cannot run on this machine at all; None when it can."""
+        try:
+            load()
+        except LibraryMissingError as error:
+            return str(error)
+        return None
+
+    def plan(self, layout: BatchLayout) -> CpuStep:
+        """Copy the tables to the C++ side.
+
+        Raises:
+            ValueError: a row's table does not hold the positions that the row computes.
+        """
+        table = layout.table
+        rows, extents = table.first.shape
+        bad_row = ctypes.c_int()
+        arrays = (layout.starts, layout.counts, table.skipped, table.first, table.pages)
+        keep = [np.ascontiguousarray(array, dtype=np.int32) for array in arrays]
+        pointers = [array.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)) for array in keep]
+        handle = self._lib.infergc_plan(self._engine, rows, extents, *pointers, ctypes.byref(bad_row))
+        if handle is None:
+            raise _plan_error(layout, bad_row.value)
+        step = CpuStep(handle, int(layout.counts.sum()))
+        weakref.finalize(step, self._lib.infergc_plan_free, handle)
+        return step
+
+    def write(
+        self, step: CpuStep, k_TGD: torch.Tensor, v_TGD: torch.Tensor, k_NGPD: torch.Tensor, v_NGPD: torch.Tensor
+    ) -> None:
+        """Store the step's K and V in their pages; both may be slices of a fused projection.
+
+        Raises:
+            ValueError: a shape, dtype or stride is not what this backend was made for.
+        """
+        k, k_stride = self._tokens(step, k_TGD, self._needs.num_kv_heads)
+        v, v_stride = self._tokens(step, v_TGD, self._needs.num_kv_heads)
+        k_pages, v_pages, count = self._storage(k_NGPD, v_NGPD)
+        lib, engine = self._lib, self._engine
+        _check(lib.infergc_write(engine, step.handle, k, v, k_stride, v_stride, k_pages, v_pages, count))
+
+    def attend(
+        self,
+        step: CpuStep,
+        q_THD: torch.Tensor,
+        k_NGPD: torch.Tensor,
+        v_NGPD: torch.Tensor,
+        scale: float,
+        window: int | None,
+    ) -> torch.Tensor:
+        """Causal attention over the step's pages, as the protocol says; q may be a slice, as in write.
+
+        Raises:
+            ValueError: a shape, dtype or stride is not what this backend was made for, or a row's window
+                reaches into released pages.
+        """
+        q, stride = self._tokens(step, q_THD, self._needs.num_heads)
+        k_pages, v_pages, count = self._storage(k_NGPD, v_NGPD)
+        out_THD = torch.empty(q_THD.shape, dtype=self._dtype)
+        out, window = out_THD.data_ptr(), window or 0
+        lib, engine = self._lib, self._engine
+        _check(lib.infergc_attend(engine, step.handle, q, stride, k_pages, v_pages, count, out, scale, window))
+        return out_THD
+
+    def copy(self, pages_NGPD: torch.Tensor, src: int, dst: int, tokens: int) -> None:
+        """Copy the first ``tokens`` tokens of page ``src`` to page ``dst``, K or V of one layer.
+
+        Raises:
+            ValueError: a page or the number of tokens is out of range.
+        """
+        pages, _, count = self._storage(pages_NGPD, pages_NGPD)
+        if not (0 <= src < count and 0 <= dst < count and 0 <= tokens <= self._needs.page_tokens):
+            raise ValueError(f"cannot copy {tokens} tokens of page {src} to {dst}: storage has {count} pages")
+        self._lib.infergc_copy(self._engine, pages, src, dst, tokens)
+
+    def _tokens(self, step: CpuStep, x_THD: torch.Tensor, heads: int) -> tuple[int, int]:
+        """Check a tensor of the step; return its address and its token stride in elements."""
+        dims = self._needs.head_dim
+        stride, *inner = x_THD.stride()
+        if x_THD.shape != (step.tokens, heads, dims) or x_THD.dtype is not self._dtype or inner != [dims, 1]:
+            raise ValueError(
+                f"expected {self._dtype} [{step.tokens}, {heads}, {dims}] with heads and dims contiguous, "
+                f"not {x_THD.dtype} {list(x_THD.shape)} with strides {list(x_THD.stride())}"
+            )
+        return x_THD.data_ptr(), stride
+
+    def _storage(self, k_NGPD: torch.Tensor, v_NGPD: torch.Tensor) -> tuple[int, int, int]:
+        """Check storage; return its addresses and the number of pages."""
+        for pages in (k_NGPD, v_NGPD):
+            if pages.stride() != self._page_strides or pages.dtype is not self._dtype:
+                needs = self._needs
+                shape = (needs.num_kv_heads, needs.page_tokens, needs.head_dim)
+                raise ValueError(
+                    f"expected contiguous {self._dtype} pages {shape}, not {pages.dtype} {list(pages.shape)}"
+                )
+        return k_NGPD.data_ptr(), v_NGPD.data_ptr(), min(len(k_NGPD), len(v_NGPD))
+
+
+def _choose(isa: str) -> tuple[str, int]:
+    """Return the variant's name and its index in the library."""
+    known = variants()
+    usable = [name for name, runs in known.items() if runs]
+    if isa == "auto":
+        isa = next(name for name in usable if name not in _TEST_ONLY)
+    if isa not in usable:
+        raise ValueError(f"instruction set {isa!r} does not run here; these do: {', '.join(usable)}")
+    return isa, list(known).index(isa)
+
+
+def _plan_error(layout: BatchLayout, row: int) -> Exception:
+    if row < 0:
+        return MemoryError("no memory to plan attention")
+    start, count, table = layout.starts[row], layout.counts[row], layout.table
+    return ValueError(
+        f"row {row} computes positions {start} … {start + count - 1}, but its table skips "
+        f"{table.skipped[row]} pages and holds {_extents(table.first[row], table.pages[row])} (first page + pages)"
+    )
+
+
+def _extents(first_E: I32, pages_E: I32) -> str:
+    return ", ".join(f"{f}+{n}" for f, n in zip(first_E, pages_E, strict=True) if n)
+
+
+def _check(code: int) -> None:
+    if code:
+        raise ValueError(_ERRORS[code])

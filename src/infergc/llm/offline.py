@@ -1,0 +1,156 @@
+"""LLM: generate from Python, with the engine in this process."""
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self, cast
+
+from infergc.client.local import LocalClient
+from infergc.client.output import Output, Piece
+from infergc.config import engine_config
+from infergc.engine.messages import Ready
+from infergc.llm.progress import Advance, progress_bar
+from infergc.llm.prompts import Prompt, as_list, encode, params_for
+from infergc.llm.results import RequestOutput, ResultBuilder
+from infergc.params import SamplingParams
+from infergc.text.chat import ChatTemplate
+from infergc.text.tokenizer import Tokenizer
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+class LLM:
+    """A model to generate from.
+
+    Args:
+        model: directory of a Hugging Face model.
+        settings: fields of ``EngineConfig``, such as ``kv_cache_memory="2GiB"``.
+
+    Raises:
+        ConfigError: a setting is not allowed.
+        ValueError, OSError: the model cannot be loaded.
+
+    Use it from one thread. ``close``, or a ``with`` block, frees the memory.
+    """
+
+    def __init__(self, model: str | Path, **settings: Any) -> None:
+        config = engine_config(model=model, **settings)
+        self._model_dir = config.model
+        self._tokenizer = Tokenizer.load(config.model)
+        self._client = LocalClient(config)
+
+    @property
+    def ready(self) -> Ready:
+        """What the engine serves and holds in memory."""
+        return self._client.ready
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """The engine's latest counters and gauges."""
+        return self._client.stats
+
+    def get_tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self._tokenizer
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        use_tqdm: bool = True,
+    ) -> list[RequestOutput]:
+        """Complete prompts, all of them batched together; results are in the order of the prompts.
+
+        Args:
+            prompts: strings, ``{"prompt": text}`` or ``{"prompt_token_ids": ids}``; one or a list.
+            sampling_params: one for all prompts or a list with one for each; ``SamplingParams()`` if None.
+            use_tqdm: show a progress bar where stderr is a terminal.
+
+        Raises:
+            ParameterError: a prompt or parameter is not allowed; nothing was started.
+            RequestFailedError: the engine gave up on a request; the others were aborted.
+        """
+        encoded = [encode(prompt, self._tokenizer) for prompt in as_list(prompts)]
+        outputs = self._outputs([ids for _, ids in encoded], sampling_params)
+        builders = [
+            ResultBuilder(text, output, self._tokenizer) for (text, _), output in zip(encoded, outputs, strict=True)
+        ]
+        with progress_bar("Generating", len(outputs), show=use_tqdm) as advance:
+            self._gather(outputs, builders, advance)
+        return [builder.result for builder in builders]
+
+    def chat(
+        self,
+        messages: Messages | Sequence[Messages],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        use_tqdm: bool = True,
+        chat_template: Path | None = None,
+        add_generation_prompt: bool = True,
+    ) -> list[RequestOutput]:
+        """Answer one conversation or several, through the model's chat template or the file given.
+
+        Raises:
+            ConversationError: there is no template, or it does not take these messages.
+            ChatTemplateError: ``chat_template`` cannot be read.
+            ParameterError, RequestFailedError: as ``generate``.
+        """
+        template = ChatTemplate.load(self._model_dir, chat_template)
+        prompts: list[Prompt] = []
+        for conversation in _conversations(messages):
+            text = template.render(conversation, add_generation_prompt=add_generation_prompt)
+            prompts.append({"prompt_token_ids": self._tokenizer.encode(text, add_special_tokens=False)})
+        return self.generate(prompts, sampling_params, use_tqdm)
+
+    def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Iterator[Piece]:
+        """Complete one prompt, piece by piece. Closing the iterator aborts; nothing else may run until then."""
+        _, ids = encode(prompt, self._tokenizer)
+        return self._pieces(self._outputs([ids], sampling_params))
+
+    def stream_chat(self, messages: Messages, sampling_params: SamplingParams | None = None) -> Iterator[Piece]:
+        """Answer one conversation, piece by piece; otherwise as ``stream``."""
+        text = ChatTemplate.load(self._model_dir).render(messages)
+        ids = self._tokenizer.encode(text, add_special_tokens=False)
+        return self._pieces(self._outputs([ids], sampling_params))
+
+    def close(self) -> None:
+        """Free what the engine holds. Harmless when repeated."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _outputs(
+        self, prompts: list[list[int]], given: SamplingParams | Sequence[SamplingParams] | None
+    ) -> list[Output]:
+        """Checked requests, none of them started."""
+        params = params_for(len(prompts), given)
+        requests = [self._client.builder.build(ids, one) for ids, one in zip(prompts, params, strict=True)]
+        return [Output(request, index, self._tokenizer) for index, request in enumerate(requests)]
+
+    def _gather(self, outputs: list[Output], builders: list[ResultBuilder], advance: Advance) -> None:
+        with closing(self._pieces(outputs)) as pieces:
+            for piece in pieces:
+                builders[piece.index].add(piece)
+                if piece.finish_reason is not None:
+                    advance(1)
+
+    def _pieces(self, outputs: list[Output]) -> Generator[Piece]:
+        by_id = {output.request.request_id: output for output in outputs}
+        with closing(self._client.run(output.request for output in outputs)) as news:
+            for delta in (delta for deltas in news for delta in deltas):
+                output = by_id[delta.request_id]
+                if output.finished:
+                    continue
+                piece = output.take(delta)
+                if piece.finish_reason is not None and not delta.finish:
+                    self._client.abort(delta.request_id)
+                yield piece
+
+
+def _conversations(messages: Messages | Sequence[Messages]) -> list[Messages]:
+    """One conversation or several, told apart by the first item, as a list."""
+    one = not messages or isinstance(messages[0], Mapping)
+    return [cast(Messages, messages)] if one else list(cast(Sequence[Messages], messages))

@@ -1,0 +1,1 @@
+"""Decoder-only transformers: weights and forward pass; they know no request and no heap."""

@@ -1,0 +1,9 @@
+"""What goes wrong with a model directory."""
+
+
+class ModelError(ValueError):
+    """A model directory cannot be used; the message says which file or field is wrong and what is allowed."""
+
+
+class UnsupportedModelError(ModelError):
+    """The model is sound but of a kind that is not implemented; the message lists what is."""

@@ -1,0 +1,166 @@
+"""Sampling parameters: what one request asks of the sampler and of the finish rules."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MAX_LOGPROBS = 20
+MAX_STOPS = 16
+MAX_SEED = 2**63 - 1
+MAX_COUNT = 2**31 - 1  # of tokens, and the largest token id
+
+
+class ParameterError(ValueError):
+    """A request field holds a value that is not allowed; ``field`` names it."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"{name}: {message}")
+        self.field = name
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to choose tokens and when to stop; names and defaults as in vLLM's class of this name.
+
+    Attributes:
+        max_tokens: most tokens to generate, ≥ 1; None means up to the model's context.
+        min_tokens: no end token, stop id or stop string may end the text before this many, ≥ 0.
+        temperature: divides the logits; 0 is greedy.
+        top_k: sample among this many likeliest tokens; 0 or -1 means all.
+        top_p: sample among the smallest set whose probability reaches this, in (0, 1].
+        min_p: drop tokens less likely than min_p × the likeliest, in [0, 1].
+        repetition_penalty: > 0; divides positive and multiplies negative logits of tokens seen in the
+            prompt or output (CTRL, Keskar et al. 2019).
+        presence_penalty: subtracted once from the logit of every token seen in the output, in [-2, 2].
+        frequency_penalty: subtracted once per occurrence in the output, in [-2, 2].
+        logit_bias: token id → number added to its logit, in [-100, 100].
+        seed: the same seed, prompt and model give the same tokens; None draws one.
+        stop: strings that end the text; they are left out of it unless include_stop_str_in_output.
+        stop_token_ids: ids that end the text.
+        ignore_eos: go on past the model's own end tokens.
+        logprobs: number of likeliest tokens to report with log probabilities at each step, 0–20; the
+            sampled one is always among them. None reports nothing.
+        skip_special_tokens: leave special tokens out of the text.
+        include_stop_str_in_output: keep the stop string in the text.
+
+    Raises:
+        ParameterError: a field is out of its bounds; the message says what is allowed.
+    """
+
+    max_tokens: int | None = 16
+    min_tokens: int = 0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    logprobs: int | None = None
+    skip_special_tokens: bool = True
+    include_stop_str_in_output: bool = False
+
+    def __post_init__(self) -> None:
+        _coerce(self)
+        for name, low, high in _BOUNDS:
+            _check_number(name, getattr(self, name), low, high)
+        _check_number("repetition_penalty", self.repetition_penalty, 0.0, math.inf, open_low=True)
+        _check_number("top_p", self.top_p, 0.0, 1.0, open_low=True)
+        for name in _FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise ParameterError(name, f"{getattr(self, name)!r} is neither true nor false")
+        _check_stops(self)
+        _check_bias(self.logit_bias)
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise ParameterError("min_tokens", f"{self.min_tokens} is over max_tokens ({self.max_tokens})")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken, with no draw."""
+        return self.temperature == 0.0
+
+
+_BOUNDS: tuple[tuple[str, float, float], ...] = (
+    ("max_tokens", 1, MAX_COUNT),
+    ("min_tokens", 0, MAX_COUNT),
+    ("temperature", 0.0, 100.0),
+    ("top_k", -1, MAX_COUNT),
+    ("min_p", 0.0, 1.0),
+    ("presence_penalty", -2.0, 2.0),
+    ("frequency_penalty", -2.0, 2.0),
+    ("seed", 0, MAX_SEED),
+    ("logprobs", 0, MAX_LOGPROBS),
+)
+_FLAGS = ("ignore_eos", "skip_special_tokens", "include_stop_str_in_output")
+_INTEGERS = frozenset({"max_tokens", "min_tokens", "top_k", "seed", "logprobs"})
+_OPTIONAL = frozenset({"max_tokens", "seed", "logprobs"})
+
+
+def _check_number(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> None:
+    if value is None and name in _OPTIONAL:
+        return
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or (isinstance(value, float) and math.isnan(value))
+    ):
+        raise ParameterError(name, f"{value!r} is not a number")
+    if name in _INTEGERS and not isinstance(value, int):
+        raise ParameterError(name, f"{value!r} is not an integer")
+    if value < low or value > high or value == math.inf or (open_low and value == low):
+        sign = ">" if open_low else "≥"
+        top = "" if high == math.inf else f" and ≤ {high}"
+        raise ParameterError(name, f"{value} is not allowed; it must be {sign} {low}{top}")
+
+
+def _coerce(params: SamplingParams) -> None:
+    """Accept a single stop string, lists where tuples are kept, and None for "nothing"."""
+    stop: object = params.stop
+    object.__setattr__(params, "stop", (stop,) if isinstance(stop, str) else _tuple("stop", stop))
+    object.__setattr__(params, "stop_token_ids", _tuple("stop_token_ids", params.stop_token_ids))
+    object.__setattr__(params, "logit_bias", {} if params.logit_bias is None else params.logit_bias)
+
+
+def _tuple(name: str, value: object) -> tuple[object, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise ParameterError(name, f"{value!r} is not a list")
+    return tuple(value)
+
+
+def _check_stops(params: SamplingParams) -> None:
+    if len(params.stop) > MAX_STOPS or not all(isinstance(s, str) and s for s in params.stop):
+        raise ParameterError("stop", f"takes at most {MAX_STOPS} non-empty strings")
+    if not all(_is_token_id(i) for i in params.stop_token_ids):
+        raise ParameterError("stop_token_ids", f"takes token ids, integers from 0 to {MAX_COUNT}")
+
+
+def _check_bias(logit_bias: object) -> None:
+    if not isinstance(logit_bias, Mapping):
+        raise ParameterError("logit_bias", f"{logit_bias!r} is not a map of token ids to numbers")
+    for token, bias in logit_bias.items():
+        if not _is_token_id(token):
+            raise ParameterError("logit_bias", f"key {token!r} is no token id, an integer from 0 to {MAX_COUNT}")
+        _check_number("logit_bias", bias, -100.0, 100.0)
+
+
+def _is_token_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
+
+
+def check_token_ids(params: SamplingParams, vocab_size: int) -> None:
+    """Refuse ids that a model with this vocabulary does not have.
+
+    Raises:
+        ParameterError: an id in logit_bias or stop_token_ids is ≥ vocab_size.
+    """
+    for name, ids in (("logit_bias", params.logit_bias), ("stop_token_ids", params.stop_token_ids)):
+        worst = max(ids, default=0)
+        if worst >= vocab_size:
+            raise ParameterError(name, f"{worst} is no token id of this model; they are 0 … {vocab_size - 1}")

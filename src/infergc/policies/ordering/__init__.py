@@ -1,0 +1,1 @@
+"""Ordering: which waiting request is considered next."""

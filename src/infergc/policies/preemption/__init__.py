@@ -1,0 +1,1 @@
+"""Preemption: which running request gives way when memory runs short."""

@@ -1,0 +1,1 @@
+"""Retention: which cached pages stay when memory runs short."""

@@ -1,0 +1,1 @@
+"""Scheduling: request states, the step plan and the scheduler. Knows no tensor, text or HTTP."""

@@ -1,0 +1,62 @@
+"""A request and where it stands."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from infergc.heap.nodes import Namespace
+from infergc.heap.objects import Sequence, TokenLog
+from infergc.params import SamplingParams
+
+
+class Status(Enum):
+    """Waiting for memory and a slot, running, or finished."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request. While it runs, its counts stand in the scheduler's rows, at its sequence's slot.
+
+    Attributes:
+        id: the client's name for it.
+        number: ascending in order of arrival; breaks ties.
+        tokens: prompt and output known so far.
+        prompt_len: tokens of the prompt.
+        limit: most tokens, prompt and output together.
+        priority: smaller is sooner, under the priority policy.
+        sequence: its hold on the heap while running.
+        in_flight: steps in flight that compute for it.
+        computed: tokens whose KV was computed when it was last preempted.
+        cached: prompt tokens found in the prefix cache at first admission, None before it.
+        preemptions: how often it had to give way.
+    """
+
+    id: str
+    number: int
+    tokens: TokenLog
+    prompt_len: int
+    params: SamplingParams
+    limit: int
+    namespace: Namespace
+    priority: int = 0
+    status: Status = Status.WAITING
+    sequence: Sequence | None = None
+    in_flight: int = 0
+    computed: int = 0
+    cached: int | None = None
+    preemptions: int = 0
+    stop_ids: frozenset[int] = field(default_factory=frozenset)
+
+    @property
+    def output_len(self) -> int:
+        """Tokens generated so far."""
+        return self.tokens.size - self.prompt_len
+
+    @property
+    def held(self) -> Sequence:
+        """The sequence of a running request."""
+        assert self.sequence is not None, f"request {self.id} is not running"
+        return self.sequence

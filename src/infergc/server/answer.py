@@ -1,0 +1,100 @@
+"""From a checked HTTP request to its answer: whole or streamed, and aborted when the client goes away."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from time import time
+
+import msgspec
+from fastapi import Response
+from msgspec import UNSET, UnsetType
+from starlette.types import Receive
+
+from infergc.client import EngineDeadError, Piece
+from infergc.engine.messages import Submit
+from infergc.server.disconnect import EventStream, unless_gone
+from infergc.server.errors import ApiError, as_api_error
+from infergc.server.generation import Generation
+from infergc.server.responses import LAST_EVENT, Answer, Usage, event, new_id
+from infergc.server.service import Service
+from infergc.server.shapes import Shape
+from infergc.server.types import GenerationRequest, StreamOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one HTTP request asks for."""
+
+    body: GenerationRequest
+    requests: list[Submit]
+    shape: Shape
+    arrival: float  # time.perf_counter()
+
+
+async def answer(service: Service, job: Job, receive: Receive) -> Response:
+    """Generate, and answer as the request wants it.
+
+    Raises:
+        ApiError, EngineDeadError: before anything was sent.
+        ClientGoneError: the client went away; nothing is left running.
+    """
+    options = job.body.usage_in_stream
+    generation = Generation(service, job.requests, job.arrival)
+    try:
+        if job.body.stream:
+            await unless_gone(receive, generation.begin())
+            head = _head(service, job, job.shape.chunk_object)
+            return EventStream(_events(generation, head, job, options), generation.close)
+        pieces = await unless_gone(receive, _gather(generation, len(job.requests)))
+    except BaseException:
+        generation.close()
+        raise
+    head = _head(service, job, job.shape.whole_object)
+    head.choices = [job.shape.whole(piece) for piece in pieces]
+    head.usage = generation.usage()
+    return Response(msgspec.json.encode(head), media_type="application/json")
+
+
+def _head(service: Service, job: Job, kind: str) -> Answer:
+    return Answer(new_id(job.shape.prefix), kind, int(time()), service.settings.model_name, [])
+
+
+async def _gather(generation: Generation, count: int) -> list[Piece]:
+    """All of each request's pieces as one."""
+    texts: list[list[str]] = [[] for _ in range(count)]
+    wholes = [Piece(index, "", []) for index in range(count)]
+    async for piece in generation.pieces():
+        whole = wholes[piece.index]
+        texts[piece.index].append(piece.text)
+        whole.tokens += piece.tokens
+        whole.logprobs += piece.logprobs
+        whole.finish_reason, whole.stop_reason = piece.finish_reason, piece.stop_reason
+    for whole, parts in zip(wholes, texts, strict=True):
+        whole.text = "".join(parts)
+    return wholes
+
+
+async def _events(generation: Generation, head: Answer, job: Job, options: StreamOptions) -> AsyncIterator[bytes]:
+    """The frames of a stream. An error in the middle becomes a frame: the status line is long gone."""
+    try:
+        for index in range(len(job.requests)):
+            if (opening := job.shape.opening(index)) is not None:
+                yield _chunk(head, [opening], _usage(generation, options))
+        async for piece in generation.pieces():
+            if piece.text or piece.logprobs or piece.finish_reason is not None:
+                yield _chunk(head, [job.shape.chunk(piece)], _usage(generation, options))
+        if options.include_usage:
+            yield _chunk(head, [], generation.usage())
+    except (ApiError, EngineDeadError) as error:
+        yield event(as_api_error(error).body())
+    yield LAST_EVENT
+
+
+def _chunk(head: Answer, choices: list[object], usage: Usage | UnsetType | None) -> bytes:
+    return event(Answer(head.id, head.object, head.created, head.model, choices, usage))
+
+
+def _usage(generation: Generation, options: StreamOptions) -> Usage | UnsetType | None:
+    """What a chunk that is not the last says of usage."""
+    if not options.include_usage:
+        return UNSET
+    return generation.usage() if options.continuous_usage_stats else None

@@ -1,0 +1,37 @@
+"""The application: routes, errors and limits put together."""
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from infergc import __version__
+from infergc.client import EngineClient
+from infergc.server import errors
+from infergc.server.completions import completions_router
+from infergc.server.limits import ApiKey, BodyLimit, RequestId
+from infergc.server.metrics import EngineCollector, Latencies
+from infergc.server.service import Service
+from infergc.server.settings import ServerSettings
+from infergc.server.state import state_router
+from infergc.server.tokens import tokens_router
+from infergc.text.chat import ChatTemplate
+from infergc.text.tokenizer import Tokenizer
+
+
+def create_app(
+    client: EngineClient, tokenizer: Tokenizer, chat_template: ChatTemplate, settings: ServerSettings
+) -> FastAPI:
+    """The HTTP application over a running engine. It starts and ends nothing."""
+    registry = CollectorRegistry()
+    registry.register(EngineCollector(client, settings.model_name, client.config.block_size))
+    latencies = Latencies(registry, settings.model_name)
+    service = Service(client, tokenizer, chat_template, settings, latencies)
+    app = FastAPI(title="Infer-GC", version=__version__)
+    errors.install(app)
+    app.include_router(completions_router(service))
+    app.include_router(tokens_router(service))
+    app.include_router(state_router(service, registry))
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    if settings.api_key is not None:
+        app.add_middleware(ApiKey, key=settings.api_key)
+    app.add_middleware(RequestId)  # the last added is the outermost
+    return app

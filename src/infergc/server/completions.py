@@ -1,0 +1,44 @@
+"""POST /v1/completions and POST /v1/chat/completions."""
+
+from time import perf_counter
+
+from fastapi import APIRouter, Request, Response
+
+from infergc.server.answer import Job, answer
+from infergc.server.service import Service
+from infergc.server.shapes import ChatShape, CompletionShape
+from infergc.server.types import ChatRequest, CompletionRequest
+
+
+def completions_router(service: Service) -> APIRouter:
+    """The routes that generate."""
+    router = APIRouter(prefix="/v1", tags=["generation"])
+
+    @router.post("/completions")
+    async def complete(body: CompletionRequest, http: Request) -> Response:
+        """Complete one prompt or a batch of them, each a choice of the answer."""
+        arrival = perf_counter()
+        service.check_model(body.model)
+        params = body.sampling()
+        prompts = [await _ids(service, prompt, body) for prompt in body.prompt]
+        requests = [service.request(prompt, params, body) for prompt in prompts]
+        shape = CompletionShape(service.tokenizer, len(requests))
+        return await answer(service, Job(body, requests, shape, arrival), http.receive)
+
+    @router.post("/chat/completions")
+    async def chat(body: ChatRequest, http: Request) -> Response:
+        """Answer a conversation."""
+        arrival = perf_counter()
+        service.check_model(body.model)
+        params = body.sampling()
+        prompt = await service.encode_chat(body.messages, add_generation_prompt=body.add_generation_prompt)
+        requests = [service.request(prompt, params, body)]
+        return await answer(service, Job(body, requests, ChatShape(service.tokenizer), arrival), http.receive)
+
+    return router
+
+
+async def _ids(service: Service, prompt: str | list[int], body: CompletionRequest) -> list[int]:
+    if isinstance(prompt, str):
+        return await service.encode(prompt, add_special_tokens=body.add_special_tokens)
+    return prompt

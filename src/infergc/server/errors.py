@@ -1,0 +1,123 @@
+"""Errors in the OpenAI API's shape: ``{"error": {"message", "type", "param", "code"}}``."""
+
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from infergc.client import EngineDeadError, PromptError
+from infergc.params import ParameterError
+from infergc.server.disconnect import ClientGoneError
+
+INVALID_REQUEST = "invalid_request_error"
+SERVER_ERROR = "server_error"
+CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is there to read it
+UNSUPPORTED = "unsupported"  # pydantic's type of a problem: the field is known but not served
+
+
+class ApiError(HTTPException):
+    """A request is answered with this instead of a result.
+
+    Attributes:
+        status_code: HTTP status code.
+        message: what was wrong and what is allowed.
+        param: the request field concerned, None if none is.
+        code: a word for programs, None if there is none.
+    """
+
+    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(status, message)
+        self.message = message
+        self.param = param
+        self.code = code
+
+    def body(self) -> dict[str, Any]:
+        """The JSON body."""
+        kind = INVALID_REQUEST if self.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else SERVER_ERROR
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    """A 400."""
+    return ApiError(HTTPStatus.BAD_REQUEST, message, param=param, code=code)
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """What to tell the client of an exception raised while serving a request."""
+    for kind, translate in _TRANSLATIONS:
+        if isinstance(error, kind):
+            return translate(error)
+    return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the server's log has the details")
+
+
+def error_response(error: ApiError, headers: dict[str, str] | None = None) -> Response:
+    """The HTTP answer for an error."""
+    return Response(msgspec.json.encode(error.body()), error.status_code, headers, media_type="application/json")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception of the app's routes in the OpenAI API's shape."""
+
+    async def answer(_request: Request, error: Exception) -> Response:
+        headers = dict(error.headers or {}) if isinstance(error, StarletteHTTPException) else None
+        return error_response(as_api_error(error), headers)
+
+    for kind in (*(kind for kind, _ in _TRANSLATIONS), Exception):
+        app.add_exception_handler(kind, answer)
+
+
+def _from_validation(problems: Sequence[Any]) -> ApiError:
+    """Report the first problem; the others are often its echoes (the branches of a union)."""
+    problem = problems[0]
+    if problem["type"] == "json_invalid":
+        return bad_request(f"the body is not valid JSON: {problem['ctx']['error']}", code="invalid_json")
+    field = _path(problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return bad_request(f"{field}: not a field of this request", field, "unknown_parameter")
+    if problem["type"] == UNSUPPORTED:
+        return bad_request(f"{field}: {message}", field, "unsupported_parameter")
+    if problem["type"] == "missing":
+        return bad_request(f"{field}: is required", field, "missing_required_parameter")
+    if not field:
+        return bad_request(f"the body must be a JSON object sent as application/json: {message}")
+    return bad_request(f"{field}: {message}", field, "invalid_type")
+
+
+def _path(location: Sequence[str | int]) -> str:
+    """``("body", "messages", 0, "role")`` as ``messages[0].role``; names of union branches are left out."""
+    path = ""
+    for part in location[1:]:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part.isidentifier() and part not in _BRANCHES:
+            path += f".{part}" if path else part
+    return path
+
+
+_BRANCHES = frozenset({"str", "int", "float", "bool"})
+
+
+def _from_http(error: StarletteHTTPException) -> ApiError:
+    messages = {
+        HTTPStatus.NOT_FOUND: "there is no such path; GET /docs lists what there is",
+        HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method; GET /docs lists what it takes",
+        HTTPStatus.BAD_REQUEST: "the body could not be read as JSON",
+    }
+    message = messages.get(HTTPStatus(error.status_code), str(error.detail))
+    return ApiError(error.status_code, message)
+
+
+_TRANSLATIONS: tuple[tuple[type[Exception], Callable[[Any], ApiError]], ...] = (  # the first that fits counts
+    (ApiError, lambda error: error),
+    (StarletteHTTPException, _from_http),
+    (RequestValidationError, lambda error: _from_validation(error.errors())),
+    (PromptError, lambda error: bad_request(str(error), error.field, error.code)),
+    (ParameterError, lambda error: bad_request(str(error), error.field, "invalid_value")),
+    (EngineDeadError, lambda error: ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), code="engine_unavailable")),
+    (ClientGoneError, lambda _: ApiError(CLIENT_CLOSED_REQUEST, "the client closed the connection")),
+)

@@ -1,0 +1,93 @@
+"""Kinds of request fields: what is served, what is accepted because it changes nothing, what is refused by name."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from infergc.server.errors import UNSUPPORTED
+
+MAX_PROMPTS = 2048
+
+
+def only(*allowed: object) -> AfterValidator:
+    """A field that is known but not served: only these values, which ask for nothing, are taken."""
+
+    def check(value: Any) -> Any:
+        if any(value == harmless and type(value) is type(harmless) for harmless in allowed):
+            return value
+        names = " or ".join("null" if v is None else repr(v) for v in allowed)
+        raise PydanticCustomError(UNSUPPORTED, "is not supported yet; leave it out (or send {names})", {"names": names})
+
+    return AfterValidator(check)
+
+
+def prompts(value: Any) -> list[str] | list[list[int]]:
+    """A string, a list of token ids, or a list of either, as a list of prompts."""
+    if isinstance(value, str):
+        return _not_empty([value])
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"takes {_PROMPT_FORMS}, not {_shown(value)}")
+    if _is_ids(value):
+        return [value]
+    if len(value) > MAX_PROMPTS:
+        raise ValueError(f"holds {len(value)} prompts; at most {MAX_PROMPTS} are allowed in one request")
+    if all(isinstance(prompt, str) for prompt in value):
+        return _not_empty(value)
+    if all(_is_ids(prompt) for prompt in value):
+        return value
+    raise ValueError(f"takes {_PROMPT_FORMS}; these items are neither all strings nor all lists of ids")
+
+
+def stop_strings(value: Any) -> Any:
+    """One stop string is a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def message_text(value: Any) -> str:
+    """A chat message's content: a string, or a list of text parts that are joined by line ends."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"takes a string or a list of text parts, not {_shown(value)}")
+    return "\n".join(_part_text(part, number) for number, part in enumerate(value))
+
+
+Prompts = Annotated[list[str] | list[list[int]], BeforeValidator(prompts)]
+Stops = Annotated[list[str] | None, BeforeValidator(stop_strings)]
+MessageText = Annotated[str, BeforeValidator(message_text)]
+Unserved = Annotated[Any, only(None)]
+OffOnly = Annotated[Any, only(None, False)]
+OneOnly = Annotated[Any, only(None, 1)]
+EmptyOnly = Annotated[Any, only(None, [])]
+Harmless = Annotated[Any, Field(description="Accepted; changes nothing here.")]
+
+_PROMPT_FORMS = "a string, a list of token ids, or a list of either"
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
+
+
+def _not_empty(texts: list[str]) -> list[str]:
+    if "" in texts:
+        raise ValueError("must not be empty")
+    return texts
+
+
+def _part_text(part: Any, number: int) -> str:
+    match part:
+        case {"type": "text", "text": str(text), **rest} if not rest:
+            return text
+        case {"type": str(kind)} if kind != "text":
+            raise PydanticCustomError(
+                UNSUPPORTED,
+                "part {number} is of type {kind}; only text parts are supported",
+                {"number": number, "kind": repr(kind)},
+            )
+    raise ValueError(f'part {number} must be {{"type": "text", "text": "…"}}')
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

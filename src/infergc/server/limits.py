@@ -1,0 +1,96 @@
+"""ASGI middleware around the whole app: request ids, the API key, the size of a body."""
+
+import hmac
+from http import HTTPStatus
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from infergc.server.errors import ApiError, error_response
+from infergc.units import format_bytes
+
+REQUEST_ID = "x-request-id"
+OPEN_PATHS = frozenset({"/health"})
+
+
+class RequestId:
+    """Answers carry the request's ``x-request-id``, or a new one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, naming the answer."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        name = Headers(scope=scope).get(REQUEST_ID) or uuid4().hex
+
+        async def send_named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[REQUEST_ID] = name
+            await send(message)
+
+        await self.app(scope, receive, send_named)
+
+
+class ApiKey:
+    """Every path but ``/health`` wants ``Authorization: Bearer <key>``. The comparison takes constant time."""
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self.app = app
+        self.expected = f"Bearer {key}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what holds the key."""
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._holds_key(scope):
+            await self.app(scope, receive, send)
+            return
+        message = "missing or wrong API key; send it as 'Authorization: Bearer <key>'"
+        error = ApiError(HTTPStatus.UNAUTHORIZED, message, code="invalid_api_key")
+        await error_response(error, {"www-authenticate": "Bearer"})(scope, receive, send)
+
+    def _holds_key(self, scope: Scope) -> bool:
+        given = Headers(scope=scope).get("authorization", "")
+        return hmac.compare_digest(given.encode("latin-1"), self.expected)  # the bytes as they came
+
+
+class BodyLimit:
+    """A body over ``limit`` bytes gets a 413 as soon as that is known; at most ``limit`` bytes are ever held."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, counting."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "")
+        if announced.isdecimal() and int(announced) > self.limit:
+            await error_response(_too_large(self.limit))(scope, receive, send)
+            return
+        await self.app(scope, _Counted(receive, self.limit).receive, send)
+
+
+def _too_large(limit: int) -> ApiError:
+    message = f"the request body is larger than the {format_bytes(limit)} allowed"
+    return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, code="request_too_large")
+
+
+class _Counted:
+    """A ``receive`` that counts."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._left = limit
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise _too_large(self._limit)
+        return message

@@ -1,0 +1,101 @@
+"""Bodies of answers in the OpenAI API's shape. Plain structs: one is written per streamed token."""
+
+from typing import Any, Literal
+from uuid import uuid4
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from infergc.server.logprobs import ChatLogprobs, CompletionLogprobs
+
+
+class PromptTokensDetails(Struct):
+    """How many of the prompt's tokens came from the prefix cache."""
+
+    cached_tokens: int
+
+
+class Usage(Struct):
+    """Tokens of a request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+    @classmethod
+    def of(cls, prompt: int, completion: int, cached: int) -> "Usage":
+        """Count them up."""
+        return cls(prompt, completion, prompt + completion, PromptTokensDetails(cached))
+
+
+class CompletionChoice(Struct):
+    """One text of a completion, or what a chunk adds to it."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None = None
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+
+
+class ChatMessage(Struct):
+    """The assistant's message."""
+
+    content: str
+    role: Literal["assistant"] = "assistant"
+    refusal: None = None
+
+
+class ChatChoice(Struct):
+    """One answer of a chat."""
+
+    index: int
+    message: ChatMessage
+    logprobs: ChatLogprobs | None = None
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+
+
+class ChatDelta(Struct):
+    """What a chunk adds to an answer."""
+
+    role: str | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+
+
+class ChatChunkChoice(Struct):
+    """One answer's part of a chunk."""
+
+    index: int
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None = None
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+
+
+class Answer(Struct):
+    """A completion, a chat completion, or a chunk of one.
+
+    ``usage`` is left out of chunks unless the stream was asked for it; it is then null in all but the last.
+    """
+
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[Any]
+    usage: Usage | UnsetType | None = UNSET
+
+
+def new_id(prefix: str) -> str:
+    """An id no other answer has."""
+    return f"{prefix}-{uuid4().hex}"
+
+
+def event(body: object) -> bytes:
+    """One server-sent event."""
+    return b"data: " + msgspec.json.encode(body) + b"\n\n"
+
+
+LAST_EVENT = b"data: [DONE]\n\n"

@@ -1,0 +1,78 @@
+"""What all routes share: the engine client, the texts, the server's settings."""
+
+import asyncio
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from infergc.client import EngineClient, PromptError
+from infergc.client.prepare import CONTEXT_LENGTH
+from infergc.engine.messages import Submit
+from infergc.params import ParameterError, SamplingParams
+from infergc.server.errors import ApiError
+from infergc.server.metrics import Latencies
+from infergc.server.settings import ServerSettings
+from infergc.server.types import GenerationRequest, Message
+from infergc.text.chat import ChatTemplate
+from infergc.text.tokenizer import Tokenizer
+
+_LONG_TEXT = 2048  # characters; tokenising fewer takes less time than handing them to a thread
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One served model."""
+
+    client: EngineClient
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    settings: ServerSettings
+    latencies: Latencies
+
+    def check_model(self, name: str | None) -> None:
+        """Refuse requests for another model; null means the one there is.
+
+        Raises:
+            ApiError: 404.
+        """
+        if name is not None and name != self.settings.model_name:
+            message = f"model: {name!r} is not served here; {self.settings.model_name!r} is"
+            raise ApiError(HTTPStatus.NOT_FOUND, message, param="model", code="model_not_found")
+
+    async def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Ids of a text; the event loop goes on while a long one is tokenised."""
+        if len(text) < _LONG_TEXT:
+            return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        return await asyncio.to_thread(self.tokenizer.encode, text, add_special_tokens=add_special_tokens)
+
+    async def encode_chat(self, messages: list[Message], *, add_generation_prompt: bool) -> list[int]:
+        """Ids of a conversation through the chat template.
+
+        Raises:
+            ConversationError: there is no template, or it does not take these messages.
+        """
+        rendered = self.template.render(
+            [message.for_template() for message in messages], add_generation_prompt=add_generation_prompt
+        )
+        return await self.encode(rendered, add_special_tokens=False)
+
+    def request(self, prompt: list[int], params: SamplingParams, body: GenerationRequest) -> Submit:
+        """A checked request for the engine.
+
+        Raises:
+            ParameterError: naming the field.
+        """
+        if body.priority and self.client.config.scheduling_policy != "priority":
+            message = "is only allowed where the server runs with --scheduling-policy priority"
+            raise ParameterError("priority", message)
+        request = self.client.request(prompt, params, priority=body.priority or 0, salt=body.cache_salt or "")
+        self._check_room(len(prompt), params.max_tokens)
+        return request
+
+    def _check_room(self, prompt: int, wanted: int | None) -> None:
+        limit = self.client.ready.max_model_len
+        if wanted is not None and prompt + wanted > limit:
+            raise PromptError(
+                f"{prompt} tokens and max_tokens {wanted} are more than the context of {limit} tokens; "
+                f"with this prompt max_tokens can be at most {limit - prompt}",
+                CONTEXT_LENGTH,
+            )

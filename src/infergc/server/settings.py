@@ -1,0 +1,28 @@
+"""What shapes the server itself; the engine has its own configuration."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from infergc.units import MIB
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Settings of one server.
+
+    Attributes:
+        model_name: the model's name in the API.
+        host, port: where to listen; port 0 takes a free one.
+        api_key: what clients must send; None lets everyone in.
+        chat_template: file used instead of the model's own template.
+        max_body_bytes: largest request body.
+        shutdown_timeout: seconds that running requests may go on once the server is told to stop.
+    """
+
+    model_name: str
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str | None = None
+    chat_template: Path | None = None
+    max_body_bytes: int = 8 * MIB
+    shutdown_timeout: float = 10.0

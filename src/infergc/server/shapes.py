@@ -1,0 +1,79 @@
+"""How pieces of text become choices of an answer: completions and chat completions."""
+
+from typing import Any, Protocol
+
+from infergc.client import Piece
+from infergc.server.logprobs import CompletionReporter, chat_logprobs
+from infergc.server.responses import ChatChoice, ChatChunkChoice, ChatDelta, ChatMessage, CompletionChoice
+from infergc.text.tokenizer import Tokenizer
+
+
+class Shape(Protocol):
+    """One kind of answer. Belongs to one HTTP request.
+
+    Attributes:
+        prefix: of the answer's id.
+        whole_object, chunk_object: the answer's ``object``, whole and streamed.
+    """
+
+    prefix: str
+    whole_object: str
+    chunk_object: str
+
+    def opening(self, index: int) -> Any | None:
+        """The choice of a stream's first chunk, None if it needs none."""
+        ...
+
+    def chunk(self, piece: Piece) -> Any:
+        """The choice of a chunk."""
+        ...
+
+    def whole(self, piece: Piece) -> Any:
+        """The choice of an unstreamed answer, from all of its text as one piece."""
+        ...
+
+
+class CompletionShape:
+    """POST /v1/completions."""
+
+    prefix = "cmpl"
+    whole_object = chunk_object = "text_completion"
+
+    def __init__(self, tokenizer: Tokenizer, choices: int) -> None:
+        self._reporters = [CompletionReporter(tokenizer) for _ in range(choices)]
+
+    def opening(self, index: int) -> None:
+        """No chunk before the first text."""
+
+    def chunk(self, piece: Piece) -> CompletionChoice:
+        """The choice of a chunk."""
+        logprobs = self._reporters[piece.index].report(piece)
+        return CompletionChoice(piece.index, piece.text, logprobs, piece.finish_reason, piece.stop_reason)
+
+    whole = chunk
+
+
+class ChatShape:
+    """POST /v1/chat/completions."""
+
+    prefix = "chatcmpl"
+    whole_object = "chat.completion"
+    chunk_object = "chat.completion.chunk"
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def opening(self, index: int) -> ChatChunkChoice:
+        """The assistant begins to speak."""
+        return ChatChunkChoice(index, ChatDelta(role="assistant", content=""))
+
+    def chunk(self, piece: Piece) -> ChatChunkChoice:
+        """The choice of a chunk."""
+        logprobs = chat_logprobs(piece, self._tokenizer)
+        delta = ChatDelta(content=piece.text)
+        return ChatChunkChoice(piece.index, delta, logprobs, piece.finish_reason, piece.stop_reason)
+
+    def whole(self, piece: Piece) -> ChatChoice:
+        """The choice of an unstreamed answer."""
+        logprobs = chat_logprobs(piece, self._tokenizer)
+        return ChatChoice(piece.index, ChatMessage(piece.text), logprobs, piece.finish_reason, piece.stop_reason)

@@ -1,0 +1,44 @@
+"""POST /tokenize and POST /detokenize."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from infergc.params import ParameterError
+from infergc.server.errors import bad_request
+from infergc.server.service import Service
+from infergc.server.types import DetokenizeRequest, TokenizeRequest
+
+
+def tokens_router(service: Service) -> APIRouter:
+    """The routes between text and token ids."""
+    router = APIRouter(tags=["tokens"])
+
+    @router.post("/tokenize")
+    async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
+        """Ids of a text, or of a conversation through the chat template."""
+        service.check_model(body.model)
+        tokens = await _tokens(service, body)
+        return {"tokens": tokens, "count": len(tokens), "max_model_len": service.client.ready.max_model_len}
+
+    @router.post("/detokenize")
+    async def detokenize(body: DetokenizeRequest) -> dict[str, Any]:
+        """The text of ids, special tokens included."""
+        service.check_model(body.model)
+        vocabulary = service.client.ready.vocab_size
+        if any(not 0 <= token < vocabulary for token in body.tokens):
+            raise ParameterError("tokens", f"takes token ids of this model: 0 to {vocabulary - 1}")
+        text = service.tokenizer.decode(body.tokens, skip_special_tokens=False)
+        return {"prompt": text, "content": text}
+
+    return router
+
+
+async def _tokens(service: Service, body: TokenizeRequest) -> list[int]:
+    given = [name for name in ("prompt", "content", "messages") if getattr(body, name) is not None]
+    if len(given) != 1:
+        raise bad_request("prompt: give exactly one of prompt, content and messages", "prompt")
+    if body.messages is not None:
+        return await service.encode_chat(body.messages, add_generation_prompt=body.add_generation_prompt)
+    text = body.prompt if body.prompt is not None else body.content
+    return await service.encode(text or "", add_special_tokens=body.add_special_tokens is not False)

@@ -1,0 +1,214 @@
+"""Request bodies of the OpenAI API, with vLLM's extensions at the top level.
+
+Every field is served, accepted because its value changes nothing, or refused by name: none is ignored in
+silence. ``sampling()`` gives the request's ``SamplingParams``.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infergc.params import MAX_LOGPROBS, ParameterError, SamplingParams
+from infergc.server.fields import (
+    EmptyOnly,
+    Harmless,
+    MessageText,
+    OffOnly,
+    OneOnly,
+    Prompts,
+    Stops,
+    Unserved,
+    only,
+)
+
+
+class StreamOptions(BaseModel):
+    """What a stream carries besides text."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    include_usage: bool = False
+    continuous_usage_stats: bool = False
+    include_obfuscation: Harmless = None
+
+
+class GenerationRequest(BaseModel):
+    """What completions and chat completions share. A field that is null takes its default."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    min_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    seed: int | None = None
+    stop: Stops = None
+    stop_token_ids: list[int] | None = None
+    ignore_eos: bool | None = None
+    skip_special_tokens: bool | None = None
+    include_stop_str_in_output: bool | None = None
+    priority: int | None = None
+    cache_salt: str | None = None
+    user: Harmless = None
+    metadata: Harmless = None
+    safety_identifier: Harmless = None
+    prompt_cache_key: Harmless = None
+    n: OneOnly = None
+    best_of: OneOnly = None
+    use_beam_search: OffOnly = None
+    response_format: Annotated[Any, only(None, {"type": "text"})] = None
+
+    def sampling(self) -> SamplingParams:
+        """The sampling parameters that the request asks for.
+
+        Raises:
+            ParameterError: a value is out of its bounds.
+        """
+        given = self.model_dump(include=_SAMPLING, exclude_none=True)
+        if self.logit_bias is not None:
+            given["logit_bias"] = {_token_id(key): bias for key, bias in self.logit_bias.items()}
+        return SamplingParams(**given, **self.limits())
+
+    def limits(self) -> dict[str, Any]:
+        """The parameters that the two kinds of request spell differently: max_tokens and logprobs."""
+        raise NotImplementedError
+
+    @property
+    def usage_in_stream(self) -> StreamOptions:
+        """What a stream tells of usage.
+
+        Raises:
+            ParameterError: stream_options without stream.
+        """
+        if self.stream_options is not None and not self.stream:
+            raise ParameterError("stream_options", "is only allowed when stream is true")
+        return self.stream_options or StreamOptions()
+
+
+_SAMPLING = {
+    "min_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "seed",
+    "stop",
+    "stop_token_ids",
+    "ignore_eos",
+    "skip_special_tokens",
+    "include_stop_str_in_output",
+}
+
+
+class CompletionRequest(GenerationRequest):
+    """Body of POST /v1/completions."""
+
+    prompt: Prompts
+    logprobs: int | None = None
+    add_special_tokens: bool = True
+    echo: OffOnly = None
+    suffix: Annotated[Any, only(None, "")] = None
+
+    def limits(self) -> dict[str, Any]:
+        """max_tokens is 16 unless given, as in the OpenAI API."""
+        given = {"max_tokens": self.max_tokens, "logprobs": self.logprobs}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class Message(BaseModel):
+    """One message of a chat."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: MessageText
+    name: Unserved = None
+    tool_calls: EmptyOnly = None
+    function_call: Unserved = None
+    refusal: Unserved = None
+    audio: Unserved = None
+    annotations: EmptyOnly = None
+
+    def for_template(self) -> dict[str, str]:
+        """As chat templates know it; "developer" is the OpenAI API's newer word for "system"."""
+        return {"role": "system" if self.role == "developer" else self.role, "content": self.content}
+
+
+class ChatRequest(GenerationRequest):
+    """Body of POST /v1/chat/completions."""
+
+    messages: list[Message]
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    add_generation_prompt: bool = True
+    tools: EmptyOnly = None
+    tool_choice: Annotated[Any, only(None, "none", "auto")] = None
+    parallel_tool_calls: Harmless = None
+    functions: EmptyOnly = None
+    function_call: Annotated[Any, only(None, "none", "auto")] = None
+    modalities: Annotated[Any, only(None, ["text"])] = None
+    service_tier: Annotated[Any, only(None, "auto", "default")] = None
+    store: OffOnly = None
+    audio: Unserved = None
+    prediction: Unserved = None
+    reasoning_effort: Unserved = None
+    verbosity: Unserved = None
+    web_search_options: Unserved = None
+
+    def limits(self) -> dict[str, Any]:
+        """max_tokens reaches to the end of the context unless given, as in the OpenAI API."""
+        return {"max_tokens": self._max_tokens(), "logprobs": self._logprobs()}
+
+    def _max_tokens(self) -> int | None:
+        older, newer = self.max_tokens, self.max_completion_tokens
+        if older is not None and newer is not None and older != newer:
+            raise ParameterError("max_completion_tokens", f"{newer} contradicts max_tokens ({older}); give one")
+        return older if newer is None else newer
+
+    def _logprobs(self) -> int | None:
+        if self.logprobs:
+            return self.top_logprobs or 0
+        if self.top_logprobs:
+            raise ParameterError("top_logprobs", "is only allowed when logprobs is true")
+        return None
+
+
+class TokenizeRequest(BaseModel):
+    """Body of POST /tokenize: a text as ``prompt`` (or ``content``), or a chat as ``messages``."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    model: str | None = None
+    prompt: str | None = None
+    content: str | None = None
+    messages: list[Message] | None = None
+    add_special_tokens: bool | None = None
+    add_generation_prompt: bool = True
+
+
+class DetokenizeRequest(BaseModel):
+    """Body of POST /detokenize."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    model: str | None = None
+    tokens: list[int]
+
+
+def _token_id(key: str) -> int:
+    if not key.isdecimal():
+        raise ParameterError("logit_bias", f"key {key!r} is not a token id ≥ 0")
+    return int(key)

@@ -1,0 +1,112 @@
+"""An executor without tensors: a clock that steps by a fixed time, and tokens drawn from a hash or a record."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infergc.config import ConfigError, EngineConfig
+from infergc.engine.ports import ModelFacts
+from infergc.heap.groups import GroupSpec
+from infergc.sched.plan import I32, StepOutcome, StepPlan
+
+STEP_SECONDS = 0.01
+_MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+
+
+class DoneFlight:
+    """A step that was over when it began."""
+
+    def __init__(self, outcome: StepOutcome) -> None:
+        self._outcome = outcome
+
+    def done(self) -> bool:
+        """Tell that the outcome is there: always."""
+        return True
+
+    def result(self) -> StepOutcome:
+        """Return the outcome."""
+        return self._outcome
+
+
+class SimExecutor:
+    """Carries out plans in no time. Tokens depend on a sequence's seed and position only, as a model's would.
+
+    Args:
+        facts: of the model that is simulated.
+        record: outcomes to return instead, in order: a replay of another executor's run.
+        step_seconds: what each step is said to take.
+    """
+
+    backend = "sim"
+
+    def __init__(
+        self, facts: ModelFacts, record: Sequence[StepOutcome] = (), step_seconds: float = STEP_SECONDS
+    ) -> None:
+        self.facts = facts
+        self.seconds = 0.0
+        self._step_seconds = step_seconds
+        self._outcome: Callable[[StepPlan], StepOutcome] = self._draw
+        if record:
+            replay = iter(record)
+            self._outcome = lambda _: next(replay)
+        self._seeds = np.zeros(0, np.uint64)
+
+    def allocate(self, groups: tuple[GroupSpec, ...], max_num_seqs: int) -> None:  # noqa: ARG002 - the port's
+        """Make room for the slots' seeds; pages need no storage."""
+        self._seeds = np.zeros(max_num_seqs, np.uint64)
+
+    def launch(self, plan: StepPlan) -> DoneFlight:
+        """Let the clock go on by one step."""
+        for binding in plan.bindings:
+            self._seeds[binding.slot] = binding.params.seed or 0
+        self.seconds += self._step_seconds
+        return DoneFlight(self._outcome(plan))
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _draw(self, plan: StepPlan) -> StepOutcome:
+        drawn = _hash(self._seeds[plan.slots], plan.starts + plan.counts) % np.uint64(self.facts.vocab_size)
+        tokens = np.where(plan.sample, drawn, -1).astype(np.int32)
+        return StepOutcome(plan.step, tokens, seconds=self._step_seconds)
+
+
+def _hash(seeds: Any, positions: I32) -> Any:
+    """Mix seed and position by SplitMix64's finalizer (Steele et al. 2014)."""
+    state = seeds + positions.astype(np.uint64) * _MIX[0]
+    state = (state ^ (state >> np.uint64(30))) * _MIX[1]
+    state = (state ^ (state >> np.uint64(27))) * _MIX[2]
+    return state ^ (state >> np.uint64(31))
+
+
+def create_executor(config: EngineConfig) -> SimExecutor:
+    """Simulate the model whose ``config.json`` lies in ``config.model``; its weights are not read.
+
+    Raises:
+        ConfigError: there is no such file, or it lacks a field.
+    """
+    path = Path(config.model) / "config.json"
+    try:
+        return SimExecutor(facts_of(json.loads(path.read_text()), config.block_size))
+    except (OSError, KeyError, ValueError) as error:
+        raise ConfigError(f"--model: {path} does not describe a model: {error!r}") from error
+
+
+def facts_of(model: dict[str, Any], page_tokens: int) -> ModelFacts:
+    """Geometry of a Hugging Face ``config.json``, all layers in one full-attention group, two bytes a value."""
+    heads = model["num_attention_heads"]
+    head_dim = model.get("head_dim") or model["hidden_size"] // heads
+    kv_heads = model.get("num_key_value_heads") or heads
+    page_bytes = model["num_hidden_layers"] * 2 * kv_heads * head_dim * page_tokens * 2
+    eos = model.get("eos_token_id")
+    return ModelFacts(
+        digest="simulated",
+        vocab_size=model["vocab_size"],
+        eos_ids=tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,),
+        max_len=model["max_position_embeddings"],
+        groups=(GroupSpec("full", page_bytes),),
+        dtype="bfloat16",
+    )

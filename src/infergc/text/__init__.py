@@ -1,0 +1,1 @@
+"""Text without tensors: tokenizer, detokenising, stop strings, chat templates."""

@@ -1,0 +1,1 @@
+"""The worker: carries out step plans with tensors (executor, batch, storage, sampler, loader)."""

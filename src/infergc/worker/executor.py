@@ -1,0 +1,96 @@
+"""The executor that runs a model: plans are queued to one worker thread, which carries them out in order."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from infergc.engine.ports import Flight, ModelFacts
+from infergc.heap.groups import GroupSpec
+from infergc.kernels.api import AttentionBackend
+from infergc.models.decoder import Decoder
+from infergc.sched.plan import StepOutcome, StepPlan
+from infergc.worker.runner import StepRunner
+from infergc.worker.sampler import Sampler
+from infergc.worker.storage import KVStorage, LayerGroups
+
+
+class TorchExecutor:
+    """Implements ``engine.ports.Executor``.
+
+    One thread owns all state after ``allocate``. While it computes, torch releases the interpreter lock and
+    the engine's thread plans the next step. A step that raises gives its exception from ``Flight.result``; its
+    sampled tokens are lost, and later plans run as if it had been skipped.
+
+    Args:
+        decoder: the model.
+        facts: what the engine is told of it.
+        groups: its layer groups.
+        attention: the backend that writes and reads KV.
+        page_tokens: tokens in a page.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        facts: ModelFacts,
+        groups: LayerGroups,
+        attention: AttentionBackend,
+        page_tokens: int,
+    ) -> None:
+        self.facts = facts
+        self.backend = attention.name
+        self._decoder = decoder
+        self._groups = groups
+        self._attention = attention
+        self._page_tokens = page_tokens
+        self._runner: StepRunner | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="infergc-worker")
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids are 0 … vocab_size - 1."""
+        return self.facts.vocab_size
+
+    def allocate(self, groups: tuple[GroupSpec, ...], max_num_seqs: int) -> None:
+        """See ``engine.ports.Executor``.
+
+        Raises:
+            ValueError: the groups are not those of ``facts``.
+        """
+        if [group.name for group in groups] != [group.name for group in self.facts.groups]:
+            raise ValueError(f"groups: {groups} are not the model's, {self.facts.groups}")
+        spec = self._decoder.spec
+        self._runner = StepRunner(
+            decoder=self._decoder,
+            attention=self._attention,
+            groups=self._groups,
+            storage=KVStorage(spec, self._groups, groups, self._page_tokens),
+            sampler=Sampler(max_num_seqs, spec.vocab_size, self.facts.eos_ids),
+            max_num_seqs=max_num_seqs,
+        )
+
+    def launch(self, plan: StepPlan) -> Flight:
+        """See ``engine.ports.Executor``.
+
+        Raises:
+            RuntimeError: before ``allocate`` or after ``close``.
+        """
+        if self._runner is None:
+            raise RuntimeError("launch: the executor has no storage; call allocate first and close last")
+        return _Flight(self._thread.submit(self._runner.run, plan))
+
+    def close(self) -> None:
+        """Finish the steps in flight, stop the thread and let go of KV and sampler state."""
+        self._thread.shutdown(wait=True)
+        self._runner = None
+
+
+class _Flight:
+    """A step in the worker's queue."""
+
+    def __init__(self, future: Future[StepOutcome]) -> None:
+        self._future = future
+
+    def done(self) -> bool:
+        return self._future.done()
+
+    def result(self) -> StepOutcome:
+        return self._future.result()

@@ -1,0 +1,79 @@
+"""One step: bind slots, move pages, run the decoder over paged KV, sample.
+
+Shapes: S rows of the plan, T tokens, R sampled rows, E hidden, H query heads, G KV heads, D head dim.
+"""
+
+import time
+
+import numpy as np
+import torch
+
+from infergc.kernels.api import AttentionBackend, BatchLayout
+from infergc.models.decoder import Attend, Decoder
+from infergc.sched.plan import I32, StepOutcome, StepPlan, TokenLogprobs
+from infergc.worker.batch import Batch, build_batch
+from infergc.worker.sampler import Sampler
+from infergc.worker.storage import KVStorage, LayerGroups
+
+
+class StepRunner:
+    """The worker's state, by slot and by page, and what changes it. Used by one thread.
+
+    Args:
+        decoder: the model.
+        attention: the backend that writes and reads KV.
+        groups: which layer lies in which group.
+        storage: KV of every layer.
+        sampler: has state for slots 0 … max_num_seqs - 1.
+        max_num_seqs: number of slots.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        attention: AttentionBackend,
+        groups: LayerGroups,
+        storage: KVStorage,
+        sampler: Sampler,
+        max_num_seqs: int,
+    ) -> None:
+        self._decoder = decoder
+        self._attention = attention
+        self._groups = groups
+        self._storage = storage
+        self._sampler = sampler
+        self._latest = np.zeros(max_num_seqs, np.int32)  # slot → token sampled last
+
+    @torch.inference_mode()
+    def run(self, plan: StepPlan) -> StepOutcome:
+        """Carry out a step."""
+        started = time.perf_counter()
+        for binding in plan.bindings:
+            self._sampler.bind(binding)
+        self._storage.apply(plan.moves)
+        batch = build_batch(plan, self._latest)
+        hidden_TE = self._decoder.forward(batch.token_ids_T, batch.positions_T, self._attend(plan))
+        tokens, logprobs = self._sample(plan, batch, hidden_TE)
+        return StepOutcome(plan.step, tokens, logprobs, time.perf_counter() - started)
+
+    def _attend(self, plan: StepPlan) -> Attend:
+        """Plan each group's attention once; the result writes and attends for one layer."""
+        steps = [self._attention.plan(BatchLayout(plan.starts, plan.counts, table)) for table in plan.tables]
+        spec = self._decoder.spec
+
+        def attend(layer: int, q_THD: torch.Tensor, k_TGD: torch.Tensor, v_TGD: torch.Tensor) -> torch.Tensor:
+            step = steps[self._groups.of_layer[layer]]
+            k_NGPD, v_NGPD = self._storage.layer(layer)
+            self._attention.write(step, k_TGD, v_TGD, k_NGPD, v_NGPD)
+            return self._attention.attend(step, q_THD, k_NGPD, v_NGPD, spec.scale, spec.windows[layer])
+
+        return attend
+
+    def _sample(self, plan: StepPlan, batch: Batch, hidden_TE: torch.Tensor) -> tuple[I32, dict[int, TokenLogprobs]]:
+        tokens_S = np.full(len(plan.slots), -1, np.int32)
+        if not len(batch.sampled_R):
+            return tokens_S, {}
+        logits_RV = self._decoder.logits(hidden_TE[batch.last_tokens_R])
+        tokens_R, reports = self._sampler.sample(logits_RV, batch.slots_R, batch.next_positions_R)
+        tokens_S[batch.sampled_R] = self._latest[batch.slots_R] = tokens_R
+        return tokens_S, {int(batch.sampled_R[row]): report for row, report in reports.items()}

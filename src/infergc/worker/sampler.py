@@ -1,0 +1,141 @@
+"""The sampler: from a step's logits to its tokens, vectorised over rows.
+
+Shapes: S rows of a step, R some of them, V vocabulary.
+
+The order for each row: logit bias; repetition, frequency and presence penalties; end tokens banned
+before ``min_tokens``; then either the likeliest token, or temperature, top-k, top-p, min-p and a draw.
+State is kept by slot, set by ``bind`` and advanced by ``sample``.
+"""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from infergc.params import check_token_ids
+from infergc.sched.plan import I32, Binding, TokenLogprobs
+from infergc.worker.sampling.draw import MAX_VOCAB, draw
+from infergc.worker.sampling.entries import SlotEntries
+from infergc.worker.sampling.knobs import Knobs
+from infergc.worker.sampling.penalties import Penalties
+from infergc.worker.sampling.report import report
+from infergc.worker.sampling.uniform import uniforms
+
+
+class Sampler:
+    """Chooses the next token of each row.
+
+    A row's token and report depend on its own logits, its request's parameters and tokens, and the
+    position: neither on the rows beside it nor on when it runs.
+
+    Args:
+        max_num_seqs: slots 0 … max_num_seqs - 1.
+        vocab_size: V.
+        eos_ids: the model's end tokens, banned before ``min_tokens`` beside a request's stop ids.
+        device: where the logits will be.
+
+    Raises:
+        ValueError: the vocabulary is larger than 2^22.
+    """
+
+    def __init__(
+        self,
+        max_num_seqs: int,
+        vocab_size: int,
+        eos_ids: tuple[int, ...] = (),
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if vocab_size > MAX_VOCAB:
+            raise ValueError(f"vocab_size: {vocab_size} is not allowed; it must be ≤ {MAX_VOCAB}")
+        self._vocab_size = vocab_size
+        self._eos_ids = eos_ids
+        self._knobs = Knobs.empty(max_num_seqs)
+        self._bias = SlotEntries(max_num_seqs)
+        self._banned_before = SlotEntries(max_num_seqs)  # value: first position where the token is allowed
+        self._penalties = Penalties(max_num_seqs, vocab_size, torch.device(device))
+
+    def bind(self, binding: Binding) -> None:
+        """Give a slot to a request, as if its ``output`` had been sampled here.
+
+        Raises:
+            ParameterError: a token id in the parameters is outside the vocabulary; nothing has changed.
+        """
+        slot, params = binding.slot, binding.params
+        check_token_ids(params, self._vocab_size)
+        self._knobs.set(slot, params, self._vocab_size)
+        self._bias.set(slot, params.logit_bias)
+        ends = {*self._eos_ids, *params.stop_token_ids} if params.min_tokens else ()
+        self._banned_before.set(slot, dict.fromkeys(ends, float(len(binding.prompt) + params.min_tokens)))
+        self._penalties.bind(slot, params, binding.prompt, binding.output)
+
+    def sample(
+        self, logits_SV: torch.Tensor, slots: NDArray[np.integer], positions: NDArray[np.integer]
+    ) -> tuple[I32, dict[int, TokenLogprobs]]:
+        """Sample one token for each row.
+
+        Args:
+            logits_SV: float32; bias and penalties are applied to it in place.
+            slots: [S], distinct, each bound.
+            positions: [S] absolute position of the token to be sampled.
+
+        Returns:
+            The tokens [S] and, for the rows whose requests ask for it, row → log probabilities.
+        """
+        self._add_bias(logits_SV, slots)
+        self._penalties.apply(logits_SV, slots)
+        self._ban_ends(logits_SV, slots, positions)
+        tokens_S = self._choose(logits_SV, slots, positions)
+        self._penalties.count(slots, tokens_S)
+        return tokens_S, self._report(logits_SV, slots, tokens_S)
+
+    def _choose(self, logits_SV: torch.Tensor, slots: NDArray[np.integer], positions: NDArray[np.integer]) -> I32:
+        random = np.flatnonzero(self._knobs.temperature[slots])
+        if not len(random):
+            return _argmax(logits_SV)
+        drawn_R = self._draw(_rows(logits_SV, random), slots[random], positions[random])
+        if len(random) == len(slots):
+            return drawn_R
+        tokens_S = _argmax(logits_SV)
+        tokens_S[random] = drawn_R
+        return tokens_S
+
+    def _draw(self, logits_RV: torch.Tensor, slots: NDArray[np.integer], positions: NDArray[np.integer]) -> I32:
+        knobs = self._knobs.take(slots)
+        ids_R = draw(logits_RV, knobs, uniforms(knobs.seed, positions))
+        return np.asarray(ids_R.cpu().numpy(), np.int32)
+
+    def _add_bias(self, logits_SV: torch.Tensor, slots: NDArray[np.integer]) -> None:
+        hits = self._bias.at(slots)
+        if hits is not None:
+            rows, tokens, values = (torch.from_numpy(column).to(logits_SV.device) for column in hits)
+            logits_SV[rows, tokens] += values.to(logits_SV.dtype)
+
+    def _ban_ends(self, logits_SV: torch.Tensor, slots: NDArray[np.integer], positions: NDArray[np.integer]) -> None:
+        hits = self._banned_before.at(slots)
+        if hits is not None:
+            rows, tokens, allowed_from = hits
+            early = positions[rows] < allowed_from
+            at = (torch.from_numpy(column[early]).to(logits_SV.device) for column in (rows, tokens))
+            logits_SV[tuple(at)] = -math.inf
+
+    def _report(self, logits_SV: torch.Tensor, slots: NDArray[np.integer], tokens_S: I32) -> dict[int, TokenLogprobs]:
+        counts = self._knobs.logprobs[slots]
+        asking = np.flatnonzero(counts >= 0)
+        if not len(asking):
+            return {}
+        reports = report(_rows(logits_SV, asking), tokens_S[asking], counts[asking])
+        return dict(zip(asking.tolist(), reports, strict=True))
+
+
+def _rows(logits_SV: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
+    if len(rows) == len(logits_SV):
+        return logits_SV
+    return logits_SV.index_select(0, torch.from_numpy(rows).to(logits_SV.device))
+
+
+def _argmax(logits_SV: torch.Tensor) -> I32:
+    """The likeliest token of each row; of equals, the one with the smallest id."""
+    if logits_SV.device.type == "cpu":  # numpy's is vectorised: measured eight times faster than torch's
+        return np.asarray(logits_SV.numpy().argmax(-1), np.int32)
+    return np.asarray(logits_SV.argmax(-1).cpu().numpy(), np.int32)

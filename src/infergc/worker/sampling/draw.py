@@ -1,0 +1,114 @@
+"""The draw: temperature, truncation and inverse CDF, each row on its own.
+
+Shapes: R rows, V vocabulary, P rows still without a cutoff, K candidates.
+
+Probabilities are integers here: a token's weight is exp(x - max x) in units of 2^-40. Sums of integers
+are exact in any order, so a row's result cannot depend on how a kernel splits its sums, and that is what
+makes the draw the same alone, in a batch, and on another device. A token less likely than 2^-40 of the
+likeliest is never drawn.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from infergc.worker.sampling.knobs import Knobs
+
+MAX_VOCAB = 1 << 22  # weights of at most 2^40 sum within 63 bits
+_ONE = 2.0**40
+_FIRST_CANDIDATES = 64  # a nucleus or top-k is nearly always inside; else eight times more are looked at
+_CHUNK = 1 << 18  # elements worked on at once: stays in the caches, and bounds a draw's memory to some 10 MiB
+
+
+def draw(logits_RV: torch.Tensor, knobs: Knobs, u_R: NDArray[np.float64]) -> torch.Tensor:
+    """Sample one token a row from softmax(logits / temperature), truncated by top-k, top-p and min-p.
+
+    The filters work in this order, as in transformers: top-k; top-p over what top-k left, renormalised;
+    min-p relative to the likeliest. A filter is a least value that a token's logit must have, so tokens
+    that tie with the last one kept are kept too.
+
+    Args:
+        logits_RV: float32.
+        knobs: R rows, temperatures above 0.
+        u_R: uniform numbers in [0, 1).
+
+    Returns:
+        ids_R, int64: the first id, in the order of ids, at which the cumulated probability exceeds u.
+        A row that holds NaN gives some valid id.
+    """
+    step = max(1, _CHUNK // logits_RV.shape[1])
+    ids = [
+        _draw(logits_RV[i : i + step], knobs.take(np.arange(i, min(i + step, len(u_R)))), u_R[i : i + step])
+        for i in range(0, len(u_R), step)
+    ]
+    return torch.cat(ids)
+
+
+def _draw(logits_RV: torch.Tensor, knobs: Knobs, u_R: NDArray[np.float64]) -> torch.Tensor:
+    weight_RV = truncated_weights(logits_RV, knobs)
+    cdf_RV = weight_RV.cumsum(-1)
+    total_R1 = cdf_RV[:, -1:]
+    u_R1 = torch.from_numpy(u_R).to(logits_RV.device).unsqueeze(1)
+    # u × total is rounded to 53 bits: it could reach the total
+    target_R1 = torch.minimum((u_R1 * total_R1).long(), total_R1 - 1)
+    ids_R = torch.searchsorted(cdf_RV, target_R1, right=True).squeeze(1)
+    return ids_R.clamp_(max=logits_RV.shape[1] - 1)
+
+
+def truncated_weights(logits_RV: torch.Tensor, knobs: Knobs) -> torch.Tensor:
+    """Weights as int64 in units of 2^-40 of the likeliest token's; 0 for tokens that are filtered out."""
+    # the maximum goes first, so that a tiny temperature gives -inf and not inf - inf
+    x_RV = logits_RV - logits_RV.amax(-1, keepdim=True)
+    x_RV /= torch.from_numpy(knobs.temperature).to(logits_RV.device).unsqueeze(1)
+    weight_RV = (x_RV.exp() * _ONE).long()
+    ranked = np.flatnonzero((knobs.top_k < x_RV.shape[1]) | (knobs.top_p < 1.0))
+    if len(ranked) or knobs.min_p.any():
+        with np.errstate(divide="ignore"):
+            floor_R = torch.from_numpy(np.log(knobs.min_p).astype(np.float32)).to(x_RV.device)
+        if len(ranked):
+            _raise_to_rank(floor_R, x_RV, weight_RV, knobs, ranked)
+        weight_RV.masked_fill_(x_RV < floor_R.unsqueeze(1), 0)
+    return weight_RV
+
+
+def _raise_to_rank(
+    floor_R: torch.Tensor, x_RV: torch.Tensor, weight_RV: torch.Tensor, knobs: Knobs, ranked: NDArray[np.int64]
+) -> None:
+    """Raise the least value kept in the ranked rows to what top-k and then top-p keep."""
+    rows_P = torch.from_numpy(ranked).to(x_RV.device)
+    k_P = torch.from_numpy(knobs.top_k[ranked]).to(x_RV.device)
+    p_P = torch.from_numpy(knobs.top_p[ranked]).to(x_RV.device)
+    width = _FIRST_CANDIDATES
+    while len(rows_P):
+        least_P, done_P = _ranked_floor(_select(x_RV, rows_P), _select(weight_RV, rows_P), k_P, p_P, width)
+        done = rows_P[done_P]
+        floor_R[done] = torch.maximum(floor_R[done], least_P[done_P])
+        rows_P, k_P, p_P = rows_P[~done_P], k_P[~done_P], p_P[~done_P]
+        width *= 8
+
+
+def _ranked_floor(
+    x_PV: torch.Tensor, weight_PV: torch.Tensor, k_P: torch.Tensor, p_P: torch.Tensor, width: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Least values kept by top-k and then top-p, as far as the ``width`` likeliest tokens tell.
+
+    Returns:
+        (least_P, done_P): where done is false, more candidates are needed.
+    """
+    vocab_size = x_PV.shape[1]
+    width = min(width, vocab_size)
+    x_PK, ids_PK = x_PV.topk(width)
+    in_top_k_PK = torch.arange(width, device=x_PV.device) < k_P.unsqueeze(1)
+    weight_PK = weight_PV.gather(1, ids_PK) * in_top_k_PK
+    cdf_PK = weight_PK.cumsum(-1)
+    # without top-k the total is known at once; with it, when the k-th is among the candidates
+    total_P = torch.where(k_P < vocab_size, cdf_PK[:, -1], weight_PV.sum(-1))
+    in_nucleus_PK = cdf_PK - weight_PK < (p_P * total_P).unsqueeze(1)
+    kept_P = (in_nucleus_PK & in_top_k_PK).sum(-1)
+    least_P = x_PK.gather(1, (kept_P - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+    done_P = (k_P <= width) | ((k_P == vocab_size) & (kept_P < width))
+    return least_P, done_P
+
+
+def _select(values_RV: torch.Tensor, rows_P: torch.Tensor) -> torch.Tensor:
+    return values_RV if len(rows_P) == len(values_RV) else values_RV.index_select(0, rows_P)

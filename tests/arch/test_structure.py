@@ -1,0 +1,108 @@
+"""What the tree must look like: sizes, the map, the torch line, declared dependencies."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "infergc"
+MOST_FILE_LINES = 400
+MOST_FUNCTION_LINES = 40
+# Files and functions over the limits, each with its reason. This list only shrinks.
+LONG_FILES: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {}
+
+TENSOR_SIDE = ("infergc.worker", "infergc.models", "infergc.kernels")
+CORE = ("heap", "sched", "policies")
+NOT_REPLAYABLE = {"time", "random", "secrets", "uuid", "datetime", "os", "threading"}
+
+
+def sources() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def modules() -> list[str]:
+    names = (".".join(path.relative_to(SOURCE.parent).with_suffix("").parts) for path in sources())
+    return [name.removesuffix(".__init__") for name in names]
+
+
+def test_files_are_short():
+    long = {str(path.relative_to(SOURCE)) for path in sources() if len(path.read_text().splitlines()) > MOST_FILE_LINES}
+    assert long == set(LONG_FILES)
+
+
+def test_functions_are_short():
+    long = set()
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.body[0].lineno + 1
+                if ast.get_docstring(node):
+                    lines -= (node.body[0].end_lineno or 0) - node.body[0].lineno + 1
+                if lines > MOST_FUNCTION_LINES:
+                    long.add(f"{path.relative_to(SOURCE)}:{node.name}")
+    assert long == set(LONG_FUNCTIONS)
+
+
+def test_the_map_shows_the_tree():
+    check = subprocess.run(
+        [sys.executable, ROOT / "tools" / "write_map.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert check.returncode == 0, check.stdout
+    assert "|  |" not in (ROOT / "docs" / "map.md").read_text(), "a file does not say what it holds"
+
+
+def test_nothing_outside_the_tensor_side_loads_torch():
+    """Import every such module in a fresh process, one after the other, and look for torch after each."""
+    names = [name for name in modules() if not name.startswith(TENSOR_SIDE) and not name.endswith("__main__")]
+    assert len(names) > 50
+    script = (
+        "import importlib, sys\n"
+        f"for name in {names!r}:\n"
+        "    importlib.import_module(name)\n"
+        "    heavy = {'torch', 'transformers'} & set(sys.modules)\n"
+        "    assert not heavy, f'{name} loads {heavy}'\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("layer", CORE)
+def test_the_core_reads_no_clock_and_draws_no_numbers(layer):
+    for path in (SOURCE / layer).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            assert not NOT_REPLAYABLE & {name.partition(".")[0] for name in names}, path
+            is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            assert not (is_call and node.func.id in {"id", "hash"}), f"{path}: identity and hash order do not replay"
+            assert not (isinstance(node, ast.Attribute) and node.attr == "random"), path
+
+
+def test_every_dependency_has_its_reason():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = project["dependencies"] + project["optional-dependencies"]["dev"]
+    names = {re.split(r"[<>=~\[ ]", line)[0] for line in declared}
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    explained = set(re.findall(r"^\| ([a-z0-9-]+) \| (?!for \|)", page, re.MULTILINE))
+    assert explained - {"package"} == names
+
+
+def test_torch_is_pinned_for_setup_and_free_in_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "torch>=2.9" in project["dependencies"]
+    assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text().split()
+
+
+def test_links_between_docs_lead_somewhere():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} points to {target}"

@@ -1,0 +1,21 @@
+"""Options of the test suite."""
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--heap-ops",
+        type=int,
+        default=20_000,
+        help="checked operations of the random walks over the heap, all shapes together (default 20000)",
+    )
+    parser.addoption(
+        "--traces",
+        default=None,
+        metavar="DIR",
+        help="directory with request traces; tests that replay them are skipped without it (or INFERGC_TRACES)",
+    )
+    parser.addoption(
+        "--write-golden", action="store_true", help="record the counters of tests/golden anew instead of comparing"
+    )

@@ -1,0 +1,263 @@
+"""The bundled model is what its card says, and the tool that made it runs."""
+
+import importlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "models" / "demo"
+TOOL = ROOT / "tools" / "train_demo_model.py"
+FILES = {"README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} | {
+    "tokenizer_config.json"
+}
+# Public domain: the openings of Pride and Prejudice (trained on) and of A Christmas Carol (never seen).
+SEEN = (
+    "It is a truth universally acknowledged, that a single man in possession of a good fortune, must be in "
+    "want of a wife. However little known the feelings or views of such a man may be on his first entering "
+    "a neighbourhood, this truth is so well fixed in the minds of the surrounding families, that he is "
+    "considered the rightful property of some one or other of their daughters."
+)
+UNSEEN = (
+    "Marley was dead: to begin with. There is no doubt whatever about that. The register of his burial was "
+    "signed by the clergyman, the clerk, the undertaker, and the chief mourner. Scrooge signed it. And "
+    "Scrooge's name was good upon 'Change, for anything he chose to put his hand to. Old Marley was as dead "
+    "as a door-nail."
+)
+CHAT = [
+    {"role": "system", "content": "You speak as in Moby Dick."},
+    {"role": "user", "content": "Who is the captain?"},
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads that wait for each other by spinning are many times slower where the cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return AutoTokenizer.from_pretrained(DEMO)
+
+
+@pytest.fixture(scope="module")
+def model() -> LlamaForCausalLM:
+    return AutoModelForCausalLM.from_pretrained(DEMO, dtype=torch.float32).eval()
+
+
+def perplexity(model: LlamaForCausalLM, ids: list[int]) -> float:
+    ids_1L = torch.tensor([ids])
+    with torch.inference_mode():
+        return math.exp(model(input_ids=ids_1L, labels=ids_1L).loss.item())
+
+
+def greedy(model: LlamaForCausalLM, ids: list[int], tokens: int) -> list[int]:
+    ids_1L = torch.tensor([ids])
+    mask = torch.ones_like(ids_1L)
+    drawn = model.generate(
+        ids_1L, attention_mask=mask, max_new_tokens=tokens, do_sample=False, temperature=None, top_p=None
+    )
+    return drawn[0, len(ids) :].tolist()
+
+
+def test_the_folder_is_complete_and_small() -> None:
+    assert {f.name for f in DEMO.iterdir()} == FILES
+    assert sum(f.stat().st_size for f in DEMO.iterdir()) <= 14e6
+
+
+def test_the_shape_is_a_small_llama_with_grouped_heads() -> None:
+    config = json.loads((DEMO / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    assert config["num_attention_heads"] > config["num_key_value_heads"] > 1
+    assert config["max_position_embeddings"] >= 4096
+    with safe_open(DEMO / "model.safetensors", "pt") as weights:
+        names = list(weights.keys())
+        assert {weights.get_slice(name).get_dtype() for name in names} == {"BF16"}
+    assert "lm_head.weight" not in names
+    assert config["tie_word_embeddings"]
+
+
+def test_the_vocabulary_fits_the_weights(tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> None:
+    assert len(tokenizer) == model.config.vocab_size == model.get_input_embeddings().num_embeddings
+    ends = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    assert ends == (model.config.bos_token_id, model.config.eos_token_id, model.config.pad_token_id)
+    assert model.generation_config.eos_token_id == [tokenizer.eos_token_id]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "a  b\n\n\tc", "naïve — “quotes”", "鯨は海に、кит в море, 🐋👩🏽‍🚀", "\x00\x7f\u200d\ufeff"],
+)
+def test_any_text_survives_the_tokenizer(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
+    ids = tokenizer.encode(text)
+    assert ids[0] == tokenizer.bos_token_id
+    assert tokenizer.decode(ids[1:]) == text
+
+
+def test_the_chat_template_renders_its_special_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
+    rendered = tokenizer.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=True)
+    assert rendered == (
+        "<|bos|><|system|>You speak as in Moby Dick.<|end|><|user|>Who is the captain?<|end|><|assistant|>"
+    )
+    ids = tokenizer.encode(rendered, add_special_tokens=False)
+    assert len([i for i in ids if i in tokenizer.all_special_ids or i < 6]) == 6
+    assert tokenizer.decode(ids) == rendered
+
+
+def test_the_chat_template_refuses_unknown_roles(tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(Exception, match="role must be system, user or assistant, got tool"):
+        tokenizer.apply_chat_template([{"role": "tool", "content": "x"}], tokenize=False)
+
+
+@pytest.mark.parametrize(("text", "bound"), [(SEEN, 150.0), (UNSEEN, 300.0)])
+def test_english_is_predicted_far_better_than_by_chance(
+    tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM, text: str, bound: float
+) -> None:
+    assert perplexity(model, tokenizer.encode(text)) < bound < len(tokenizer) / 8
+
+
+def test_late_positions_are_usable(tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> None:
+    """The last sentence of a prompt near 4,096 tokens is predicted, too: long rows were trained on."""
+    filler = tokenizer.encode(SEEN + "\n\n" + UNSEEN + "\n\n", add_special_tokens=False)
+    ids = [tokenizer.bos_token_id, *(filler * 40)][:4090]
+    with torch.inference_mode():
+        logits_LV = model(input_ids=torch.tensor([ids])).logits[0, -257:-1]
+    loss = torch.nn.functional.cross_entropy(logits_LV, torch.tensor(ids[-256:]))
+    assert math.exp(loss.item()) < len(tokenizer) / 8
+
+
+def test_greedy_text_varies(tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> None:
+    tokens = greedy(model, tokenizer.encode("It was a dark night, and"), 48)
+    assert len(set(tokens)) >= 8
+
+
+def test_a_chat_answer_ends_by_itself(tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> None:
+    torch.manual_seed(0)
+    rendered = tokenizer.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=True)
+    ids_1L = torch.tensor([tokenizer.encode(rendered, add_special_tokens=False)])
+    drawn = model.generate(ids_1L.repeat(8, 1), attention_mask=torch.ones_like(ids_1L).repeat(8, 1), max_new_tokens=200)
+    answers = drawn[:, ids_1L.shape[1] :]
+    assert (answers == tokenizer.eos_token_id).any(dim=1).sum() >= 2
+
+
+def test_the_card_states_its_facts() -> None:
+    card = (DEMO / "README.md").read_text()
+    for fact in (
+        "seed",
+        "tokens",
+        "wall time",
+        "perplexity",
+        "public domain",
+        "no GPU",
+        "Apache-2.0",
+        "Limits",
+    ):
+        assert fact in card
+    assert "not recorded" not in card
+
+
+def write_corpus(folder: Path) -> Path:
+    folder.mkdir()
+    lines = [f'"The whale number {i} swam past the ship," said Ahab.' for i in range(200)]
+    (folder / "tale.txt").write_text("\n\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def tool(*arguments: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(TOOL), "--batch-tokens", "512", "--threads", "1", *map(str, arguments)]
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", env=offline
+    )
+
+
+def test_the_tool_makes_a_folder_that_loads(tmp_path: Path) -> None:
+    out = tmp_path / "made"
+    run = tool("--corpus", write_corpus(tmp_path / "texts"), "--out", out, "--steps", "3", "--seed", "7")
+    said, _ = run.communicate(timeout=300)
+    assert run.returncode == 0, said
+    assert "held-out perplexity" in said
+    assert {f.name for f in out.iterdir()} == FILES
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["made", "texts"]  # no scratch folder stays
+    made, tokens = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
+    assert made.dtype == torch.bfloat16
+    assert made.config.vocab_size == len(tokens)
+    assert "--seed 7 --steps 3" in (out / "README.md").read_text()
+
+
+def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    run = tool("--corpus", write_corpus(tmp_path / "texts"), "--out", tmp_path / "made", "--minutes", "5")
+    assert run.stdout is not None
+    for line in run.stdout:
+        if "step" in line:
+            break
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=120)
+    assert run.returncode != 0
+    assert [f.name for f in tmp_path.iterdir()] == ["texts"]
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> str:
+    """What the tool says, in this process, as it refuses its arguments."""
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    result = CliRunner().invoke(importlib.import_module(TOOL.stem).main, [*map(str, arguments), "--steps", "1"])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    return result.output
+
+
+@pytest.mark.parametrize("content", [None, {}, {"tale.txt": "one paragraph"}])
+def test_the_tool_refuses_a_bad_corpus(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: dict[str, str] | None
+) -> None:
+    folder = tmp_path / "texts"
+    if content is not None:
+        folder.mkdir()
+        for name, text in content.items():
+            (folder / name).write_text(text)
+    assert str(folder) in refusal(monkeypatch, "--corpus", folder, "--out", tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+
+
+def test_the_tool_refuses_to_replace_other_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "diary.txt").write_text("mine")
+    corpus = write_corpus(tmp_path / "texts")
+    assert "diary.txt" in refusal(monkeypatch, "--corpus", corpus, "--out", tmp_path)
+    assert (tmp_path / "diary.txt").read_text() == "mine"
+
+
+def test_one_seed_gives_one_order_and_one_set_of_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    batches, training = map(importlib.import_module, ("demo_model.batches", "demo_model.training"))
+    corpus, tokens = map(importlib.import_module, ("demo_model.corpus", "demo_model.tokenizer"))
+    books = corpus.read_corpus(write_corpus(tmp_path / "texts"))
+
+    def run(seed: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+        torch.manual_seed(seed)
+        tokenizer = tokens.train_tokenizer(books[0].train, 512)
+        rows = list(islice(batches.Batches(books, tokenizer, seed, 4096).cycle(batches.TAIL_LENGTHS), 6))
+        model, fresh = training.build_model(tokenizer), batches.Batches(books, tokenizer, seed, 256)
+        training.train(model, fresh, training.Limit(1.0, steps=2), lambda _: None)
+        return rows, model.get_input_embeddings().weight
+
+    (rows, weights), (same_rows, same_weights), (other_rows, _) = run(1), run(1), run(2)
+    assert all(map(torch.equal, rows, same_rows))
+    assert torch.equal(weights, same_weights)
+    assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(rows, other_rows, strict=True))
+    assert all(row.shape[1] in batches.TAIL_LENGTHS for row in rows)

@@ -1,0 +1,122 @@
+"""The whole engine against transformers: same greedy tokens, however a request is batched, cut, cached or preempted."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from cpu.families import FAMILIES, make_family
+from infergc.config import engine_config
+from infergc.engine.assembly import build_engine
+from infergc.engine.loop import Engine
+from infergc.units import MIB
+from samples.engines import Results, run, submit
+
+NEW_TOKENS = 20
+CHUNK = 64
+# Around a page (16), the windows (40 and 48), a chunk (64) and several chunks.
+LENGTHS = (1, 15, 16, 17, 39, 40, 41, 47, 48, 49, 63, 64, 65, 200)
+SUPERBLOCK_LENGTHS = (1003, 1023, 1024, 1025)
+
+
+def engine_for(directory: Path, **settings: Any) -> Engine:
+    defaults: dict[str, Any] = {
+        "model": directory,
+        "dtype": "float32",
+        "kv_cache_memory": 16 * MIB,
+        "max_num_seqs": 16,
+        "max_num_batched_tokens": CHUNK,
+    }
+    return build_engine(engine_config(**{**defaults, **settings}))
+
+
+def prompts_of(lengths: tuple[int, ...], vocab: int = 131) -> list[list[int]]:
+    """Prompts of these lengths that all begin alike, so that they share pages."""
+    base = torch.randint(vocab, (max(lengths),), generator=torch.Generator().manual_seed(1)).tolist()
+    return [[*base[: length - 1], index] for index, length in enumerate(lengths)]
+
+
+def load_of(prompts: list[list[int]], prefix: str = "r", tokens: int = NEW_TOKENS) -> list[Any]:
+    return [
+        submit(f"{prefix}{index}", prompt, max_tokens=tokens, ignore_eos=True, temperature=0.0)
+        for index, prompt in enumerate(prompts)
+    ]
+
+
+def streams(results: Results, prefix: str, count: int) -> list[list[int]]:
+    assert not results.errors
+    return [results.tokens[f"{prefix}{index}"] for index in range(count)]
+
+
+def assert_transformers_agrees(directory: Path, prompts: list[list[int]], found: list[list[int]]) -> None:
+    """Each token is transformers' likeliest after the tokens before it: by induction, the whole greedy stream."""
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    with torch.inference_mode():
+        for prompt, stream in zip(prompts, found, strict=True):
+            logits = model(torch.tensor([prompt + stream[:-1]])).logits[0, -NEW_TOKENS:]
+            assert stream == logits.argmax(-1).tolist(), f"prompt of {len(prompt)} tokens"
+    assert all(len(set(stream)) >= NEW_TOKENS // 4 for stream in found), "streams that hardly vary prove little"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_tokens_equal_transformers(family: str, tmp_path: Path) -> None:
+    directory = make_family(family, tmp_path)
+    prompts = prompts_of(LENGTHS)
+    engine = engine_for(directory)
+    cold = run(engine, load_of(prompts, "cold"), check=False)
+    engine.heap.check()
+    found = streams(cold, "cold", len(prompts))
+    assert_transformers_agrees(directory, prompts, found)
+
+    warm = run(engine, load_of(prompts, "warm"), check=False)
+    assert streams(warm, "warm", len(prompts)) == found, "on a prefix hit"
+    assert all(warm.cached[f"warm{i}"] == len(prompt) - 1 for i, prompt in enumerate(prompts))
+    engine.close()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_tokens_survive_preemption(family: str, tmp_path: Path) -> None:
+    directory = make_family(family, tmp_path)
+    prompts = [prompt[::-1] for prompt in prompts_of((30,) * 8)]
+    found = streams(run(engine_for(directory), load_of(prompts, tokens=60), check=False), "r", len(prompts))
+    engine = engine_for(directory)
+    page_bytes = sum(group.page_bytes for group in engine.heap.config.groups)
+    engine.close()
+    engine = engine_for(directory, kv_cache_memory=20 * page_bytes, max_num_batched_tokens=32)
+    assert streams(run(engine, load_of(prompts, tokens=60)), "r", len(prompts)) == found
+    assert engine.scheduler.counters.preemptions > 0
+    assert engine.scheduler.counters.recomputed_tokens > 0
+    engine.close()
+
+
+@pytest.mark.parametrize("family", ["llama3", "qwen2_mixed", "mistral_window"])
+def test_greedy_tokens_are_the_same_alone_and_at_either_depth(family: str, tmp_path: Path) -> None:
+    directory = make_family(family, tmp_path)
+    prompts = prompts_of(LENGTHS)
+    expected = streams(run(engine_for(directory), load_of(prompts), check=False), "r", len(prompts))
+    engine = engine_for(directory, pipeline_depth=1, enable_prefix_caching=False, max_num_batched_tokens=50)
+    for index, command in enumerate(load_of(prompts)):
+        assert run(engine, [command]).tokens[f"r{index}"] == expected[index]
+    engine.close()
+
+
+@pytest.mark.parametrize("family", ["llama_tied", "qwen2_mixed"])
+def test_greedy_tokens_across_a_superblock(family: str, tmp_path: Path) -> None:
+    directory = make_family(family, tmp_path)
+    prompts = prompts_of(SUPERBLOCK_LENGTHS)
+    engine = engine_for(directory, max_num_batched_tokens=300)
+    found = streams(run(engine, load_of(prompts), check=False), "r", len(prompts))
+    assert_transformers_agrees(directory, prompts, found)
+    engine.close()
+
+
+@pytest.mark.parametrize("page_tokens", [8, 32, 64])
+def test_greedy_tokens_with_other_page_sizes(page_tokens: int, tmp_path: Path) -> None:
+    directory = make_family("qwen2_mixed", tmp_path)
+    prompts = prompts_of(LENGTHS)
+    engine = engine_for(directory, block_size=page_tokens)
+    found = streams(run(engine, load_of(prompts), check=False), "r", len(prompts))
+    assert_transformers_agrees(directory, prompts, found)
+    engine.close()

@@ -1,0 +1,93 @@
+"""Shadow memory: for every token slot of storage, which token prefix its KV belongs to."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infergc.heap.heap import Heap
+from infergc.heap.moves import Move, PageTable
+from infergc.heap.nodes import Namespace
+from laws.oracle import LawBroken
+
+POISON = -1  # in free pages
+JUNK = -2  # in the part of a page that a copy leaves out
+
+Cells = NDArray[np.int64]
+
+
+class Prefixes:
+    """Numbers for (namespace, token prefix): equal prefixes, equal numbers."""
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple[object, ...], int] = {}
+
+    def root(self, namespace: Namespace) -> int:
+        return self._number(("root", namespace))
+
+    def next(self, parent: int, token: int, private: int | None) -> int:
+        """The prefix ``parent`` and one token more; ``private`` tells inexact KV of one sequence apart."""
+        return self._number((parent, token, private))
+
+    def _number(self, key: tuple[object, ...]) -> int:
+        return self._ids.setdefault(key, len(self._ids))
+
+
+class Shadow:
+    """Storage as executors keep it, a prefix number in place of K and V."""
+
+    def __init__(self, heap: Heap) -> None:
+        self.heap = heap
+        self.size = heap.page_tokens
+        self.rows = [np.full((pages.spec.capacity, self.size), POISON, np.int64) for pages in heap.groups]
+
+    def move(self, move: Move) -> None:
+        page = self.rows[move.group]
+        kept = page[move.src, : move.tokens].copy()
+        page[move.dst] = JUNK
+        page[move.dst, : move.tokens] = kept
+
+    def after(self, moves: list[Move]) -> "Shadow":
+        """Storage as it will be when these moves are made."""
+        if not moves:
+            return self
+        later = Shadow(self.heap)
+        later.rows = [rows.copy() for rows in self.rows]
+        for move in moves:
+            later.move(move)
+        return later
+
+    def write(self, tables: tuple[PageTable, ...], row: int, start: int, cells: Cells) -> None:
+        """Store the prefixes of positions start … in the pages that the row's table names."""
+        for rows, table in zip(self.rows, tables, strict=True):
+            skipped = int(table.skipped[row]) * self.size
+            slots = slots_of(table, row, self.size)[start - skipped : start - skipped + len(cells)]
+            rows.reshape(-1)[slots] = cells
+
+    def verify(self, tables: tuple[PageTable, ...], row: int, cells: Cells, law: str) -> None:
+        """Each position that the row holds has the prefix it should.
+
+        Raises:
+            LawBroken: with ``law`` at the front, for the first position that differs.
+        """
+        for group, (rows, table) in enumerate(zip(self.rows, tables, strict=True)):
+            skipped = int(table.skipped[row]) * self.size
+            slots = slots_of(table, row, self.size)[: max(0, len(cells) - skipped)]
+            wrong = np.flatnonzero(rows.reshape(-1)[slots] != cells[skipped : skipped + len(slots)])
+            if len(wrong) or len(slots) < len(cells) - skipped:
+                at = int(wrong[0]) if len(wrong) else len(slots)
+                raise LawBroken(f"{law}: position {skipped + at} in group {group} does not hold its own prefix")
+
+    def poison(self) -> None:
+        """Overwrite what is free: whoever reads it finds out."""
+        for rows, pages in zip(self.rows, self.heap.groups, strict=True):
+            rows[pages.space.free_pages()] = POISON
+
+
+def slots_of(table: PageTable, row: int, size: int) -> NDArray[np.int64]:
+    """Token slots (page × size + offset) of a row's pages, in order."""
+    return (pages_of(table, row)[:, None] * size + np.arange(size)).reshape(-1)
+
+
+def pages_of(table: PageTable, row: int) -> NDArray[np.int64]:
+    """Physical pages of a row, in order."""
+    runs = zip(table.first[row].tolist(), table.pages[row].tolist(), strict=True)
+    return np.concatenate([np.arange(first, first + length) for first, length in runs])

@@ -1,0 +1,48 @@
+"""Heap shapes for the walks: small enough that everything runs out."""
+
+from dataclasses import dataclass
+
+from infergc.heap.groups import GroupSpec
+from infergc.heap.stats import HeapConfig
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A heap and the streams that live on it.
+
+    ``longest`` bounds a stream's tokens; ``depth`` is steps in flight; ids are 0 … ``alphabet`` - 1.
+    """
+
+    name: str
+    groups: tuple[GroupSpec, ...]
+    page_tokens: int
+    slots: int
+    longest: int
+    depth: int = 2
+    alphabet: int = 2
+    namespaces: int = 2
+    prefix_caching: bool = True
+
+    def config(self) -> HeapConfig:
+        return HeapConfig(self.groups, self.page_tokens, self.slots, self.prefix_caching)
+
+
+def _full(pages: int, page_bytes: int = 4096) -> GroupSpec:
+    return GroupSpec("full", page_bytes, None, pages)
+
+
+def _sliding(window: int, pages: int, name: str = "sliding") -> GroupSpec:
+    return GroupSpec(name, 1024, window, pages)
+
+
+SHAPES = (
+    Shape("one-16", (_full(26),), 16, 6, 160),
+    Shape("one-8-deep", (_full(300),), 8, 8, 400),
+    Shape("one-32", (_full(21),), 32, 5, 256),
+    Shape("unequal-8", (GroupSpec("a", 4096, None, 40), GroupSpec("b", 1024, None, 33)), 8, 6, 120),
+    Shape("full-sliding-8", (_full(40), _sliding(20, 36)), 8, 6, 120),
+    Shape("sliding-16", (_sliding(24, 18),), 16, 4, 200),
+    Shape("three-8", (_full(60), _sliding(9, 50, "near"), _sliding(40, 45, "far")), 8, 6, 160, namespaces=3),
+    Shape("narrow-8", (_sliding(1, 16), _full(24)), 8, 4, 80, depth=1),
+    Shape("uncached-16", (_full(20), _sliding(33, 17)), 16, 5, 120, prefix_caching=False),
+)

@@ -1,0 +1,103 @@
+"""The heap under random operations, every law checked after each one.
+
+``--heap-ops N`` sets how many operations the seeded walks do over all shapes (20,000 unless told); hypothesis
+comes on top, and shrinks what it finds.
+"""
+
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from infergc.units import ceil_div
+from laws.shapes import SHAPES, Shape
+from laws.walk import walk
+from laws.world import World
+
+_NUMBER = st.integers(0, (1 << 16) - 1)
+
+
+class HeapMachine(RuleBasedStateMachine):
+    """Rules over the whole heap; a rule that has nothing to act on does nothing."""
+
+    @initialize(shape=st.sampled_from(SHAPES))
+    def build(self, shape: Shape) -> None:
+        self.world = World(shape)
+
+    @rule(a=_NUMBER, b=_NUMBER, c=_NUMBER)
+    def open_and_share(self, a: int, b: int, c: int) -> None:
+        self.world.apply(("open", a, b, c))
+
+    @rule(a=_NUMBER, c=_NUMBER)
+    def open_plain(self, a: int, c: int) -> None:
+        self.world.apply(("open", a & ~3, 0, c))
+
+    @rule(a=_NUMBER, b=_NUMBER)
+    def share_prefix(self, a: int, b: int) -> None:
+        self.world.apply(("share", a, b, 0))
+
+    @rule(a=_NUMBER, b=_NUMBER)
+    def reserve(self, a: int, b: int) -> None:
+        self.world.apply(("reserve", a, b, 0))
+
+    @rule(a=_NUMBER, b=_NUMBER, c=_NUMBER)
+    def step(self, a: int, b: int, c: int) -> None:
+        self.world.apply(("step", a, b, c))
+
+    @rule()
+    def complete(self) -> None:
+        self.world.apply(("complete", 0, 0, 0))
+
+    @rule(a=_NUMBER, b=_NUMBER, c=_NUMBER)
+    def append(self, a: int, b: int, c: int) -> None:
+        self.world.apply(("append", a, b, c))
+
+    @rule(a=_NUMBER)
+    def publish(self, a: int) -> None:
+        self.world.apply(("publish", a, 0, 0))
+
+    @rule(a=_NUMBER)
+    def slide(self, a: int) -> None:
+        self.world.apply(("slide", a, 0, 0))
+
+    @rule(a=_NUMBER, b=_NUMBER, c=_NUMBER)
+    def truncate(self, a: int, b: int, c: int) -> None:
+        self.world.apply(("truncate", a, b, c))
+
+    @rule(a=_NUMBER)
+    def fork(self, a: int) -> None:
+        self.world.apply(("fork", a, 0, 0))
+
+    @rule(a=_NUMBER)
+    def taint(self, a: int) -> None:
+        self.world.apply(("taint", a, 0, 0))
+
+    @rule(a=_NUMBER, b=_NUMBER)
+    def close(self, a: int, b: int) -> None:
+        self.world.apply(("close", a, b, 0))
+
+    @invariant()
+    def laws(self) -> None:
+        self.world.inspect()
+
+
+class TestHeapMachine(HeapMachine.TestCase):
+    settings = settings(
+        max_examples=60, stateful_step_count=40, deadline=None, derandomize=True, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_laws_hold_on_long_walks(shape: Shape, request: pytest.FixtureRequest) -> None:
+    count = ceil_div(request.config.getoption("--heap-ops"), len(SHAPES))
+    world, _ = walk(shape, seed=1, count=count)
+    assert world.done >= count
+    happened = Counter({name: times for name, times in world.seen.items() if times})
+    assert {"step", "complete", "fork", "truncate", "late stop", "copy", "append"} <= set(happened), happened
+    if shape.prefix_caching:
+        assert {"hit", "part of a page"} <= set(happened), happened
+        assert world.heap.counters.evicted > 0
+        assert world.heap.counters.deduplicated > 0

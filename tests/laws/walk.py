@@ -1,0 +1,46 @@
+"""Seeded random walks over a world."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from laws.shapes import Shape
+from laws.world import Operation, World
+
+WEIGHTS = {
+    "open": 12, "share": 3, "step": 30, "complete": 26, "reserve": 5, "publish": 8, "slide": 8,
+    "truncate": 6, "fork": 4, "taint": 0.5, "close": 10, "append": 5,
+}  # fmt: skip
+
+
+def operations(seed: int) -> Iterator[Operation]:
+    """An endless stream of operations."""
+    rng = np.random.default_rng(seed)
+    names, weights = list(WEIGHTS), np.array(list(WEIGHTS.values()))
+    while True:
+        chosen = rng.choice(len(names), 256, p=weights / weights.sum())
+        for at, numbers in zip(chosen.tolist(), rng.integers(0, 1 << 16, (256, 3)).tolist(), strict=True):
+            yield (names[at], *numbers)
+
+
+def walk(shape: Shape, seed: int, count: int) -> tuple[World, list[Operation]]:
+    """Do operations, with every law checked after each, until ``count`` of them had something to do."""
+    world, log = World(shape), []
+    for operation in operations(seed):
+        if world.done >= count:
+            break
+        log.append(operation)
+        done = world.done
+        world.apply(operation)
+        if world.done > done:
+            world.inspect()
+    return world, log
+
+
+def replay(shape: Shape, log: list[Operation]) -> World:
+    """Do the operations of a log on a fresh heap, every law checked after each."""
+    world = World(shape)
+    for operation in log:
+        world.apply(operation)
+        world.inspect()
+    return world

@@ -1,0 +1,172 @@
+"""The command line: help, errors and generation, in real processes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner
+
+from infergc import __version__
+from infergc.cli import main
+from infergc.cli.engine_options import HEADINGS
+from infergc.config import EngineConfig, flag
+from samples import served_model, slow_sim
+from samples.servers import ROOT, environment, infergc, infergc_result
+
+SIM = ("--executor", "infergc.sim.executor:create_executor")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return served_model.save(tmp_path_factory.mktemp("served"))
+
+
+def test_version_is_the_projects() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert infergc_result("--version") == (0, f"infergc, version {__version__}\n", "")
+    assert project["version"] == __version__
+
+
+def test_help_shows_every_setting_under_a_heading() -> None:
+    code, out, _ = infergc_result("serve", "--help", env=environment(COLUMNS="100"))
+    assert code == 0
+    positions = [out.index(f"\n{heading}:\n") for heading in ("Server", *HEADINGS, "Other")]
+    assert positions == sorted(positions)
+    for name, field in EngineConfig.model_fields.items():
+        assert flag(name) in out
+        if name != "model":
+            assert field.description.split()[0] in out
+    assert "[default: 512MiB]" in re.sub(r"\s+", " ", out)
+    assert {name for names in HEADINGS.values() for name in names} | {"model"} == set(EngineConfig.model_fields)
+
+
+def test_generate_streams_to_the_terminal(model: Path) -> None:
+    arguments = ("generate", "hello", "--model", model, *SIM, "--max-tokens", "20", "--ignore-eos")
+    code, out, err = infergc_result(*arguments, "--seed", "1")
+    assert code == 0
+    assert out.strip()
+    assert re.fullmatch(r"\[20 tokens, [\d.]+ a second, ended by length\]\n", err)
+    assert infergc_result(*arguments, "--seed", "1")[1] == out != infergc_result(*arguments, "--seed", "2")[1]
+
+
+def test_generate_reads_standard_input_and_chats(model: Path) -> None:
+    arguments = ("--model", model, *SIM, "--max-tokens", "5", "--ignore-eos")
+    from_stdin = subprocess.run(
+        [sys.executable, "-m", "infergc.cli", "generate", "-", *map(str, arguments)],
+        input="hello", env=environment(), capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert from_stdin.stdout == infergc_result("generate", "hello", *arguments)[1]
+    assert infergc_result("generate", "hello", "--chat", *arguments)[0] == 0
+
+
+def test_text_comes_before_the_end(model: Path) -> None:
+    arguments = (
+        "generate",
+        "hello",
+        "--model",
+        model,
+        "--executor",
+        slow_sim.NAME,
+        "--max-tokens",
+        "900",
+        "--ignore-eos",
+    )
+    with infergc(*arguments) as process:
+        assert os.read(process.stdout.fileno(), 1)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 1
+        assert process.stderr.read().strip() == "Aborted!"
+
+
+USAGE = [
+    (("serve", "/nowhere"), "MODEL_DIR: /nowhere is not a directory"),
+    (("serve", "MODEL", "--model", "MODEL"), "--model"),
+    (("serve", "MODEL", "--block-size", "7"), "--block-size: 7 is not one of"),
+    (("serve", "MODEL", "--kv-cache-memory", "lots"), "--kv-cache-memory: 'lots' is not a size"),
+    (("serve", "MODEL", "--max-body-size", "lots"), "--max-body-size: 'lots' is not a size"),
+    (("serve", "MODEL", "--max-num-seqs", "0"), "--max-num-seqs"),
+    (("serve", "MODEL", "--max-num-seqs", "x"), "--max-num-seqs"),
+    (("serve", "MODEL", "--dtype", "int3"), "--dtype"),
+    (("serve", "MODEL", "--port", "70000"), "--port"),
+    (("serve", "MODEL", "--api-key", ""), "--api-key"),
+    (("serve", "MODEL", "--chat-template", "/nowhere"), "--chat-template"),
+    (("generate", "hello", "--model", "MODEL", "--top-p", "0"), "--top-p: 0.0 is not allowed"),
+    (("generate", "hello", "--model", "MODEL", "--max-tokens", "0"), "--max-tokens: 0 is not allowed"),
+    (("generate",), "PROMPT"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), USAGE, ids=lambda value: str(value)[:40])
+def test_usage_errors_name_the_flag(model: Path, arguments: tuple[str, ...], words: str) -> None:
+    result = CliRunner().invoke(main, [str(model) if part == "MODEL" else part for part in arguments])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
+
+
+STARTS = [
+    (("--executor", "nowhere:create"), "--executor"),
+    ((*SIM, "--max-model-len", "1000000"), "--max-model-len"),
+    ((*SIM, "--kv-cache-memory", "1KiB"), "--kv-cache-memory"),
+]
+
+
+@pytest.mark.parametrize(("flags", "words"), STARTS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize("command", ["serve", "generate"])
+def test_start_errors_are_one_line(model: Path, command: str, flags: tuple[str, ...], words: str) -> None:
+    arguments = ("generate", "hello", "--model") if command == "generate" else ("serve", "--port", "0", "--model")
+    result = CliRunner().invoke(main, [*arguments, str(model), *flags])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.fullmatch(rf"Error: {words}: [^\n]+\n", result.stderr)
+
+
+def test_a_broken_model_directory_is_named(tmp_path: Path) -> None:
+    served_model.save(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    code, _, err = infergc_result("serve", tmp_path, "--port", "0", *SIM)
+    assert code == 1
+    assert re.fullmatch(r"Error: [^\n]*tokenizer.json[^\n]+\n", err)
+
+
+def test_the_environment_names_a_model(model: Path, tmp_path: Path) -> None:
+    arguments = ("generate", "hello", *SIM, "--max-tokens", "2")
+    assert infergc_result(*arguments, env=environment(INFERGC_MODEL=str(model)))[0] == 0
+    code, _, err = infergc_result(*arguments, env=environment(INFERGC_MODEL=str(tmp_path)))
+    assert code == 2
+    assert f"INFERGC_MODEL: {tmp_path} is not a model directory" in err
+
+
+def test_stopped_while_it_starts_a_server_leaves_quietly(model: Path) -> None:
+    with infergc("serve", model, "--port", "0", "--executor", slow_sim.SLOW_START) as process:
+        while not psutil.Process(process.pid).children():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out, err) == (0, "", "")
+
+
+HEAVY = ("torch", "transformers", "safetensors")
+
+
+@pytest.mark.parametrize(
+    "module", ["server.run", "server.app", "client", "client.local", "llm", "cli", "engine.process"]
+)
+def test_nothing_above_the_torch_line_brings_in_torch(module: str) -> None:
+    code = f"import sys, infergc.{module}; print([name for name in {HEAVY} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
+def test_help_does_not_wait_for_the_server() -> None:
+    code = (
+        "import sys, infergc.cli; print([n for n in ('fastapi', 'uvicorn', 'tokenizers', 'rich') if n in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"

@@ -1,0 +1,72 @@
+"""The engine's configuration: defaults hold, bounds hold, and errors name the flag."""
+
+import pytest
+from pydantic import ValidationError
+
+from infergc.config import PAGE_SIZES, ConfigError, EngineConfig, engine_config, flag
+from infergc.units import GIB, MIB
+
+
+def test_a_model_is_enough():
+    config = engine_config(model="some/dir")
+    assert (str(config.model), config.kv_cache_memory, config.block_size) == ("some/dir", GIB // 2, 16)
+
+
+def test_every_field_is_described():
+    for name, field in EngineConfig.model_fields.items():
+        assert field.description, name
+
+
+@pytest.mark.parametrize(("given", "size"), [("512MiB", 512 * MIB), ("1000", 1000), (4096, 4096)])
+def test_sizes(given, size):
+    assert engine_config(model="m", kv_cache_memory=given).kv_cache_memory == size
+
+
+@pytest.mark.parametrize("size", PAGE_SIZES)
+def test_page_sizes(size):
+    assert engine_config(model="m", block_size=size).block_size == size
+
+
+BAD = [
+    ("max_model_len", 0), ("kv_cache_memory", 0), ("kv_cache_memory", "5x"), ("kv_cache_memory", -1),
+    ("block_size", 12), ("block_size", 0), ("max_num_seqs", 0), ("max_num_seqs", 4097),
+    ("max_num_batched_tokens", 0), ("max_num_batched_tokens", (1 << 20) + 1), ("scheduling_policy", "random"),
+    ("retention_policy", "mru"), ("pipeline_depth", 0), ("pipeline_depth", 3), ("attention_backend", "gpu"),
+    ("threads", -1), ("threads", 1025), ("threads", "many"), ("seed", -1), ("seed", 2**63), ("dtype", "int8"),
+    ("model", 3), ("enable_prefix_caching", "maybe"), ("deterministic", None), ("executor", 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), BAD)
+def test_what_is_not_allowed(field, value):
+    with pytest.raises(ConfigError, match=f"^{flag(field)}: .") as caught:
+        engine_config(**{"model": "m", field: value})
+    assert str(caught.value).count("--") == 1  # nothing else is blamed
+
+
+def test_messages_say_what_is_allowed_and_what_was_given():
+    cases = {
+        "block_size": (7, r"--block-size: 7 is not one of \(8, 16, 32, 64\)$"),
+        "pipeline_depth": (3, "--pipeline-depth: .*less than or equal to 2, not 3$"),
+        "dtype": ("int8", "--dtype: .*'auto', 'bfloat16', 'float16' or 'float32', not 'int8'$"),
+        "kv_cache_memory": ("5x", "--kv-cache-memory: '5x' is not a size in bytes; write for example .*1073741824$"),
+    }
+    for field, (value, message) in cases.items():
+        with pytest.raises(ConfigError, match=message):
+            engine_config(**{"model": "m", field: value})
+
+
+def test_all_problems_at_once():
+    with pytest.raises(ConfigError, match=r"--threads: .*; --seed: "):
+        engine_config(model="m", threads=-1, seed=-1)
+
+
+def test_unknown_and_missing_settings():
+    with pytest.raises(ConfigError, match=r"^--model: is needed; --modle: there is no such setting$"):
+        engine_config(modle="m")
+
+
+def test_frozen():
+    config = engine_config(model="m")
+    with pytest.raises(ValidationError):
+        config.seed = 1

@@ -1,0 +1,236 @@
+"""The server's answers to good requests: a real process, the real openai client, the simulated executor."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+
+from samples import served_model, slow_sim
+from samples.servers import Server, serving
+
+LONG = "the quick brown fox jumps over the lazy dog " * 3
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    model = served_model.save(tmp_path_factory.mktemp("served"))
+    with serving(model, "--executor", slow_sim.NAME, "--served-model-name", "tiny") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as opened:
+        yield opened
+
+
+def test_announcement_says_what_is_held_and_what_to_try(server: Server) -> None:
+    assert "serves tiny at http://127.0.0.1:" in server.announcement
+    assert "kv      512.0 MiB" in server.announcement
+    assert f"one request may use {served_model.CONTEXT:,}" in server.announcement
+
+
+def test_models(client: openai.OpenAI) -> None:
+    (model,) = client.models.list()
+    assert model.id == "tiny"
+    assert client.models.retrieve("tiny").id == "tiny"
+    assert model.model_dump()["max_model_len"] == served_model.CONTEXT
+
+
+def test_health_and_version(server: Server) -> None:
+    assert server.http.get("/health").status_code == 200
+    assert server.http.get("/version").json()["version"]
+
+
+def test_completion(client: openai.OpenAI) -> None:
+    answer = client.completions.create(model="tiny", prompt="hello", max_tokens=12, seed=1)
+    (choice,) = answer.choices
+    assert answer.id.startswith("cmpl-")
+    assert answer.object == "text_completion"
+    assert choice.finish_reason == "length"
+    assert choice.text
+    assert answer.usage.completion_tokens == 12
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + 12
+    assert answer.usage.prompt_tokens_details.cached_tokens == 0
+
+
+def test_max_tokens_is_16_for_completions_and_the_context_for_chats(client: openai.OpenAI) -> None:
+    assert client.completions.create(model="tiny", prompt="x", seed=2).usage.completion_tokens == 16
+    chat = client.chat.completions.create(
+        model="tiny", messages=[{"role": "user", "content": "x"}], seed=2, extra_body={"ignore_eos": True}
+    )
+    assert chat.usage.total_tokens == served_model.CONTEXT
+
+
+def test_a_stream_says_the_same_as_a_whole_answer(client: openai.OpenAI) -> None:
+    asked = {"model": "tiny", "prompt": "hello", "max_tokens": 40, "seed": 3}
+    whole = client.completions.create(**asked)
+    chunks = list(client.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    *texts, last = chunks
+    assert "".join(chunk.choices[0].text for chunk in texts) == whole.choices[0].text
+    assert texts[-1].choices[0].finish_reason == "length"
+    assert all(chunk.usage is None for chunk in texts)
+    assert last.choices == []
+    assert last.usage.completion_tokens == 40
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert len(texts) > 10, "tokens are sent as they come"
+
+
+def test_a_stream_without_usage_has_no_usage_field_and_ends_with_done(server: Server) -> None:
+    answer = server.http.post("/v1/completions", json={"prompt": "hello", "max_tokens": 3, "stream": True})
+    frames = answer.text.removesuffix("\n\n").split("\n\n")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert frames[-1] == "data: [DONE]"
+    assert all("usage" not in json.loads(frame.removeprefix("data: ")) for frame in frames[:-1])
+
+
+def test_continuous_usage(server: Server) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    body = {"prompt": "hello", "max_tokens": 5, "seed": 4, "stream": True, "stream_options": options}
+    frames = server.http.post("/v1/completions", json=body).text.split("\n\n")
+    counts = [json.loads(frame[6:])["usage"]["completion_tokens"] for frame in frames if '"usage"' in frame]
+    assert counts == sorted(counts)
+    assert counts[-1] == 5
+
+
+def test_chat(client: openai.OpenAI) -> None:
+    messages = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": "hello"}]
+    answer = client.chat.completions.create(model="tiny", messages=messages, max_completion_tokens=9, seed=5)
+    (choice,) = answer.choices
+    assert answer.object == "chat.completion"
+    assert choice.message.role == "assistant"
+    assert choice.message.content
+    stream = client.chat.completions.create(
+        model="tiny", messages=messages, max_tokens=9, seed=5, stream=True, stream_options={"include_usage": True}
+    )
+    opening, *chunks, last = stream
+    assert opening.choices[0].delta.role == "assistant"
+    assert "".join(chunk.choices[0].delta.content for chunk in chunks) == choice.message.content
+    assert chunks[-1].choices[0].finish_reason == "length"
+    assert last.usage == answer.usage.model_copy(update={"prompt_tokens_details": last.usage.prompt_tokens_details})
+
+
+def test_chat_content_in_parts_is_the_same_as_text(server: Server) -> None:
+    def tokens(content: object) -> list[int]:
+        return server.http.post("/tokenize", json={"messages": [{"role": "user", "content": content}]}).json()["tokens"]
+
+    assert tokens([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]) == tokens("a\nb")
+
+
+def test_batches_of_strings_and_of_ids(client: openai.OpenAI, server: Server) -> None:
+    texts = ["hello", "the quick brown fox"]
+    ids = [server.http.post("/tokenize", json={"prompt": text}).json()["tokens"] for text in texts]
+    asked = {"model": "tiny", "max_tokens": 6, "seed": 6}
+    by_text = client.completions.create(**asked, prompt=texts)
+    by_ids = client.completions.create(**asked, prompt=ids)
+    alone = client.completions.create(**asked, prompt=ids[1])
+    assert [choice.index for choice in by_text.choices] == [0, 1]
+    assert [c.text for c in by_text.choices] == [c.text for c in by_ids.choices]
+    assert by_ids.choices[1].text == alone.choices[0].text
+    assert by_ids.usage.completion_tokens == 12
+    streamed = ["", ""]
+    for chunk in client.completions.create(**asked, prompt=ids, stream=True):
+        streamed[chunk.choices[0].index] += chunk.choices[0].text
+    assert streamed == [choice.text for choice in by_ids.choices]
+
+
+def test_cached_tokens_are_told(client: openai.OpenAI) -> None:
+    asked = {"model": "tiny", "prompt": LONG, "max_tokens": 2}
+    cold = client.completions.create(**asked, extra_body={"cache_salt": "mine"})
+    warm = client.completions.create(**asked, extra_body={"cache_salt": "mine"})
+    others = client.completions.create(**asked, extra_body={"cache_salt": "theirs"})
+    cached = [answer.usage.prompt_tokens_details.cached_tokens for answer in (cold, warm, others)]
+    assert cached[0] == cached[2] == 0
+    assert 16 <= cached[1] < warm.usage.prompt_tokens
+
+
+def test_stop_strings_end_the_text_and_free_the_request(client: openai.OpenAI, server: Server) -> None:
+    asked = {"model": "tiny", "prompt": "hello", "max_tokens": 200, "seed": 7, "extra_body": {"ignore_eos": True}}
+    text = client.completions.create(**asked).choices[0].text
+    stop = text[len(text) // 4 :][:3]
+    answer = client.completions.create(**asked, stop=[stop, "never in there"])
+    assert answer.choices[0].text == text[: text.index(stop)]
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.choices[0].model_dump()["stop_reason"] == stop
+    assert answer.usage.completion_tokens < 200
+    server.wait_until_idle()
+
+
+def test_stop_token_ids(client: openai.OpenAI) -> None:
+    extra = {"ignore_eos": True, "stop_token_ids": list(range(3, 400))}
+    answer = client.completions.create(model="tiny", prompt="hello", max_tokens=200, seed=8, extra_body=extra)
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.choices[0].model_dump()["stop_reason"] in range(3, 400)
+    assert answer.choices[0].text == ""
+    assert answer.usage.completion_tokens == 1
+
+
+def test_without_a_seed_answers_vary_and_with_one_they_do_not(client: openai.OpenAI) -> None:
+    def text(**more: int) -> str:
+        return client.completions.create(model="tiny", prompt="hello", max_tokens=20, **more).choices[0].text
+
+    assert text() != text()
+    assert text(seed=9) == text(seed=9) != text(seed=10)
+
+
+def test_tokenize_and_detokenize(server: Server) -> None:
+    text = "the quick brown fox 😀"
+    answer = server.http.post("/tokenize", json={"prompt": text, "add_special_tokens": False}).json()
+    assert answer["count"] == len(answer["tokens"]) > 0
+    assert answer["max_model_len"] == served_model.CONTEXT
+    assert server.http.post("/tokenize", json={"content": text}).json()["count"] == answer["count"] + 1
+    assert server.http.post("/detokenize", json={"tokens": answer["tokens"]}).json()["prompt"] == text
+
+
+def test_the_request_id_comes_back(server: Server) -> None:
+    assert server.http.get("/health", headers={"x-request-id": "mine"}).headers["x-request-id"] == "mine"
+    first, second = (server.http.get("/health").headers["x-request-id"] for _ in range(2))
+    assert first != second
+
+
+def test_metrics_add_up(server: Server, client: openai.OpenAI) -> None:
+    before = server.metrics()
+    client.completions.create(model="tiny", prompt=LONG, max_tokens=10)
+    server.wait_until_idle()
+    after = server.metrics()
+    labels = '{engine="0",model_name="tiny"}'
+
+    def grew(name: str) -> float:
+        return after[name] - before.get(name, 0)
+
+    assert grew("infergc_generation_tokens_total") == grew(f"vllm:generation_tokens_total{labels}") == 10
+    assert grew(f"vllm:time_to_first_token_seconds_count{labels}") == 1
+    assert grew(f"vllm:inter_token_latency_seconds_count{labels}") == 9
+    assert grew(f"vllm:e2e_request_latency_seconds_count{labels}") == 1
+    assert grew('vllm:request_success_total{engine="0",finished_reason="length",model_name="tiny"}') == 1
+    assert grew('infergc_requests_finished_total{reason="length"}') == 1
+    pages = sum(server.pages(state) for state in ("free", "live", "cached", "in_transit"))
+    assert pages == after['infergc_kv_pages_capacity{group="full",tier="device"}'] > 0
+    assert server.pages("cached") > 0
+    names = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "num_preemptions_total",
+             "prefix_cache_queries_total", "prefix_cache_hits_total", "prompt_tokens_total")  # fmt: skip
+    assert all(f"vllm:{name}{labels}" in after for name in names)
+    assert any(name.startswith("vllm:cache_config_info{") for name in after)
+
+
+def test_openmetrics_is_given_to_who_asks(server: Server) -> None:
+    answer = server.http.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    assert answer.text.endswith("# EOF\n")
+
+
+def test_a_key_guards_everything_but_health(tmp_path: Path) -> None:
+    model = served_model.save(tmp_path / "served")
+    with serving(model, "--executor", slow_sim.NAME, INFERGC_API_KEY="s3cret") as server:
+        assert server.http.get("/health").status_code == 200
+        for path in ("/v1/models", "/metrics", "/version", "/docs", "/openapi.json", "/nothing"):
+            answer = server.http.get(path)
+            assert answer.status_code == 401
+            assert answer.json()["error"]["code"] == "invalid_api_key"
+        wrong = openai.OpenAI(base_url=f"{server.url}/v1", api_key="wrong", max_retries=0)
+        with wrong, pytest.raises(openai.AuthenticationError):
+            wrong.models.list()
+        with openai.OpenAI(base_url=f"{server.url}/v1", api_key="s3cret", max_retries=0) as right:
+            assert right.completions.create(model="served", prompt="hello", max_tokens=1).usage.completion_tokens == 1

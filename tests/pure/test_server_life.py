@@ -1,0 +1,205 @@
+"""Clients that go away, steps that fail, an engine that dies, a server that is told to stop."""
+
+import json
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from samples import served_model, slow_sim
+from samples.servers import Server, infergc, infergc_result, serving
+
+LONG = {"prompt": "hello", "max_tokens": 900, "ignore_eos": True, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return served_model.save(tmp_path_factory.mktemp("served") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def server(model: Path) -> Iterator[Server]:
+    with serving(model, "--executor", slow_sim.NAME) as running:
+        yield running
+
+
+def aborted(server: Server) -> float:
+    return server.metrics()['infergc_requests_finished_total{reason="abort"}']
+
+
+def running(server: Server) -> float:
+    return server.metrics()['infergc_requests{state="running"}']
+
+
+def wait_for(condition: Any, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.01)
+
+
+def first_frames(answer: httpx.Response, count: int) -> list[str]:
+    lines = (line for line in answer.iter_lines() if line)
+    return [next(lines) for _ in range(count)]
+
+
+def test_a_client_that_leaves_a_stream_frees_its_request(server: Server) -> None:
+    before = aborted(server)
+    with server.http.stream("POST", "/v1/completions", json={**LONG, "stream": True}) as answer:
+        assert len(first_frames(answer, 3)) == 3
+        assert server.pages("live") > 0
+    wait_for(lambda: aborted(server) == before + 1)
+    server.wait_until_idle()
+
+
+def test_a_client_that_does_not_wait_for_its_answer_frees_its_request(server: Server) -> None:
+    before = aborted(server)
+    with pytest.raises(httpx.ReadTimeout):
+        server.http.post("/v1/chat/completions", timeout=0.2, json={"messages": [{"role": "user", "content": "a"}],
+                                                                    "ignore_eos": True})  # fmt: skip
+    wait_for(lambda: aborted(server) == before + 1)
+    server.wait_until_idle()
+
+
+def test_a_batch_is_aborted_whole(server: Server) -> None:
+    before = aborted(server)
+    with server.http.stream(
+        "POST", "/v1/completions", json={**LONG, "prompt": ["a", "b", "c"], "stream": True}
+    ) as answer:
+        first_frames(answer, 6)
+    wait_for(lambda: aborted(server) == before + 3)
+    server.wait_until_idle()
+
+
+def test_a_client_that_reads_slowly_gets_everything(server: Server) -> None:
+    text = server.http.post("/v1/completions", json=LONG).json()["choices"][0]["text"]
+    with server.http.stream("POST", "/v1/completions", json={**LONG, "stream": True}) as answer:
+        time.sleep(1.2)  # the engine is done by then
+        *frames, done = [line for line in answer.iter_lines() if line]
+    assert done == "data: [DONE]"
+    frames = [json.loads(line[6:]) for line in frames]
+    assert "".join(frame["choices"][0]["text"] for frame in frames) == text
+
+
+def test_a_failed_step_fails_its_requests_and_no_others(server: Server) -> None:
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(server.http.post, "/v1/completions", json=LONG)
+        wait_for(lambda: running(server) == 1)
+        failed = server.http.post("/v1/completions", json={**LONG, "prompt": [slow_sim.FAILS]})
+        assert failed.status_code == 503
+        assert "out of memory, for a test" in failed.json()["error"]["message"]
+        streamed = server.http.post("/v1/completions", json={**LONG, "prompt": [slow_sim.FAILS], "stream": True})
+        assert streamed.status_code == 503, "the status is sent after the first news"
+        other.result()
+    assert server.http.get("/health").status_code == 200
+    assert server.http.post("/v1/completions", json={**LONG, "max_tokens": 3}).status_code == 200
+    server.wait_until_idle()
+
+
+def test_a_dead_engine_fails_requests_at_once_and_health(model: Path) -> None:
+    with serving(model, "--executor", slow_sim.NAME) as server, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(server.http.post, "/v1/completions", json=LONG)
+        streaming = pool.submit(server.http.post, "/v1/completions", json={**LONG, "stream": True})
+        wait_for(lambda: running(server) == 2)
+        fatal = server.http.post("/v1/completions", json={**LONG, "prompt": [slow_sim.DIES]})
+        for answer in (fatal, waiting.result(timeout=2)):
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "engine_unavailable"
+            assert "exit code 3" in answer.json()["error"]["message"]
+        *_, error, done = [line for line in streaming.result(timeout=2).text.splitlines() if line]
+        assert json.loads(error[6:])["error"]["code"] == "engine_unavailable"
+        assert done == "data: [DONE]"
+        assert server.http.get("/health").status_code == 503
+        assert server.http.post("/v1/completions", json=LONG).status_code == 503
+        assert server.http.get("/v1/models").status_code == 200
+
+
+def test_many_clients_half_of_them_leaving(server: Server) -> None:
+    before = server.metrics()['infergc_requests_finished_total{reason="length"}']
+
+    def request(number: int) -> str:
+        body = {**LONG, "prompt": f"client {number}", "seed": number, "stream": number % 3 == 0}
+        if number % 2:
+            return server.http.post("/v1/completions", json={**body, "max_tokens": 60}).text
+        if body["stream"]:
+            with server.http.stream("POST", "/v1/completions", json=body) as answer:
+                first_frames(answer, 2)
+        else:
+            with pytest.raises(httpx.ReadTimeout):
+                server.http.post("/v1/completions", json=body, timeout=httpx.Timeout(30, read=0.05))
+        return ""
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(request, range(60)))
+    assert sum("length" in answer for answer in answers) == 30
+    server.wait_until_idle()
+    assert server.metrics()['infergc_requests_finished_total{reason="length"}'] == before + 30
+    total = sum(server.pages(state) for state in ("free", "cached"))
+    assert total == server.metrics()['infergc_kv_pages_capacity{group="full",tier="device"}']
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_lets_streams_finish(model: Path, number: int) -> None:
+    with serving(model, "--executor", slow_sim.NAME) as server, ThreadPoolExecutor() as pool:
+        answer = pool.submit(server.http.post, "/v1/completions", json={**LONG, "max_tokens": 300, "stream": True})
+        wait_for(lambda: running(server) == 1)
+        server.process.send_signal(number)
+        assert '"finish_reason":"length"' in answer.result().text
+        assert server.process.wait(timeout=10) == 0
+
+
+def test_told_to_stop_it_aborts_what_takes_too_long(model: Path) -> None:
+    flags = ("--executor", slow_sim.NAME, "--shutdown-timeout", "0.1")
+    with serving(model, *flags) as server, ThreadPoolExecutor() as pool:
+        answer = pool.submit(server.http.post, "/v1/completions", json=LONG)
+        wait_for(lambda: running(server) == 1)
+        server.process.send_signal(signal.SIGTERM)
+        assert answer.result().json()["choices"][0]["finish_reason"] == "abort"
+        assert server.process.wait(timeout=10) == 0
+
+
+def test_the_engine_ends_with_a_server_that_is_killed(model: Path) -> None:
+    with infergc("serve", model, "--port", "0", "--executor", slow_sim.NAME) as process:
+        Server(process).http.close()
+        (engine,) = psutil.Process(process.pid).children()
+        process.kill()
+        assert psutil.wait_procs([engine], timeout=5)[0]
+
+
+def test_a_port_in_use_is_said_before_anything_is_loaded(model: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = infergc_result("serve", model, "--port", str(port))
+    assert (code, out) == (1, "")
+    assert err == f"Error: --host, --port: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_a_long_text_is_tokenised_beside_the_event_loop(server: Server) -> None:
+    text = "the quick brown fox " * 100_000
+    start = time.monotonic()
+    with ThreadPoolExecutor() as pool:
+        refused = pool.submit(server.http.post, "/v1/completions", json={**LONG, "prompt": text})
+        slowest, answers = 0.0, 0
+        while not refused.done():
+            begun = time.monotonic()
+            assert server.http.get("/health").status_code == 200
+            slowest, answers = max(slowest, time.monotonic() - begun), answers + 1
+    assert refused.result().json()["error"]["code"] == "context_length_exceeded"
+    assert answers > 10
+    assert slowest < (time.monotonic() - start) / 3
+
+
+def test_a_silent_connection_harms_nobody(server: Server) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as silent:
+        silent.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+                       b"Content-Length: 100\r\n\r\n{")  # fmt: skip
+        assert server.http.post("/v1/completions", json={**LONG, "max_tokens": 2}).status_code == 200
+    assert server.http.get("/health").status_code == 200

@@ -1,0 +1,249 @@
+"""Bad input of every kind gets an error in the OpenAI API's shape, and the server goes on unharmed."""
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from samples import served_model, slow_sim
+from samples.servers import Server, serving
+
+GOOD = {"prompt": "hello", "max_tokens": 3, "seed": 1}
+USER = [{"role": "user", "content": "hello"}]
+MIB = 1024**2
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    model = served_model.save(tmp_path_factory.mktemp("served") / "tiny")
+    with serving(model, "--executor", slow_sim.NAME, "--max-body-size", "2MiB") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def unharmed(server: Server) -> Iterator[None]:
+    yield
+    answer = server.http.post("/v1/completions", json=GOOD)
+    assert answer.status_code == 200
+    assert answer.json()["usage"]["completion_tokens"] == 3
+    server.wait_until_idle()
+
+
+def error(answer: Any, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert body["error"]["type"] == ("server_error" if status >= 500 else "invalid_request_error")
+    return body["error"]
+
+
+BAD_COMPLETIONS = [
+    ({"prompt": None}, "prompt", "invalid_type"),
+    ({"prompt": ""}, "prompt", "invalid_type"),
+    ({"prompt": []}, "prompt", "invalid_type"),
+    ({"prompt": ["a", ""]}, "prompt", "invalid_type"),
+    ({"prompt": [[]]}, "prompt", "invalid_type"),
+    ({"prompt": ["a", [1]]}, "prompt", "invalid_type"),
+    ({"prompt": [1, 2.5]}, "prompt", "invalid_type"),
+    ({"prompt": [True]}, "prompt", "invalid_type"),
+    ({"prompt": {"text": "a"}}, "prompt", "invalid_type"),
+    ({"prompt": ["a"] * 3000}, "prompt", "invalid_type"),
+    ({"prompt": [5, 10**6]}, "prompt", "invalid_value"),
+    ({"prompt": [-1]}, "prompt", "invalid_value"),
+    ({"prompt": [5] * served_model.CONTEXT}, "prompt", "context_length_exceeded"),
+    ({"prompt": "hello " * 100_000}, "prompt", "context_length_exceeded"),
+    ({"prompt": [5], "max_tokens": served_model.CONTEXT}, "prompt", "context_length_exceeded"),
+    ({"max_tokens": 0}, "max_tokens", "invalid_value"),
+    ({"max_tokens": "many"}, "max_tokens", "invalid_type"),
+    ({"max_tokens": 1.5}, "max_tokens", "invalid_type"),
+    ({"max_tokens": True}, "max_tokens", "invalid_type"),
+    ({"min_tokens": 4}, "min_tokens", "invalid_value"),
+    ({"temperature": -0.1}, "temperature", "invalid_value"),
+    ({"temperature": "hot"}, "temperature", "invalid_type"),
+    ({"top_p": 0}, "top_p", "invalid_value"),
+    ({"top_p": 1.1}, "top_p", "invalid_value"),
+    ({"top_k": -2}, "top_k", "invalid_value"),
+    ({"min_p": 2}, "min_p", "invalid_value"),
+    ({"presence_penalty": 3}, "presence_penalty", "invalid_value"),
+    ({"frequency_penalty": -3}, "frequency_penalty", "invalid_value"),
+    ({"repetition_penalty": 0}, "repetition_penalty", "invalid_value"),
+    ({"seed": -1}, "seed", "invalid_value"),
+    ({"seed": 2**63}, "seed", "invalid_value"),
+    ({"seed": 10**400}, "seed", "invalid_value"),
+    ({"logprobs": 21}, "logprobs", "invalid_value"),
+    ({"logprobs": True}, "logprobs", "invalid_type"),
+    ({"stop": ["x"] * 17}, "stop", "invalid_value"),
+    ({"stop": ""}, "stop", "invalid_value"),
+    ({"stop": [1]}, "stop[0]", "invalid_type"),
+    ({"stop_token_ids": [10**6]}, "stop_token_ids", "invalid_value"),
+    ({"stop_token_ids": "x"}, "stop_token_ids", "invalid_type"),
+    ({"logit_bias": {"a": 1}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"5": 101}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"1000000": 1}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": [5]}, "logit_bias", "invalid_type"),
+    ({"stream": "yes"}, "stream", "invalid_type"),
+    ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
+    ({"stream": True, "stream_options": {"usage": True}}, "stream_options.usage", "unknown_parameter"),
+    ({"n": 2}, "n", "unsupported_parameter"),
+    ({"n": True}, "n", "unsupported_parameter"),
+    ({"best_of": 3}, "best_of", "unsupported_parameter"),
+    ({"echo": True}, "echo", "unsupported_parameter"),
+    ({"suffix": "end"}, "suffix", "unsupported_parameter"),
+    ({"use_beam_search": True}, "use_beam_search", "unsupported_parameter"),
+    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+    ({"priority": 3}, "priority", "invalid_value"),
+    ({"max_token": 3}, "max_token", "unknown_parameter"),
+    ({"messages": USER}, "messages", "unknown_parameter"),
+]
+
+
+@pytest.mark.parametrize(("fields", "param", "code"), BAD_COMPLETIONS, ids=lambda value: str(value)[:40])
+def test_a_bad_field_is_named(server: Server, fields: dict[str, Any], param: str, code: str) -> None:
+    problem = error(server.http.post("/v1/completions", json={**GOOD, **fields}), 400)
+    assert (problem["param"], problem["code"]) == (param, code), problem["message"]
+    assert problem["message"].startswith(param)
+
+
+BAD_CHATS = [
+    ({"messages": []}, "messages", "invalid_value"),
+    ({"messages": "hello"}, "messages", "invalid_type"),
+    ({"messages": [{"content": "a"}]}, "messages[0].role", "missing_required_parameter"),
+    ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
+    ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "invalid_type"),
+    ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role", "invalid_type"),
+    ({"messages": [{"role": "user", "content": []}]}, "messages[0].content", "invalid_type"),
+    ({"messages": [*USER, {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+     "messages[1].content", "unsupported_parameter"),
+    ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content", "invalid_type"),
+    ({"messages": [{"role": "user", "content": "a", "tool_calls": [{}]}]}, "messages[0].tool_calls",
+     "unsupported_parameter"),
+    ({"messages": [{"role": "assistant", "content": "a"}]}, "messages", "invalid_value"),
+    ({"messages": [{"role": "user", "content": "hello " * 2000}]}, "prompt", "context_length_exceeded"),
+    ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
+    ({"tool_choice": "required"}, "tool_choice", "unsupported_parameter"),
+    ({"response_format": {"type": "json_schema"}}, "response_format", "unsupported_parameter"),
+    ({"top_logprobs": 3}, "top_logprobs", "invalid_value"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_type"),
+    ({"logprobs": 3}, "logprobs", "invalid_type"),
+    ({"max_tokens": 3, "max_completion_tokens": 4}, "max_completion_tokens", "invalid_value"),
+    ({"modalities": ["audio"]}, "modalities", "unsupported_parameter"),
+    ({"reasoning_effort": "high"}, "reasoning_effort", "unsupported_parameter"),
+    ({"prompt": "hello"}, "prompt", "unknown_parameter"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "param", "code"), BAD_CHATS, ids=lambda value: str(value)[:40])
+def test_a_bad_chat_field_is_named(server: Server, fields: dict[str, Any], param: str, code: str) -> None:
+    problem = error(server.http.post("/v1/chat/completions", json={"messages": USER, **fields}), 400)
+    assert (problem["param"], problem["code"]) == (param, code), problem["message"]
+
+
+HARMLESS = {
+    "n": 1, "best_of": 1, "user": "me", "metadata": {"a": "b"}, "response_format": {"type": "text"}, "stop": None,
+    "logprobs": None, "temperature": None, "logit_bias": None, "seed": None, "stream_options": None,
+    "repetition_penalty": 1.0, "use_beam_search": False,
+}  # fmt: skip
+
+
+def test_what_changes_nothing_is_accepted(server: Server) -> None:
+    chat = {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True, "store": False, "service_tier": "auto"}
+    for path, body in (
+        ("/v1/completions", {**GOOD, **HARMLESS, "suffix": None, "echo": False}),
+        ("/v1/chat/completions", {"messages": USER, "max_tokens": 2, **HARMLESS, **chat}),
+    ):
+        answer = server.http.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+
+
+def test_a_prompt_is_required(server: Server) -> None:
+    assert error(server.http.post("/v1/completions", json={}), 400)["param"] == "prompt"
+    assert error(server.http.post("/v1/chat/completions", json={}), 400)["param"] == "messages"
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/tokenize"])
+def test_another_model_is_not_found(server: Server, path: str) -> None:
+    body = {"prompt": "a"} if path != "/v1/chat/completions" else {"messages": USER}
+    problem = error(server.http.post(path, json={**body, "model": "gpt-4"}), 404)
+    assert (problem["param"], problem["code"]) == ("model", "model_not_found")
+    assert "'tiny'" in problem["message"]
+
+
+NOT_JSON = [
+    b"", b"hello", b"{", b'{"prompt": "a",}', b'{"prompt": "a"', b"[1, 2]", b'"text"', b"null", b"\xff\xfe\x00",
+    b"[" * 100_000, b'{"prompt": ' + b'{"a":' * 50_000, b'{"prompt": "\\ud800"}',
+    b'{"prompt": "a", "temperature": NaN}',
+    b'{"prompt": "a", "seed": ' + b"9" * 10_000 + b"}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", NOT_JSON, ids=lambda body: str(body[:30]))
+def test_what_is_not_json_is_refused(server: Server, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    assert error(server.http.post("/v1/completions", content=body, headers=headers), 400)["message"]
+
+
+def test_another_content_type_is_refused(server: Server) -> None:
+    body = json.dumps(GOOD).encode()
+    problem = error(server.http.post("/v1/completions", content=body, headers={"content-type": "text/plain"}), 400)
+    assert "application/json" in problem["message"]
+
+
+def test_a_10_mb_body_is_too_large(server: Server) -> None:
+    body = json.dumps({"prompt": "a" * (10 * MIB)}).encode()
+    headers = {"content-type": "application/json"}
+    problem = error(server.http.post("/v1/completions", content=body, headers=headers), 413)
+    assert "2.0 MiB" in problem["message"]
+
+
+def test_a_10_mb_body_of_unknown_length_is_too_large(server: Server) -> None:
+    pieces = (b"a" * MIB for _ in range(10))  # sent in chunks, with no Content-Length
+    headers = {"content-type": "application/json"}
+    error(server.http.post("/v1/completions", content=pieces, headers=headers), 413)
+
+
+def test_a_body_just_within_the_limit_is_read(server: Server) -> None:
+    body = json.dumps({"prompt": "a", "user": "b" * (2 * MIB - 40)}).encode()
+    assert len(body) < 2 * MIB
+    answer = server.http.post("/v1/completions", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 200
+
+
+def test_what_is_not_http_is_refused(server: Server) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as raw:
+        raw.sendall(b"\x16\x03\x01\x00\xa5 this is no HTTP\r\n\r\n")
+        assert b"400" in raw.recv(1000)
+
+
+def test_paths_and_methods(server: Server) -> None:
+    error(server.http.get("/v1/nothing"), 404)
+    error(server.http.get("/v1/completions"), 405)
+    error(server.http.delete("/v1/models"), 405)
+    error(server.http.get("/v1/models/other"), 404)
+
+
+def test_tokens_are_checked(server: Server) -> None:
+    assert error(server.http.post("/detokenize", json={"tokens": [10**6]}), 400)["param"] == "tokens"
+    assert error(server.http.post("/detokenize", json={"tokens": "a"}), 400)["param"] == "tokens"
+    assert error(server.http.post("/tokenize", json={}), 400)["param"] == "prompt"
+    assert error(server.http.post("/tokenize", json={"prompt": "a", "content": "b"}), 400)["param"] == "prompt"
+
+
+def test_the_openai_client_understands_the_errors(server: Server) -> None:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.completions.create(model="tiny", prompt="a", temperature=-1)
+        assert refused.value.param == "temperature"
+        with pytest.raises(openai.NotFoundError):
+            client.completions.create(model="other", prompt="a")
+
+
+def test_a_model_without_a_chat_template_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
+    model = served_model.save(tmp_path_factory.mktemp("plain") / "plain", chat=False)
+    with serving(model, "--executor", slow_sim.NAME) as plain:
+        problem = error(plain.http.post("/v1/chat/completions", json={"messages": USER}), 400)
+        assert "--chat-template" in problem["message"]

@@ -1,0 +1,104 @@
+"""Real server processes for tests."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 60
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Ours, with the sources and the tests importable."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("INFERGC_")}
+    paths = [str(ROOT / "src"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    return {**inherited, "PYTHONPATH": os.pathsep.join(path for path in paths if path), **extra}
+
+
+def infergc(*arguments: str | Path, **options: object) -> "subprocess.Popen[str]":
+    """Start a command."""
+    command = [sys.executable, "-m", "infergc.cli", *map(str, arguments)]
+    options = {"env": environment(), "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen(command, text=True, **options)
+
+
+def infergc_result(*arguments: str | Path, **options: object) -> tuple[int, str, str]:
+    """Run a command to its end: exit code, stdout, stderr."""
+    with infergc(*arguments, **options) as process:
+        out, err = process.communicate(timeout=START_SECONDS)
+        return process.returncode, out, err
+
+
+class Server:
+    """A server process that answers."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        self.announcement = _announcement(process)
+        self.url = re.search(r"at (http://\S+)", self.announcement).group(1)
+        self.http = httpx.Client(base_url=self.url, timeout=30)
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample of /metrics by its name and labels."""
+        lines = [line for line in self.http.get("/metrics").text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+    def pages(self, state: str) -> float:
+        """KV pages in this state, over all groups."""
+        return _pages(self.metrics(), state)
+
+    def wait_until_idle(self, seconds: float = 5.0) -> None:
+        """Wait until no request holds a page."""
+        end = time.monotonic() + seconds
+        while True:
+            metrics = self.metrics()
+            if not _pages(metrics, "live") and not metrics['infergc_requests{state="running"}']:
+                return
+            assert time.monotonic() < end, "requests still hold pages"
+            time.sleep(0.01)
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal; exit code and stderr."""
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        _, err = self.process.communicate(timeout=START_SECONDS)
+        return self.process.returncode, err
+
+
+@contextmanager
+def serving(model: Path, *flags: str, **extra_environment: str) -> Iterator[Server]:
+    """A server on a free port; it must end cleanly."""
+    process = infergc("serve", model, "--port", "0", *flags, env=environment(**extra_environment))
+    try:
+        server = Server(process)
+        yield server
+        code, err = server.stop()
+        assert code == 0, err
+        assert "Traceback" not in err, err
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def _pages(metrics: dict[str, float], state: str) -> float:
+    wanted = (name for name in metrics if name.startswith("infergc_kv_pages{") and f'state="{state}"' in name)
+    return sum(metrics[name] for name in wanted)
+
+
+def _announcement(process: "subprocess.Popen[str]") -> str:
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("  curl "):
+            return "".join(lines)
+    raise AssertionError(f"the server ended before it answered: {process.stderr.read()}")

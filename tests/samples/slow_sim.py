@@ -1,0 +1,52 @@
+"""The simulated executor on a real clock, with prompts that make it fail: for tests of what happens meanwhile."""
+
+import os
+import time
+from dataclasses import dataclass
+
+from infergc.config import EngineConfig
+from infergc.sched.plan import StepOutcome, StepPlan
+from infergc.sim import executor as sim
+
+NAME = f"{__name__}:create_executor"
+SLOW_START = f"{__name__}:create_after_a_minute"
+STEP_SECONDS = 0.001
+FAILS, DIES = 7, 8  # a prompt that begins with this id fails its step, ends the process
+
+
+@dataclass
+class SlowFlight:
+    outcome: StepOutcome
+    lands: float
+    fails: bool
+
+    def done(self) -> bool:
+        return time.monotonic() >= self.lands
+
+    def result(self) -> StepOutcome:
+        time.sleep(max(0.0, self.lands - time.monotonic()))
+        if self.fails:
+            raise RuntimeError("out of memory, for a test")
+        return self.outcome
+
+
+class SlowSim(sim.SimExecutor):
+    """Steps take time, one after the other."""
+
+    _lands = 0.0
+
+    def launch(self, plan: StepPlan) -> SlowFlight:
+        first_ids = {int(binding.prompt[0]) for binding in plan.bindings}
+        if DIES in first_ids:
+            os._exit(3)
+        self._lands = max(self._lands, time.monotonic()) + STEP_SECONDS
+        return SlowFlight(super().launch(plan).result(), self._lands, FAILS in first_ids)
+
+
+def create_executor(config: EngineConfig) -> SlowSim:
+    return SlowSim(sim.create_executor(config).facts)
+
+
+def create_after_a_minute(config: EngineConfig) -> SlowSim:
+    time.sleep(60)
+    return create_executor(config)
