@@ -80,7 +80,8 @@ class Heap:
         """Give an empty sequence the longest cached prefix of its first ``limit`` tokens.
 
         Whole pages are shared. A page that matches in part is shared too and copied by the write barrier
-        when the sequence is first extended.
+        when the sequence is first extended. Leave the last known token out of ``limit``: it must be computed
+        for its logits.
 
         Returns:
             Tokens whose KV need not be computed.
@@ -108,8 +109,9 @@ class Heap:
     def fork(self, sequence: Sequence, owner: str) -> Sequence | None:
         """Open a branch that shares every page; either side copies the tail when it first writes to it.
 
-        None when every slot is taken. Cost: O(extents) calls and O(pages) array work, nothing per token
-        but the copy of the known ids.
+        The caller sees to it that every granted slot is computed (``truncate`` to the computed tokens if not):
+        only the last page is copied before it is written. None when every slot is taken.
+        Cost: O(extents) calls and O(pages) array work, nothing per token but the copy of the known ids.
 
         Raises:
             ValueError: a step in flight still writes to the sequence.
@@ -146,14 +148,14 @@ class Heap:
         return np.asarray((-(-lengths // size) > -(-self.length[slots] // size)) | self.barrier[slots])
 
     def advance(self, slots: I32, lengths: I32) -> None:
-        """Grow sequences inside the page they already hold. Cost: O(rows) array work."""
+        """Grow sequences, to no less than their length, inside the page they hold. Cost: O(rows) array work."""
         self.length[slots] = lengths
 
     def reserve(self, wants: SequenceOf[tuple[Sequence, int]]) -> bool:
         """Grant token slots up to each given length, in every group, to all of them or to none (law 9).
 
         It succeeds whenever free + cached pages cover the need; fragmentation never refuses.
-        Shared tails are copied on the way (law 3).
+        Shared tails are copied on the way (law 3). Each sequence stands in ``wants`` once.
         Cost: O(sequences × groups), O(extents taken), and O(pages) for what is reclaimed.
         """
         tails = [[self._shared_tail(sequence, group) for group in range(len(self.groups))] for sequence, _ in wants]
@@ -189,7 +191,10 @@ class Heap:
         self.barrier[slot] |= bool(tokens % self.page_tokens)
 
     def slide(self, sequence: Sequence, position: int) -> None:
-        """Release pages that no query at ``position`` or later sees, in groups with a window. Cost: O(extents)."""
+        """Release pages that no query at ``position`` or later sees, in groups with a window. Cost: O(extents).
+
+        ``publish`` first: a released page can no longer be published.
+        """
         for group, table in enumerate(self.tables):
             window = self.config.groups[group].window
             if window is not None:
@@ -201,7 +206,8 @@ class Heap:
     def publish(self, sequence: Sequence, computed: int) -> None:
         """Seal the full pages among the first ``computed`` tokens: the prefix tree shares them from now on.
 
-        Where the tree holds an identical page already, the sequence takes that one and frees its own.
+        Steps that are done computed them, from known tokens. Where the tree holds an identical page already,
+        the sequence takes that one and frees its own.
         Cost: O(pages) amortised, O(log children) per new branch.
         """
         if not (self.config.prefix_caching and sequence.exact and sequence.publishing):
@@ -221,6 +227,8 @@ class Heap:
         self, sequences: tuple[Sequence, ...], slots: I32, starts: I32, counts: I32
     ) -> tuple[PageTable, ...]:
         """Fix what the step being planned reads; from now on those pages outlive their release (law 5).
+
+        Each row writes positions starts … starts + counts - 1, all of them granted.
 
         Returns:
             Page tables, one per group. Cost: O(rows × extents) array work.

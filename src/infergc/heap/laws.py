@@ -5,6 +5,7 @@ speak of operations, not of states: of law 9 the trace it would leave is checked
 length), and both are tested by the heap's state machine.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def violations(heap: "Heap") -> list[str]:
         broken += _law_1_conservation(heap, group, stats)
         broken += _law_2_counts(heap.groups[group], held)
         broken += _law_8_lossy(heap.groups[group])
-    for law in (_law_3_writes, _law_4_and_5_reads, _law_6_closed_tree, _law_7_exact, _law_9_whole):
+    for law in (_law_3_writes, _law_4_and_5_reads, _law_6_closed_tree, _law_6_users, _law_7_exact, _law_9_whole):
         broken += law(heap)
     return broken
 
@@ -122,32 +123,36 @@ def _law_4_and_5_reads(heap: "Heap") -> Iterator[str]:
 
 
 def _law_6_closed_tree(heap: "Heap") -> Iterator[str]:
-    users: dict[int, int] = {}
-    for sequence in heap.sequences.values():
-        users[sequence.tip.id] = users.get(sequence.tip.id, 0) + 1
-    attached = {root.id for root in heap.tree.roots.values()}
-    for node in heap.tree.nodes():
-        attached.add(node.id)
+    nodes = heap.tree.nodes()
+    for node in nodes:
         yield from _node_shape(heap, node)
-        if node.users != users.get(node.id, 0):
-            yield f"law 6: node {node.id} counts {node.users} users, {users.get(node.id, 0)} stand there"
         if node.idle and node not in heap.tree.order:
             yield f"law 6: node {node.id} is an idle leaf that reclaim does not know"
-    if not set(users) <= attached:
-        yield "law 6: a sequence stands on a node that was reclaimed"
     for group, pages in enumerate(heap.groups):
-        held = [node.pages[group].view() for node in heap.tree.nodes()]
-        numbers = np.concatenate(held) if held else np.empty(0, np.int32)
-        if not np.array_equal(np.sort(numbers), np.flatnonzero(pages.sealed)):
+        held = [np.empty(0, np.int32), *(node.pages[group].view() for node in nodes)]
+        if not np.array_equal(np.sort(np.concatenate(held)), np.flatnonzero(pages.sealed)):
             yield f"law 6: group {pages.spec.name}: sealed pages and pages of the prefix tree differ"
+
+
+def _law_6_users(heap: "Heap") -> Iterator[str]:
+    users = Counter(sequence.tip.id for sequence in heap.sequences.values())
+    roots = list(heap.tree.roots.values())
+    for node in (*roots, *heap.tree.nodes()):
+        stand = users.pop(node.id, 0)
+        if node.users != stand:
+            yield f"law 6: node {node.id} counts {node.users} users, {stand} stand there"
+        if node.keys != sorted(node.children):
+            yield f"law 6: node {node.id} has keys that differ from its children"
+    if users:
+        yield "law 6: a sequence stands on a node that was reclaimed"
+    if not all(root.users or root.children for root in roots):
+        yield "law 6: a namespace that nothing uses was not forgotten"
 
 
 def _node_shape(heap: "Heap", node: Node) -> Iterator[str]:
     size = heap.page_tokens
     if node.parent is None or node.parent.children.get(heap.tree.key(node)) is not node:
         yield f"law 6: node {node.id} does not hang where its first page says"
-    if node.keys != sorted(node.children):
-        yield f"law 6: node {node.id} has keys that differ from its children"
     if any(column.size * size != node.tokens.size for column in node.pages) or not node.length:
         yield f"law 6: node {node.id} lacks pages of a group"
 

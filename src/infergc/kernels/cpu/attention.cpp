@@ -269,9 +269,13 @@ void add_in_pages(const Tile& t, const Block& b, const Block& ahead) {
   for (int j = round_down(b.low, kStride); j < b.high; j += kStride) {
     Block some = b;
     some.low = most(b.low, j), some.high = least(b.high, j + kStride);
-    prefetch<T>(t, t.call.k, ahead, j, j + kStride);
-    int d = 0;
-    for (; d + 2 * W <= t.dims; d += 2 * W) add_rows<V, 2>(t, d, some, InPages<T, V>{v + d, b.offset});
+    int d = 0, asked = j;
+    for (; d + 2 * W <= t.dims; d += 2 * W) {
+      const int until = j + kStride * (d + 2 * W) / t.dims;
+      prefetch<T>(t, t.call.k, ahead, asked, until);
+      asked = until;
+      add_rows<V, 2>(t, d, some, InPages<T, V>{v + d, b.offset});
+    }
     for (; d + W <= t.dims; d += W) add_rows<V, 1>(t, d, some, InPages<T, V>{v + d, b.offset});
 #if LANES == 16
     if (d < t.dims) add_rows<V8, 1>(t, d, some, InPages<T, V8>{v + d, b.offset});
