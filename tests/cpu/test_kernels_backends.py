@@ -142,23 +142,6 @@ def test_slices_of_a_fused_projection(isa: str) -> None:
     assert torch.equal(attention.attend(step, q, storage.k_NGPD, storage.v_NGPD, 32**-0.5, None), expected)
 
 
-@pytest.mark.parametrize("kind", BACKENDS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_copy(kind, dtype: torch.dtype) -> None:
-    pages = torch.randn(5, 2, 16, 64).to(dtype)
-    expected = pages.clone()
-    expected[3, :, :7] = pages[1, :, :7]
-    kind(needs(dtype), 1).copy(pages, 1, 3, 7)
-    assert torch.equal(pages, expected)
-
-
-@compiled
-@pytest.mark.parametrize(("src", "dst", "tokens"), [(5, 0, 1), (0, 5, 1), (-1, 0, 1), (0, 1, 17)])
-def test_copy_out_of_range(src: int, dst: int, tokens: int) -> None:
-    with pytest.raises(ValueError, match=r"cannot copy .* storage has 5 pages"):
-        CpuAttention(needs(), 1).copy(torch.zeros(5, 2, 16, 64), src, dst, tokens)
-
-
 @compiled
 def test_a_large_write_is_shared_out() -> None:
     shape = needs(heads=8, kv_heads=8, head_dim=128)

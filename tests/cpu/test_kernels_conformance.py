@@ -96,6 +96,18 @@ def test_borders(isa: str, length: int) -> None:
     check(isa, needs(heads=2, kv_heads=1, head_dim=32), [(length - 1, 1), (length, 1), (length, 3)])
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("needle", [3, 700, 1200])
+def test_a_score_far_above_the_others(isa: str, needle: int) -> None:
+    shape = needs(heads=4, kv_heads=1, head_dim=32)
+    case = make_case(shape, [(1290, 10)])
+    (sequence,) = case.sequences
+    sequence.q_LHD.fill_(30.0)
+    sequence.k_LGD[needle].fill_(30.0)  # its score is over 5000; an unguarded exponential overflows at 89
+    actual = run(CpuAttention(shape, 2, isa), case)
+    torch.testing.assert_close(actual, sequence.v_LGD[needle].expand(10, 4, 32))
+
+
 @settings(
     max_examples=60,
     deadline=None,

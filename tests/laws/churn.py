@@ -104,8 +104,10 @@ class Churn:
         """Let prompts in; False if memory, not the number of prefills, stopped it."""
         while waiting and sum(run.length < run.prompt for run in self.batch) < self.prefills:
             request = next((each for each in islice(waiting, _LOOK_AHEAD) if self._room_for(each)), None)
-            sequence = request and self.heap.open("churn", TokenLog(request.prompt), NAMESPACE)
-            if request is None or sequence is None:
+            if request is None:
+                return False
+            sequence = self.heap.open("churn", TokenLog(request.prompt), NAMESPACE)
+            if sequence is None:
                 return False
             hit = self.heap.share_prefix(sequence, len(request.prompt) - 1)
             waiting.remove(request)

@@ -7,6 +7,7 @@ from math import log
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from laws.churn import Request
 
@@ -40,8 +41,9 @@ def mooncake_trace(folder: Path, count: int) -> list[Request]:
     return [Request(_blocks(row["hash_ids"])[: row["input_length"]], max(1, row["output_length"])) for row in rows]
 
 
-def _blocks(ids: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-    return (np.array(ids, np.int32)[:, None] * _BLOCK + np.arange(_BLOCK, dtype=np.int32)).reshape(-1)
+def _blocks(ids: list[int]) -> NDArray[np.int32]:
+    starts = np.array(ids, np.int32) * np.int32(_BLOCK)
+    return (starts[:, None] + np.arange(_BLOCK, dtype=np.int32)).reshape(-1).astype(np.int32)
 
 
 def _lognormal(rng: np.random.Generator, count: int, p50: float, p90: float, most: int) -> list[int]:

@@ -5,7 +5,7 @@ import pytest
 
 from infergc.heap.errors import HeapCorruption
 from infergc.heap.pages import page_numbers
-from infergc.heap.space import FreeSpace, class_pages
+from infergc.heap.space import Extent, FreeSpace, class_pages
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,8 @@ def test_taking_more_than_is_free_is_found() -> None:
 
 
 def test_the_same_calls_give_the_same_pages() -> None:
-    def play() -> list[object]:
-        rng, space, log = np.random.default_rng(5), FreeSpace(300, 16), []
+    def play() -> list[list[Extent]]:
+        rng, space, log = np.random.default_rng(5), FreeSpace(300, 16), list[list[Extent]]()
         for _ in range(300):
             want = int(rng.integers(1, 20))
             if space.free >= want:

@@ -10,7 +10,7 @@ from infergc.heap.tables import BlockTables
 
 
 def _listed(extents: list[Extent]) -> list[int]:
-    return page_numbers(extents).tolist()
+    return list(page_numbers(extents))
 
 
 class Model:

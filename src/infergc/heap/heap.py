@@ -17,33 +17,20 @@ from infergc.heap.laws import violations
 from infergc.heap.moves import I32, Move, PageTable
 from infergc.heap.nodes import Namespace, Node
 from infergc.heap.objects import InFlight, Sequence, StepReads, TokenLog
-from infergc.heap.pages import Pages, page_numbers, runs_of
+from infergc.heap.pages import page_numbers, runs_of
 from infergc.heap.reclaim import Reclaimer
 from infergc.heap.retention import Retention
 from infergc.heap.space import TAIL_TOKENS, Extent
-from infergc.heap.stats import GroupStats, HeapConfig, HeapCounters
-from infergc.heap.tables import BlockTables
-from infergc.heap.tree import PrefixTree
+from infergc.heap.state import HeapState
+from infergc.heap.stats import HeapConfig
 
 
-class Heap:
+class Heap(HeapState):
     """Memory of KV pages. Every call is made at a safepoint, on one thread."""
 
     def __init__(self, config: HeapConfig, retention: Retention) -> None:
-        self.config = config
-        self.page_tokens = config.page_tokens
-        self.groups = tuple(Pages(spec, config.page_tokens) for spec in config.groups)
-        self.tables = tuple(BlockTables(config.max_sequences) for _ in config.groups)
-        self.tree = PrefixTree(config.page_tokens, len(config.groups), retention)
-        self.sequences: dict[int, Sequence] = {}
-        self.held: list[InFlight] = []
-        self.flights: dict[int, StepReads] = {}
-        self.counters = HeapCounters()
+        super().__init__(config, retention)
         self._reclaimer = Reclaimer(self.tree, self.groups, self.sequences, self.counters)
-        self.length: NDArray[np.int32] = np.zeros(config.max_sequences, np.int32)  # token slots granted, by slot
-        self.barrier: NDArray[np.bool_] = np.zeros(config.max_sequences, np.bool_)  # the tail may be shared
-        self.planning = 0  # the step being planned
-        self.completed = -1  # the last step known to be done
         self._last_read: NDArray[np.int64] = np.full(config.max_sequences, -1, np.int64)  # step, by slot
         self._moves: list[Move] = []
         self._tail = TAIL_TOKENS // config.page_tokens  # pages that a growing tail hopes to find side by side
@@ -256,10 +243,6 @@ class Heap:
             for group, extent in hold.extents():
                 self.groups[group].release([extent])
 
-    def stats(self) -> tuple[GroupStats, ...]:
-        """Pages by state, per group; they add up to the capacity (law 1). Cost: O(pages held in flight)."""
-        return tuple(self._group_stats(index) for index in range(len(self.groups)))
-
     def check(self) -> None:
         """Recompute every law from raw tables and objects. Cost: O(capacity + pages held).
 
@@ -271,19 +254,6 @@ class Heap:
             raise HeapCorruption("; ".join(broken))
 
     # ---- steps of the operations above
-
-    def _group_stats(self, group: int) -> GroupStats:
-        pages = self.groups[group]
-        transit = self._in_transit(group)
-        live = pages.spec.capacity - pages.space.free - pages.cached - transit
-        return GroupStats(pages.spec.name, pages.spec.capacity, pages.space.free, live, pages.cached, transit)
-
-    def _in_transit(self, group: int) -> int:
-        """Pages that only work in flight keeps (and perhaps the tree)."""
-        extents = [extent for hold in self.held for at, extent in hold.extents() if at == group]
-        numbers, holds = np.unique(page_numbers(extents), return_counts=True)
-        pages = self.groups[group]
-        return int(np.count_nonzero(pages.count[numbers] - pages.sealed[numbers] == holds))
 
     def _drop(self, sequence: Sequence, group: int, extents: list[Extent]) -> None:
         step = int(self._last_read[sequence.slot])

@@ -7,7 +7,6 @@ length), and both are tested by the heap's state machine.
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +15,11 @@ from infergc.heap.groups import pages_for
 from infergc.heap.moves import I32, PageTable
 from infergc.heap.nodes import Node
 from infergc.heap.pages import Pages, page_numbers
+from infergc.heap.state import HeapState
 from infergc.heap.stats import GroupStats
 
-if TYPE_CHECKING:  # the facade calls this module; it is named here for its type alone
-    from infergc.heap.heap import Heap
 
-
-def violations(heap: "Heap") -> list[str]:
+def violations(heap: HeapState) -> list[str]:
     """Every law that the heap breaks now. Cost: O(capacity + pages held + tokens sealed)."""
     broken: list[str] = []
     for group, stats in enumerate(heap.stats()):
@@ -35,7 +32,7 @@ def violations(heap: "Heap") -> list[str]:
     return broken
 
 
-def _counts_by_objects(heap: "Heap", group: int) -> I32:
+def _counts_by_objects(heap: HeapState, group: int) -> I32:
     """References per page, counted over sequences, prefix-tree nodes and work in flight."""
     counts = np.zeros(heap.groups[group].spec.capacity, np.int32)
     for sequence in heap.sequences.values():
@@ -49,7 +46,7 @@ def _counts_by_objects(heap: "Heap", group: int) -> I32:
     return counts
 
 
-def _live(heap: "Heap", group: int) -> NDArray[np.bool_]:
+def _live(heap: HeapState, group: int) -> NDArray[np.bool_]:
     """Which pages a sequence holds."""
     live = np.zeros(heap.groups[group].spec.capacity, np.bool_)
     for sequence in heap.sequences.values():
@@ -57,7 +54,7 @@ def _live(heap: "Heap", group: int) -> NDArray[np.bool_]:
     return live
 
 
-def _law_1_conservation(heap: "Heap", group: int, stats: GroupStats) -> Iterator[str]:
+def _law_1_conservation(heap: HeapState, group: int, stats: GroupStats) -> Iterator[str]:
     pages = heap.groups[group]
     name, space = pages.spec.name, pages.space
     free = space.free_pages()
@@ -89,7 +86,7 @@ def _law_2_counts(pages: Pages, held: I32) -> Iterator[str]:
         )
 
 
-def _law_3_writes(heap: "Heap") -> Iterator[str]:
+def _law_3_writes(heap: HeapState) -> Iterator[str]:
     for step, reads in heap.flights.items():
         for group, table in enumerate(reads.tables):
             pages = heap.groups[group]
@@ -102,7 +99,7 @@ def _law_3_writes(heap: "Heap") -> Iterator[str]:
                     yield f"law 3: step {step} writes to a sealed page of {reads.sequences[row].owner}"
 
 
-def _law_4_and_5_reads(heap: "Heap") -> Iterator[str]:
+def _law_4_and_5_reads(heap: HeapState) -> Iterator[str]:
     for step, reads in heap.flights.items():
         for group, table in enumerate(reads.tables):
             parked = {
@@ -122,7 +119,7 @@ def _law_4_and_5_reads(heap: "Heap") -> Iterator[str]:
                     yield f"law 5: step {step} is in flight, but nothing keeps a page of {sequence.owner} for it"
 
 
-def _law_6_closed_tree(heap: "Heap") -> Iterator[str]:
+def _law_6_closed_tree(heap: HeapState) -> Iterator[str]:
     nodes = heap.tree.nodes()
     for node in nodes:
         yield from _node_shape(heap, node)
@@ -134,7 +131,7 @@ def _law_6_closed_tree(heap: "Heap") -> Iterator[str]:
             yield f"law 6: group {pages.spec.name}: sealed pages and pages of the prefix tree differ"
 
 
-def _law_6_users(heap: "Heap") -> Iterator[str]:
+def _law_6_users(heap: HeapState) -> Iterator[str]:
     users = Counter(sequence.tip.id for sequence in heap.sequences.values())
     roots = list(heap.tree.roots.values())
     for node in (*roots, *heap.tree.nodes()):
@@ -149,7 +146,7 @@ def _law_6_users(heap: "Heap") -> Iterator[str]:
         yield "law 6: a namespace that nothing uses was not forgotten"
 
 
-def _node_shape(heap: "Heap", node: Node) -> Iterator[str]:
+def _node_shape(heap: HeapState, node: Node) -> Iterator[str]:
     size = heap.page_tokens
     if node.parent is None or node.parent.children.get(heap.tree.key(node)) is not node:
         yield f"law 6: node {node.id} does not hang where its first page says"
@@ -157,7 +154,7 @@ def _node_shape(heap: "Heap", node: Node) -> Iterator[str]:
         yield f"law 6: node {node.id} lacks pages of a group"
 
 
-def _law_7_exact(heap: "Heap") -> Iterator[str]:
+def _law_7_exact(heap: HeapState) -> Iterator[str]:
     for sequence in heap.sequences.values():
         chain = heap.tree.path(sequence.tip)
         tokens = np.concatenate([np.empty(0, np.int32), *(node.tokens.view() for node in chain)])
@@ -171,7 +168,7 @@ def _law_7_exact(heap: "Heap") -> Iterator[str]:
             yield from _same_pages(heap, sequence.slot, chain, sequence.owner)
 
 
-def _same_pages(heap: "Heap", slot: int, chain: list[Node], owner: str) -> Iterator[str]:
+def _same_pages(heap: HeapState, slot: int, chain: list[Node], owner: str) -> Iterator[str]:
     for group, table in enumerate(heap.tables):
         path = np.concatenate([np.empty(0, np.int32), *(node.pages[group].view() for node in chain)])
         skipped = int(table.skipped[slot])
@@ -185,7 +182,7 @@ def _law_8_lossy(pages: Pages) -> Iterator[str]:
         yield f"law 8: group {pages.spec.name} has published pages that are not exact"
 
 
-def _law_9_whole(heap: "Heap") -> Iterator[str]:
+def _law_9_whole(heap: HeapState) -> Iterator[str]:
     for sequence in heap.sequences.values():
         want = pages_for(int(heap.length[sequence.slot]), heap.page_tokens)
         for pages, table in zip(heap.groups, heap.tables, strict=True):

@@ -52,7 +52,7 @@ class AttentionBackend(Protocol):
     def write(
         self, step: Any, k_TGD: torch.Tensor, v_TGD: torch.Tensor, k_NGPD: torch.Tensor, v_NGPD: torch.Tensor
     ) -> None:
-        """Store the step's new K and V in their pages."""
+        """Store the step's new K and V in their pages. Rows may be strided, heads and dims are contiguous."""
         ...
 
     def attend(

@@ -99,10 +99,6 @@ class ReferenceAttention:
                 out_THD[token] = _attend_one(q_THD[token], k_GKD[:, low:high], v_GKD[:, low:high], scale)
         return out_THD
 
-    def copy(self, pages_NGPD: torch.Tensor, src: int, dst: int, tokens: int) -> None:
-        """Copy the first ``tokens`` tokens of page ``src`` to page ``dst``, K or V of one layer."""
-        pages_NGPD[dst, :, :tokens] = pages_NGPD[src, :, :tokens]
-
     def _row(self, table: PageTable, index: int, first: int, start: int, count: int) -> ReferenceRow:
         extents = zip(table.first[index].tolist(), table.pages[index].tolist(), strict=True)
         spelled = [np.arange(page, page + pages) for page, pages in extents]

@@ -139,17 +139,6 @@ class CpuAttention:
         _check(lib.infergc_attend(engine, step.handle, q, stride, k_pages, v_pages, count, out, scale, window))
         return out_THD
 
-    def copy(self, pages_NGPD: torch.Tensor, src: int, dst: int, tokens: int) -> None:
-        """Copy the first ``tokens`` tokens of page ``src`` to page ``dst``, K or V of one layer.
-
-        Raises:
-            ValueError: a page or the number of tokens is out of range.
-        """
-        pages, _, count = self._storage(pages_NGPD, pages_NGPD)
-        if not (0 <= src < count and 0 <= dst < count and 0 <= tokens <= self._needs.page_tokens):
-            raise ValueError(f"cannot copy {tokens} tokens of page {src} to {dst}: storage has {count} pages")
-        self._lib.infergc_copy(self._engine, pages, src, dst, tokens)
-
     def _tokens(self, step: CpuStep, x_THD: torch.Tensor, heads: int) -> tuple[int, int]:
         """Check a tensor of the step; return its address and its token stride in elements."""
         dims = self._needs.head_dim

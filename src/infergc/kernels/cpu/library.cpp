@@ -236,12 +236,3 @@ API int infergc_attend(Engine* engine, Plan* plan, const void* q, int64_t q_stri
                              window, static_cast<float*>(engine->states.data), plan->schedule.merges.data()});
   return kOk;
 }
-
-// Copies the first `tokens` tokens of page src to page dst, in every KV head.
-API void infergc_copy(const Engine* engine, char* pages, int64_t src, int64_t dst, int tokens) {
-  const Shape& s = engine->shape;
-  const size_t head = engine->element() * s.page_tokens * s.head_dim;
-  for (int g = 0; g < s.kv_heads; g++)
-    std::memcpy(pages + dst * engine->page_bytes() + g * head, pages + src * engine->page_bytes() + g * head,
-                engine->element() * tokens * s.head_dim);
-}

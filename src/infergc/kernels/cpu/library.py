@@ -21,7 +21,6 @@ _FUNCTIONS: dict[str, tuple[object, list[object]]] = {  # name → result, argum
         c_int,
         [*[c_void_p] * 3, c_int64, c_void_p, c_void_p, c_int64, c_void_p, c_float, c_int],
     ),
-    "infergc_copy": (None, [c_void_p, c_void_p, c_int64, c_int64, c_int]),
 }
 
 
