@@ -106,3 +106,13 @@ def test_links_between_docs_lead_somewhere():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} points to {target}"
+
+
+def test_the_laws_page_names_what_exists():
+    code = "\n".join(path.read_text() for path in sources())
+    page = (ROOT / "docs" / "laws.md").read_text()
+    for owner, name in re.findall(r"`([A-Z]\w+)\.(\w+)`", page):
+        assert f"class {owner}" in code, owner
+        assert f"def {name}(" in code, f"{owner}.{name}"
+    for name in re.findall(r"`((?:heap|sched|engine|policies)/[\w/.]+\.py)`", page):
+        assert (SOURCE / name).exists(), name

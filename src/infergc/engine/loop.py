@@ -11,7 +11,7 @@ from infergc.engine.stats import EngineCounters, snapshot
 from infergc.heap.errors import HeapCorruption
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import TokenLog
-from infergc.sched.plan import StepPlan, TokenLogprobs
+from infergc.sched.plan import StepOutcome, StepPlan, TokenLogprobs
 from infergc.sched.request import Request
 from infergc.sched.scheduler import Progress, Scheduler
 
@@ -116,7 +116,7 @@ class Engine:
             return f"request_id: {submit.request_id!r} is running already"
         if not 0 < len(submit.prompt) < self.ready.max_model_len:
             return f"prompt: {len(submit.prompt)} tokens; 1 to {self.ready.max_model_len - 1} are allowed"
-        if not all(0 <= token < self.ready.vocab_size for token in submit.prompt):
+        if not 0 <= min(submit.prompt) <= max(submit.prompt) < self.ready.vocab_size:
             return f"prompt: token ids must be 0 to {self.ready.vocab_size - 1}"
         return ""
 
@@ -142,11 +142,17 @@ class Engine:
         plan = self.scheduler.plan()
         if plan is None:
             return False
-        self._flights.append((plan, self._executor.launch(plan)))
+        self._flights.append((plan, self._start(plan)))
         self.counters.steps += 1
         for sink in self._sinks:
             sink.planned(plan)
         return True
+
+    def _start(self, plan: StepPlan) -> Flight:
+        try:
+            return self._executor.launch(plan)
+        except Exception as error:  # noqa: BLE001 - a step that cannot start has failed like any other
+            return FailedFlight(error)
 
     def _commit(self, outputs: Outputs) -> None:
         plan, flight = self._flights.popleft()
@@ -179,6 +185,21 @@ class Engine:
 
     def _end(self, request: Request) -> None:
         del self._requests[request.id]
+
+
+class FailedFlight:
+    """A step that never started: its result is the reason."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def done(self) -> bool:
+        """Tell that the outcome is there: always."""
+        return True
+
+    def result(self) -> StepOutcome:
+        """Raise the reason."""
+        raise self._error
 
 
 def _logprobs(report: TokenLogprobs) -> Logprobs:

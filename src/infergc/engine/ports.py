@@ -54,7 +54,10 @@ class Executor(Protocol):
         ...
 
     def launch(self, plan: StepPlan) -> Flight:
-        """Start a step and return at once. Several may be in flight; they run in order."""
+        """Start a step and return at once. Several may be in flight; they run in order.
+
+        What it raises counts as the step's outcome: the requests of this plan fail, the engine goes on.
+        """
         ...
 
     def close(self) -> None:

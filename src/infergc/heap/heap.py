@@ -63,7 +63,7 @@ class Heap(HeapState):
         sequence.open = False
         heappush(self._slots, sequence.slot)
 
-    def share_prefix(self, sequence: Sequence, limit: int) -> int:
+    def share_prefix(self, sequence: Sequence, limit: int, *, whole_pages: bool = False) -> int:
         """Give an empty sequence the longest cached prefix of its first ``limit`` tokens.
 
         Whole pages are shared. A page that matches in part is shared too and copied by the write barrier
@@ -77,6 +77,8 @@ class Heap(HeapState):
         if not (self.config.prefix_caching and sequence.exact):
             return 0
         match = self.tree.match(sequence.namespace, sequence.tokens.view(), limit)
+        if whole_pages:
+            match.partial, match.partial_tokens = None, 0
         total = match.pages * self.page_tokens + match.partial_tokens
         if not total:
             return 0

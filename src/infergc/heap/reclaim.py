@@ -39,7 +39,7 @@ class Reclaimer:
     def make_room(self, needs: SequenceOf[int], step: int) -> bool:
         """Reclaim until so many pages are free in each group; False, with nothing changed, if that cannot be.
 
-        Cost: O(pages reclaimed).
+        Cost: O(pages reclaimed); with a sliding window, what ``_expose`` costs for every leaf it opens.
         """
         if not self.grantable(needs):
             return False
@@ -78,7 +78,7 @@ class Reclaimer:
 
         Only a sliding window leaves such pages: the sequence still holds the leaf but not what is before its
         window. The leaf becomes private, its sequences publish no more, and reclaim goes on from its parent.
-        Cost: O(pages of the tree).
+        Cost: O(depth × pages of the tree + open sequences), for every leaf opened.
         """
         leaves = [node for node in self._tree.nodes() if not node.children and self._hides_cached(node)]
         if not leaves:

@@ -63,7 +63,8 @@ class PrefixTree:
             node, done = child, done + into
             if into < child.length:
                 return self._with_partial(Match(child, into, done), [(child, into)], tokens, limit)
-        key = tokens[done * self.page_tokens :].tobytes()
+        low = done * self.page_tokens
+        key = tokens[low : low + self.page_tokens].tobytes()
         nearest = [(child, 0) for child in node.neighbours(key)]
         return self._with_partial(Match(node, node.length, done), nearest, tokens, limit)
 

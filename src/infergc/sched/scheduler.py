@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from infergc.heap.errors import HeapCorruption
 from infergc.heap.groups import GroupSpec, pages_for
 from infergc.heap.heap import Heap
+from infergc.heap.objects import Sequence
 from infergc.sched.finish import Finish, finish_after
 from infergc.sched.plan import I32, Binding, StepOutcome, StepPlan, TokenLogprobs
 from infergc.sched.queue import Ordering, RequestQueue
@@ -186,38 +187,44 @@ class Scheduler:
         """Let a request start, with what the prefix cache has of it; returns the tokens it computes, 0 if it waits."""
         if request.in_flight:
             return 0  # preempted a moment ago: its last token is still to come
+        limit = request.tokens.size - 1
+        count = self._start(request, budget, limit)
+        if count or self.running or self.heap.held:
+            return count
+        # Alone, it must fit. The source of a copied page is one page that it does not need itself: do without.
+        count = self._start(request, budget, limit, whole_pages=True)
+        if not count:
+            raise HeapCorruption(f"law 9: {request.id} would run alone, and memory for its text is refused")
+        return count
+
+    def _start(self, request: Request, budget: int, limit: int, *, whole_pages: bool = False) -> int:
         sequence = self.heap.open(request.id, request.tokens, request.namespace)
         if sequence is None:
             return 0
-        known = request.tokens.size
-        cached = self.heap.share_prefix(sequence, known - 1)
-        count = min(known - cached, budget)
-        if not (self._fits(request, cached) and self.heap.reserve([(sequence, cached + count)])):
+        cached = self.heap.share_prefix(sequence, limit, whole_pages=whole_pages)
+        count = min(request.tokens.size - cached, budget)
+        if not (self._fits(request, sequence, cached) and self.heap.reserve([(sequence, cached + count)])):
             self.heap.close(sequence)
             return 0
         request.sequence = sequence
         self._enter(request, cached)
         return count
 
-    def _fits(self, request: Request, cached: int) -> bool:
+    def _fits(self, request: Request, sequence: Sequence, cached: int) -> bool:
         """Whether memory covers the whole known text, what running prompts still need, and a page for each decode.
 
         It keeps a new request from starting only to be preempted, or to preempt, a few steps later.
         """
-        needs = self._pages_to_come(request.tokens.size, cached)
-        if not self.running:
-            return self.heap.grantable(needs)
+        size = self.heap.page_tokens
         slots = self._running_slots()
-        size = self.heap.page_tokens
-        coming = int((-(-self._rows.known[slots] // size) - -(-self._rows.scheduled[slots] // size)).clip(0).sum())
-        return self.heap.grantable([need + coming + len(slots) for need in needs])
-
-    def _pages_to_come(self, known: int, cached: int) -> list[int]:
-        """Pages per group that a text of ``known`` tokens still takes; a window bounds it."""
-        size = self.heap.page_tokens
-        whole = pages_for(known, size) - cached // size
-        most = self.config.max_num_batched_tokens
-        return [min(whole, window_pages(spec, size, most)) for spec in self.heap.config.groups]
+        coming = (-(-self._rows.known[slots] // size) - -(-self._rows.scheduled[slots] // size)).clip(0)
+        rest = pages_for(request.tokens.size, size) - cached // size
+        needs = []
+        for spec, table in zip(self.heap.config.groups, self.heap.tables, strict=True):
+            most = window_pages(spec, size, self.config.max_num_batched_tokens)
+            own = min(rest, most - int(table.held[sequence.slot]) + bool(cached % size))
+            needs.append(own + int(np.minimum(coming, most).sum()) + len(slots))
+        return self.heap.grantable(needs)
 
     def _enter(self, request: Request, cached: int) -> None:
         self.waiting.remove(request)
@@ -330,7 +337,11 @@ class Scheduler:
 
 
 def window_pages(spec: GroupSpec, page_tokens: int, chunk: int) -> int:
-    """Most pages that one sequence holds in a group: its window, a chunk being computed and one in transit."""
+    """Most pages that one sequence holds in a group: its window, a chunk being computed and one in transit.
+
+    Assembly gives every group room for this much, or for the longest text if that is less: so one request
+    alone always fits, however the cache stands.
+    """
     if spec.window is None:
         return spec.capacity
     return pages_for(spec.window + 2 * chunk, page_tokens) + 1

@@ -1,0 +1,116 @@
+"""Random loads on the smallest pools: the engine always comes to rest, with the laws kept and nothing held."""
+
+import numpy as np
+import pytest
+
+from infergc.engine.loop import Engine
+from infergc.engine.messages import Abort, Submit
+from infergc.heap.groups import GroupSpec
+from infergc.sched.plan import StepOutcome, StepPlan
+from infergc.sched.scheduler import window_pages
+from infergc.sim.executor import DoneFlight, SimExecutor
+from samples.engines import VOCAB, Results, facts, make_engine, run, submit
+
+CHUNK = 32
+WINDOW = GroupSpec("window", 600, window=40)
+SHAPES = {
+    "full": ((GroupSpec("full", 1000),), 8),
+    "window": ((WINDOW,), window_pages(WINDOW, 16, CHUNK)),
+    "mixed": ((GroupSpec("full", 1000), WINDOW), window_pages(WINDOW, 16, CHUNK)),
+}
+MOST_STEPS = 5000
+
+
+def engine_of(shape: str, depth: int, executor_class: type[SimExecutor] = SimExecutor) -> Engine:
+    groups, pages = SHAPES[shape]
+    return make_engine(
+        facts(groups, eos=(3,), max_len=400),
+        pages=pages,
+        pipeline_depth=depth,
+        max_num_batched_tokens=CHUNK,
+        max_num_seqs=4,
+        executor_class=executor_class,
+    )
+
+
+def random_request(rng: np.random.Generator, number: int, longest: int) -> Submit:
+    """Texts up to all that memory holds, which share prefixes and part ways inside a page."""
+    base = [(i * 7) % VOCAB for i in range(longest)]
+    length = longest - 1 if rng.random() < 0.3 else int(rng.integers(1, longest))
+    shared = int(rng.integers(0, length + 1))
+    prompt = base[:shared] + rng.integers(0, VOCAB, length - shared).tolist()
+    salt = "ab"[int(rng.integers(2))]
+    return submit(f"r{number}", prompt, max_tokens=int(rng.integers(1, 60)), ignore_eos=rng.random() < 0.5, salt=salt)
+
+
+class Unsound(SimExecutor):
+    """Fails now and then: when a step is launched, or when it is to be done."""
+
+    def launch(self, plan: StepPlan) -> DoneFlight:
+        flight = super().launch(plan)
+        if plan.step % 23 == 7:
+            raise RuntimeError("cannot start")
+        return Lost(flight.result()) if plan.step % 29 == 11 else flight
+
+
+class Lost(DoneFlight):
+    def result(self) -> StepOutcome:
+        raise RuntimeError("lost")
+
+
+@pytest.mark.parametrize("executor_class", [SimExecutor, Unsound])
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_engine_always_comes_to_rest(shape, depth, executor_class):
+    rng = np.random.default_rng(depth)
+    engine = engine_of(shape, depth, executor_class)
+    results = Results()
+    names: list[str] = []
+    steps = 0
+    while engine.has_work() or len(names) < 40:
+        commands: list[Submit | Abort] = []
+        if len(names) < 40 and rng.random() < 0.2:
+            names.append(f"r{len(names)}")
+            commands.append(random_request(rng, len(names) - 1, engine.ready.max_model_len))
+        if names and rng.random() < 0.03:
+            commands.append(Abort(str(rng.choice(names))))
+        results.take(engine.step(commands).deltas)
+        engine.heap.check()
+        steps += 1
+        assert steps < MOST_STEPS, f"still at work: {engine.heap.stats()}"
+    assert set(results.finish) == set(names)
+    assert all(group.live == group.in_transit == 0 for group in engine.heap.stats())
+    assert ("error" in results.finish.values()) == (executor_class is Unsound)
+
+
+def test_a_text_that_fills_memory_is_admitted_beside_a_page_it_shares_in_part():
+    """The page that matches in part and its copy would be one page more than there is."""
+    engine = make_engine(pages=4)
+    run(engine, [submit("a", list(range(40)), max_tokens=1)])
+    results = run(engine, [submit("b", list(range(24)) + [49] * 38, max_tokens=2, ignore_eos=True)], most=50)
+    assert results.finish == {"b": "length"}
+    assert results.cached == {"b": 16}
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_window_shared_in_part_leaves_room_for_the_rest(depth):
+    engine = engine_of("window", depth)
+    prompt = [(i * 7) % VOCAB for i in range(300)]
+    run(engine, [submit("a", prompt, max_tokens=5, ignore_eos=True)])
+    results = run(engine, [submit("b", prompt[:250] + [1] * 100, max_tokens=5, ignore_eos=True)], most=200)
+    assert results.finish == {"b": "length"}
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_step_that_cannot_start_fails_its_requests_alone(depth):
+    class Tired(SimExecutor):
+        def launch(self, plan: StepPlan) -> DoneFlight:
+            if plan.step == 2:
+                raise RuntimeError("can't start new thread")
+            return super().launch(plan)
+
+    engine = make_engine(executor_class=Tired, pipeline_depth=depth, max_num_seqs=1)
+    results = run(engine, [submit("a", [1] * 5, max_tokens=20), submit("b", [2] * 5, max_tokens=20)])
+    assert results.finish == {"a": "error", "b": "length"}
+    assert results.errors == {"a": "RuntimeError: can't start new thread"}
+    assert engine.heap.stats()[0].live == engine.heap.stats()[0].in_transit == 0
