@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from cpu.families import FAMILIES, make_family
 from cpu.plans import Planner, greedy_streams
 from infergc.config import engine_config
+from infergc.kernels.cpu import library
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.factory import create_executor
 
@@ -19,9 +20,17 @@ CHUNK = 37
 # bf16 keeps 8 bits and the matrices are scaled up; two sound orders of summation differ by this much.
 BF16_TOLERANCE = 0.05
 
+BACKENDS = pytest.mark.parametrize(
+    "backend",
+    [
+        "reference",
+        pytest.param("cpu", marks=pytest.mark.skipif(not library.PATH.exists(), reason="no kernels were compiled")),
+    ],
+)
+
 
 def executor_for(directory: Path, **settings: object) -> TorchExecutor:
-    defaults = {"dtype": "float32", "threads": 1, "attention_backend": "reference"}
+    defaults = {"dtype": "float32", "threads": 2, "attention_backend": "cpu"}
     return create_executor(engine_config(model=directory, **{**defaults, **settings}))
 
 
@@ -56,10 +65,11 @@ def hf_logits(directory: Path, dtype: torch.dtype, prompts: list[list[int]], str
         return torch.stack([model(text).logits[0, -NEW_TOKENS:].float() for text in texts])
 
 
+@BACKENDS
 @pytest.mark.parametrize("family", FAMILIES)
-def test_chunked_prefill_and_decode_match_transformers(family: str, tmp_path: Path) -> None:
+def test_chunked_prefill_and_decode_match_transformers(family: str, backend: str, tmp_path: Path) -> None:
     directory = make_family(family, tmp_path)
-    executor = executor_for(directory)
+    executor = executor_for(directory, attention_backend=backend)
     prompts = prompts_for(executor.vocab_size)
     streams, logits = stream_with_logits(executor, prompts)
     expected = hf_logits(directory, torch.float32, prompts, streams)
@@ -69,10 +79,11 @@ def test_chunked_prefill_and_decode_match_transformers(family: str, tmp_path: Pa
     assert all(len(set(stream)) >= NEW_TOKENS // 4 for stream in streams), "streams that hardly vary prove little"
 
 
+@BACKENDS
 @pytest.mark.parametrize("family", ["llama3", "qwen2_mixed", "qwen3"])
-def test_bfloat16_stays_near_transformers(family: str, tmp_path: Path) -> None:
+def test_bfloat16_stays_near_transformers(family: str, backend: str, tmp_path: Path) -> None:
     directory = make_family(family, tmp_path, dtype=torch.bfloat16)
-    executor = executor_for(directory, dtype="bfloat16")
+    executor = executor_for(directory, dtype="bfloat16", attention_backend=backend)
     prompts = prompts_for(executor.vocab_size)
     streams, logits = stream_with_logits(executor, prompts)
     expected = hf_logits(directory, torch.bfloat16, prompts, streams)

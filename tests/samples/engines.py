@@ -6,7 +6,7 @@ from typing import Any
 from infergc.config import engine_config
 from infergc.engine.assembly import assemble, build_engine
 from infergc.engine.loop import Engine
-from infergc.engine.messages import Command, Delta, Submit
+from infergc.engine.messages import Command, Delta, Logprobs, Submit
 from infergc.engine.ports import ModelFacts, Sink
 from infergc.heap.groups import GroupSpec
 from infergc.params import SamplingParams
@@ -59,10 +59,12 @@ class Results:
         self.finish: dict[str, str] = {}
         self.cached: dict[str, int] = {}
         self.errors: dict[str, str] = {}
+        self.logprobs: dict[str, list[Logprobs]] = {}
 
     def take(self, deltas: list[Delta]) -> None:
         for delta in deltas:
             self.tokens.setdefault(delta.request_id, []).extend(delta.tokens)
+            self.logprobs.setdefault(delta.request_id, []).extend(delta.logprobs)
             self.cached[delta.request_id] = delta.cached_tokens
             if delta.finish:
                 self.finish[delta.request_id] = delta.finish
