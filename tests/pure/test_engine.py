@@ -122,6 +122,26 @@ def test_a_late_stop_is_rolled_back():
     assert cached == (len(prompt) + stop_at) // 16, "only computed, known tokens were published"
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_stop_ids_end_a_text_once_it_has_its_least_tokens(depth):
+    prompt = [9] * 15
+    (free_run,) = run(make_engine(), [submit("x", prompt, max_tokens=30, ignore_eos=True)]).tokens.values()
+    stop = free_run[4]
+    first = free_run.index(stop)
+    engine = make_engine(facts(eos=(stop,)), pipeline_depth=depth)
+    results = run(
+        engine,
+        [
+            submit("id", prompt, max_tokens=30, ignore_eos=True, stop_token_ids=(stop,), seed=ord("x")),
+            submit("late", prompt, max_tokens=30, min_tokens=first + 2, stop_token_ids=(stop,), seed=ord("x")),
+        ],
+    )
+    assert results.tokens["id"] == free_run[: first + 1]
+    assert results.finish["id"] == "stop"
+    assert len(results.tokens["late"]) >= first + 2
+    assert results.tokens["late"] == free_run[: len(results.tokens["late"])]
+
+
 def test_recomputation_after_preemption_is_never_counted_as_a_hit():
     load = [submit(f"r{i}", [i] * 60, max_tokens=100, ignore_eos=True) for i in range(6)]
     engine = make_engine(pages=24, pipeline_depth=2)
