@@ -34,6 +34,7 @@ format: $(READY)  ## Lay the code out and mend what can be mended by rule
 	$(BIN)/ruff format .
 
 $(READY): pyproject.toml constraints.txt setup.py $(wildcard src/infergc/kernels/cpu/*.cpp src/infergc/kernels/cpu/*.hpp)
+	@echo "Installing PyTorch and the tools into $(VENV): a few minutes, once"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"

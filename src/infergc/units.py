@@ -34,7 +34,7 @@ def parse_bytes(text: str) -> int:
 
 def format_bytes(count: int) -> str:
     """Write a byte count for a person: ``"1.5 GiB"``."""
-    for unit, size in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+    for unit, size in (("TiB", 1024 * GIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count} B"

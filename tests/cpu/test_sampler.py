@@ -245,7 +245,7 @@ def test_no_rows():
 def test_ids_outside_the_vocabulary_are_refused_and_change_nothing():
     sampler = bound(SamplingParams(temperature=0))
     for params in (SamplingParams(logit_bias={V: 1.0}), SamplingParams(stop_token_ids=[V])):
-        with pytest.raises(ParameterError, match=rf"{V} is no token id of this model; they are 0 … {V - 1}"):
+        with pytest.raises(ParameterError, match=rf"{V} is not a token id of this model; ids are 0 to {V - 1}"):
             sampler.bind(binding(0, params))
     assert sample(sampler, logits_of(1))[0].tolist() == logits_of(1).argmax(-1).tolist()
 

@@ -33,7 +33,7 @@ def test_what_is_no_size(text):
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (KIB, "1.0 KiB"), (3 * MIB // 2, "1.5 MiB"), (5000 * GIB, "5000.0 GiB")],
+    [(0, "0 B"), (1023, "1023 B"), (KIB, "1.0 KiB"), (3 * MIB // 2, "1.5 MiB"), (5000 * GIB, "4.9 TiB")],
 )
 def test_format_bytes(count, text):
     assert format_bytes(count) == text

@@ -13,7 +13,7 @@ from infergc.models.decoder import Decoder
 from infergc.models.numerics import BatchInvariant
 from infergc.worker.dtypes import name
 from infergc.worker.executor import TorchExecutor
-from infergc.worker.ledger import memory_ledger
+from infergc.worker.ledger import check_kv_fits, memory_ledger
 from infergc.worker.loader import LoadedModel, load_model
 from infergc.worker.storage import LayerGroups, layer_groups
 
@@ -23,11 +23,13 @@ def create_executor(config: EngineConfig) -> TorchExecutor:
 
     Raises:
         ModelError: the model directory cannot be used.
-        ConfigError: ``--deterministic`` cannot be kept on this machine.
+        ConfigError: the KV cache does not fit this machine's memory, or ``--deterministic`` cannot be kept on it.
     """
     threads = config.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     model = load_model(config.model, config.dtype, progress=sys.stderr.isatty())
+    memory = memory_ledger(model.spec, config.max_num_batched_tokens, config.max_num_seqs)
+    check_kv_fits(config.kv_cache_memory, memory)
     groups = layer_groups(model.spec, config.block_size)
     needs = AttentionNeeds(
         device="cpu",
@@ -39,7 +41,7 @@ def create_executor(config: EngineConfig) -> TorchExecutor:
     )
     return TorchExecutor(
         decoder=_decoder(model, deterministic=config.deterministic),
-        facts=_facts(model, groups, config),
+        facts=_facts(model, groups, memory),
         groups=groups,
         attention=create_attention(config.attention_backend, needs, threads),
         page_tokens=config.block_size,
@@ -53,7 +55,7 @@ def _decoder(model: LoadedModel, *, deterministic: bool) -> Decoder:
     return Decoder(model.spec, model.weights, numerics)
 
 
-def _facts(model: LoadedModel, groups: LayerGroups, config: EngineConfig) -> ModelFacts:
+def _facts(model: LoadedModel, groups: LayerGroups, memory: dict[str, int]) -> ModelFacts:
     return ModelFacts(
         digest=model.digest,
         vocab_size=model.spec.vocab_size,
@@ -61,5 +63,5 @@ def _facts(model: LoadedModel, groups: LayerGroups, config: EngineConfig) -> Mod
         max_len=model.spec.max_len,
         groups=groups.specs,
         dtype=name(model.spec.dtype),
-        memory=memory_ledger(model.spec, config.max_num_batched_tokens, config.max_num_seqs),
+        memory=memory,
     )

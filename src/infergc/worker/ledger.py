@@ -1,7 +1,11 @@
 """What the worker holds in memory besides KV, in bytes."""
 
+import psutil
+
+from infergc.config import ConfigError
 from infergc.models.spec import ModelSpec
 from infergc.models.weights import nbytes
+from infergc.units import format_bytes
 
 _F32 = 4
 
@@ -11,6 +15,21 @@ def memory_ledger(spec: ModelSpec, max_num_batched_tokens: int, max_num_seqs: in
     tokens, rows = max_num_batched_tokens, min(max_num_seqs, max_num_batched_tokens)
     activations = tokens * _bytes_per_token(spec) + rows * _bytes_per_sampled_row(spec)
     return {"weights": nbytes(spec), "activations": activations}
+
+
+def check_kv_fits(kv_bytes: int, others: dict[str, int]) -> None:
+    """Refuse a KV cache that this machine cannot hold beside the rest; pages are committed only when written.
+
+    Raises:
+        ConfigError: naming --kv-cache-memory and what would fit.
+    """
+    total = psutil.virtual_memory().total
+    rest = total - sum(others.values())
+    if kv_bytes > rest:
+        raise ConfigError(
+            f"--kv-cache-memory: {format_bytes(kv_bytes)} do not fit: this machine has {format_bytes(total)} of "
+            f"memory, and beside weights and activations at most {format_bytes(max(rest, 0))} are left"
+        )
 
 
 def _bytes_per_token(spec: ModelSpec) -> int:
