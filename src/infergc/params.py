@@ -8,6 +8,7 @@ MAX_LOGPROBS = 20
 MAX_STOPS = 16
 MAX_SEED = 2**63 - 1
 MAX_COUNT = 2**31 - 1  # of tokens, and the largest token id
+MAX_REPETITION_PENALTY = 100.0  # what it makes of a logit stays finite in float32
 
 
 class ParameterError(ValueError):
@@ -29,13 +30,13 @@ class SamplingParams:
         top_k: sample among this many likeliest tokens; 0 or -1 means all.
         top_p: sample among the smallest set whose probability reaches this, in (0, 1].
         min_p: drop tokens less likely than min_p × the likeliest, in [0, 1].
-        repetition_penalty: > 0; divides positive and multiplies negative logits of tokens seen in the
+        repetition_penalty: in [0.01, 100]; divides positive and multiplies negative logits of tokens seen in the
             prompt or output (CTRL, Keskar et al. 2019).
         presence_penalty: subtracted once from the logit of every token seen in the output, in [-2, 2].
         frequency_penalty: subtracted once per occurrence in the output, in [-2, 2].
         logit_bias: token id → number added to its logit, in [-100, 100].
         seed: the same seed, prompt and model give the same tokens; None draws one.
-        stop: strings that end the text; they are left out of it unless include_stop_str_in_output.
+        stop: non-empty strings that end the text; they are left out of it unless include_stop_str_in_output.
         stop_token_ids: ids that end the text.
         ignore_eos: go on past the model's own end tokens.
         logprobs: number of likeliest tokens to report with log probabilities at each step, 0–20; the
@@ -69,7 +70,6 @@ class SamplingParams:
         _coerce(self)
         for name, low, high in _BOUNDS:
             _check_number(name, getattr(self, name), low, high)
-        _check_number("repetition_penalty", self.repetition_penalty, 0.0, math.inf, open_low=True)
         _check_number("top_p", self.top_p, 0.0, 1.0, open_low=True)
         for name in _FLAGS:
             if not isinstance(getattr(self, name), bool):
@@ -91,11 +91,13 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("temperature", 0.0, 100.0),
     ("top_k", -1, MAX_COUNT),
     ("min_p", 0.0, 1.0),
+    ("repetition_penalty", 1 / MAX_REPETITION_PENALTY, MAX_REPETITION_PENALTY),
     ("presence_penalty", -2.0, 2.0),
     ("frequency_penalty", -2.0, 2.0),
     ("seed", 0, MAX_SEED),
     ("logprobs", 0, MAX_LOGPROBS),
 )
+_SHOWN = 60  # characters of a value in a message
 _FLAGS = ("ignore_eos", "skip_special_tokens", "include_stop_str_in_output")
 _INTEGERS = frozenset({"max_tokens", "min_tokens", "top_k", "seed", "logprobs"})
 _OPTIONAL = frozenset({"max_tokens", "seed", "logprobs"})
@@ -109,13 +111,12 @@ def _check_number(name: str, value: object, low: float, high: float, *, open_low
         or not isinstance(value, int | float)
         or (isinstance(value, float) and math.isnan(value))
     ):
-        raise ParameterError(name, f"{value!r} is not a number")
+        raise ParameterError(name, f"{shown(value)} is not a number")
     if name in _INTEGERS and not isinstance(value, int):
         raise ParameterError(name, f"{value!r} is not an integer")
-    if value < low or value > high or value == math.inf or (open_low and value == low):
+    if value < low or value > high or (open_low and value == low):
         sign = ">" if open_low else "≥"
-        top = "" if high == math.inf else f" and ≤ {high}"
-        raise ParameterError(name, f"{value} is not allowed; it must be {sign} {low}{top}")
+        raise ParameterError(name, f"{shown(value)} is not allowed; it must be {sign} {low} and ≤ {high}")
 
 
 def _coerce(params: SamplingParams) -> None:
@@ -137,6 +138,8 @@ def _tuple(name: str, value: object) -> tuple[object, ...]:
 def _check_stops(params: SamplingParams) -> None:
     if len(params.stop) > MAX_STOPS or not all(isinstance(s, str) and s for s in params.stop):
         raise ParameterError("stop", f"takes at most {MAX_STOPS} non-empty strings")
+    for stop in params.stop:
+        check_text("stop", stop)
     if not all(_is_token_id(i) for i in params.stop_token_ids):
         raise ParameterError("stop_token_ids", f"takes token ids, integers from 0 to {MAX_COUNT}")
 
@@ -146,12 +149,33 @@ def _check_bias(logit_bias: object) -> None:
         raise ParameterError("logit_bias", f"{logit_bias!r} is not a map of token ids to numbers")
     for token, bias in logit_bias.items():
         if not _is_token_id(token):
-            raise ParameterError("logit_bias", f"key {token!r} is no token id, an integer from 0 to {MAX_COUNT}")
+            raise ParameterError("logit_bias", f"key {shown(token)} is no token id, an integer from 0 to {MAX_COUNT}")
         _check_number("logit_bias", bias, -100.0, 100.0)
 
 
 def _is_token_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: cut where it is long."""
+    if isinstance(value, int) and abs(value) > MAX_SEED:
+        return "a number beyond 64 bits"  # Python writes no number of more than 4300 digits
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def check_text(name: str, text: str) -> None:
+    """Refuse a string that cannot be sent as UTF-8.
+
+    Raises:
+        ParameterError: it holds half a surrogate pair.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        message = f"character {error.start} is half a surrogate pair, not a character"
+        raise ParameterError(name, message) from None
 
 
 def check_token_ids(params: SamplingParams, vocab_size: int) -> None:
@@ -163,4 +187,4 @@ def check_token_ids(params: SamplingParams, vocab_size: int) -> None:
     for name, ids in (("logit_bias", params.logit_bias), ("stop_token_ids", params.stop_token_ids)):
         worst = max(ids, default=0)
         if worst >= vocab_size:
-            raise ParameterError(name, f"{worst} is no token id of this model; they are 0 … {vocab_size - 1}")
+            raise ParameterError(name, f"{worst} is not a token id of this model; ids are 0 to {vocab_size - 1}")

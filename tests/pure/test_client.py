@@ -14,10 +14,12 @@ import pytest
 
 from infergc.client import EngineClient, EngineDeadError, EngineStartError, PromptError, RequestBuilder, RequestStream
 from infergc.config import engine_config
-from infergc.engine.messages import Delta, Logprobs, Ready
+from infergc.engine.messages import Delta, Logprobs, Ready, Submit
 from infergc.params import ParameterError, SamplingParams
 from samples import served_model, slow_sim
 from samples.servers import ROOT
+
+SURROGATE = "\ud800"  # no UTF-8 text holds half a pair
 
 READY = Ready(100, 50, (1,), "float32", "sim", {}, 4096)
 PARAMS = SamplingParams(max_tokens=20, ignore_eos=True)
@@ -117,6 +119,36 @@ def test_request_ids_must_differ(model: Path) -> None:
                 client.submit(request)
             with pytest.raises(ValueError, match="request_id"):
                 client.submit(client.request([5], PARAMS, "a"), client.request([5], PARAMS, "a"))
+
+    asyncio.run(scenario())
+
+
+def test_an_id_is_free_again_once_the_engine_is_done_with_it(model: Path) -> None:
+    async def scenario() -> None:
+        async with started(model) as client:
+            with client.submit(client.request([5], ENDLESS, "mine")) as stream:
+                await anext(stream)
+            with pytest.raises(ValueError, match=r"^request_id: .*mine.* last word"):
+                client.submit(client.request([6], PARAMS, "mine"))
+            await client.verify()  # answered after the abort
+            found = [delta async for deltas in client.submit(client.request([6], PARAMS, "mine")) for delta in deltas]
+            assert found[-1].finish == "length"
+            assert sum(len(delta.tokens) for delta in found) == 20
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("field", [{"salt": SURROGATE}, {"request_id": SURROGATE}, {"priority": 10**24}])
+def test_a_request_that_cannot_be_sent_is_the_callers_alone(model: Path, field: dict[str, Any]) -> None:
+    async def scenario() -> None:
+        async with started(model) as client:
+            bad = Submit(**{"request_id": "bad", "prompt": [5], "params": replace(PARAMS, seed=1), **field})
+            with client.submit(client.request([5], PARAMS)) as stream:
+                with pytest.raises((ValueError, OverflowError)):
+                    client.submit(bad)
+                with client.submit(client.request([6], PARAMS)) as later:
+                    found = await asyncio.wait_for(asyncio.gather(tokens(stream), tokens(later)), 10)
+            assert [len(ids) for deltas in found for ids in deltas.values()] == [20, 20]
 
     asyncio.run(scenario())
 
@@ -226,6 +258,8 @@ def test_closing_aborts_only_what_is_unfinished_and_once() -> None:
             stream.put(Delta("b", [1], "length"))
         stream.close()
         assert aborted == ["a", "c"]
+        stream.put(Delta("a", [2], "abort"))
+        assert [deltas async for deltas in stream] == [[Delta("b", [1], "length")]], "nobody waits for a's"
 
     asyncio.run(scenario())
 
@@ -248,6 +282,7 @@ def test_seeds_are_drawn_from_the_engines_seed() -> None:
         ([50], PARAMS, "prompt", "0 to 49"),
         ([-1], PARAMS, "prompt", "0 to 49"),
         (["a"], PARAMS, "prompt", "0 to 49"),
+        ([True], PARAMS, "prompt", "0 to 49"),
         ([1] * 100, PARAMS, "prompt", "at most 99"),
         ([1], replace(PARAMS, stop_token_ids=(50,)), "stop_token_ids", "0 to 49"),
         ([1], replace(PARAMS, logit_bias={60: 1.0}), "logit_bias", "0 to 49"),
@@ -259,3 +294,28 @@ def test_bad_requests_are_named(prompt: list[Any], params: SamplingParams, field
     assert refused.value.field == field
     assert isinstance(refused.value, PromptError) == (field == "prompt")
     RequestBuilder(READY, 0).build([1] * 99, PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "words"),
+    [
+        ({"cache_salt": SURROGATE}, "cache_salt", "surrogate"),
+        ({"cache_salt": "é" * 1025}, "cache_salt", "1024"),
+        ({"cache_salt": 5}, "cache_salt", "5 is not a text"),
+        ({"request_id": SURROGATE}, "request_id", "surrogate"),
+        ({"request_id": "a" * 1025}, "request_id", "1024"),
+        ({"priority": 2**31}, "priority", "2147483647"),
+        ({"priority": -(2**31) - 1}, "priority", "-2147483648"),
+        ({"priority": 1.5}, "priority", "integer"),
+    ],
+)
+def test_what_a_request_carries_is_bounded(given: dict[str, Any], field: str, words: str) -> None:
+    with pytest.raises(ParameterError, match=f"^{field}: .*{words}") as refused:
+        RequestBuilder(READY, 0).build([1], PARAMS, **given)
+    assert refused.value.field == field
+
+
+def test_what_a_request_may_carry() -> None:
+    for priority in (-(2**31), 2**31 - 1):
+        built = RequestBuilder(READY, 0).build([1], PARAMS, "é" * 1024, priority=priority, cache_salt="😀" * 1024)
+        assert (built.request_id, built.priority, built.salt) == ("é" * 1024, priority, "😀" * 1024)

@@ -185,13 +185,13 @@ def test_a_long_text_is_tokenised_beside_the_event_loop(server: Server) -> None:
     text = "the quick brown fox " * 100_000
     start = time.monotonic()
     with ThreadPoolExecutor() as pool:
-        refused = pool.submit(server.http.post, "/v1/completions", json={**LONG, "prompt": text})
+        counted = pool.submit(server.http.post, "/tokenize", json={"prompt": text})
         slowest, answers = 0.0, 0
-        while not refused.done():
+        while not counted.done():
             begun = time.monotonic()
             assert server.http.get("/health").status_code == 200
             slowest, answers = max(slowest, time.monotonic() - begun), answers + 1
-    assert refused.result().json()["error"]["code"] == "context_length_exceeded"
+    assert counted.result().json()["count"] > 100_000
     assert answers > 10
     assert slowest < (time.monotonic() - start) / 3
 

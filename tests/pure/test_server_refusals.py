@@ -12,6 +12,7 @@ from samples import served_model, slow_sim
 from samples.servers import Server, serving
 
 GOOD = {"prompt": "hello", "max_tokens": 3, "seed": 1}
+JSON = {"content-type": "application/json"}
 USER = [{"role": "user", "content": "hello"}]
 MIB = 1024**2
 
@@ -71,6 +72,7 @@ BAD_COMPLETIONS = [
     ({"presence_penalty": 3}, "presence_penalty", "invalid_value"),
     ({"frequency_penalty": -3}, "frequency_penalty", "invalid_value"),
     ({"repetition_penalty": 0}, "repetition_penalty", "invalid_value"),
+    ({"repetition_penalty": 1e300}, "repetition_penalty", "invalid_value"),
     ({"seed": -1}, "seed", "invalid_value"),
     ({"seed": 2**63}, "seed", "invalid_value"),
     ({"seed": 10**400}, "seed", "invalid_value"),
@@ -79,9 +81,17 @@ BAD_COMPLETIONS = [
     ({"stop": ["x"] * 17}, "stop", "invalid_value"),
     ({"stop": ""}, "stop", "invalid_value"),
     ({"stop": [1]}, "stop[0]", "invalid_type"),
+    ({"stop": "\ud800"}, "stop", "invalid_value"),
+    ({"cache_salt": "\ud800"}, "cache_salt", "invalid_value"),
+    ({"cache_salt": "a" * 2000}, "cache_salt", "invalid_value"),
     ({"stop_token_ids": [10**6]}, "stop_token_ids", "invalid_value"),
     ({"stop_token_ids": "x"}, "stop_token_ids", "invalid_type"),
     ({"logit_bias": {"a": 1}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"9" * 5000: 1}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"\ud800": 1}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"5": 10**400}}, "logit_bias", "invalid_type"),
+    ({"temperature": 10**400}, "temperature", "invalid_type"),
+    ({"max_tokens": 10**4000}, "max_tokens", "invalid_value"),
     ({"logit_bias": {"5": 101}}, "logit_bias", "invalid_value"),
     ({"logit_bias": {"1000000": 1}}, "logit_bias", "invalid_value"),
     ({"logit_bias": [5]}, "logit_bias", "invalid_type"),
@@ -97,13 +107,17 @@ BAD_COMPLETIONS = [
     ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
     ({"priority": 3}, "priority", "invalid_value"),
     ({"max_token": 3}, "max_token", "unknown_parameter"),
+    ({"max-tokens": 3}, "max-tokens", "unknown_parameter"),
+    ({"": 3}, "''", "unknown_parameter"),
+    ({"a\nb": 3}, "'a\\nb'", "unknown_parameter"),
     ({"messages": USER}, "messages", "unknown_parameter"),
 ]
 
 
 @pytest.mark.parametrize(("fields", "param", "code"), BAD_COMPLETIONS, ids=lambda value: str(value)[:40])
 def test_a_bad_field_is_named(server: Server, fields: dict[str, Any], param: str, code: str) -> None:
-    problem = error(server.http.post("/v1/completions", json={**GOOD, **fields}), 400)
+    body = json.dumps({**GOOD, **fields})  # in ASCII: only escaped can half a surrogate pair be sent
+    problem = error(server.http.post("/v1/completions", content=body, headers=JSON), 400)
     assert (problem["param"], problem["code"]) == (param, code), problem["message"]
     assert problem["message"].startswith(param)
 
@@ -174,7 +188,7 @@ def test_another_model_is_not_found(server: Server, path: str) -> None:
 
 NOT_JSON = [
     b"", b"hello", b"{", b'{"prompt": "a",}', b'{"prompt": "a"', b"[1, 2]", b'"text"', b"null", b"\xff\xfe\x00",
-    b"[" * 100_000, b'{"prompt": ' + b'{"a":' * 50_000, b'{"prompt": "\\ud800"}',
+    b"[" * 100_000, b'{"prompt": ' + b'{"a":' * 50_000, b'{"prompt": "\\ud800"}', b'{"\\ud800": 3}',
     b'{"prompt": "a", "temperature": NaN}',
     b'{"prompt": "a", "seed": ' + b"9" * 10_000 + b"}",
 ]  # fmt: skip
@@ -182,8 +196,40 @@ NOT_JSON = [
 
 @pytest.mark.parametrize("body", NOT_JSON, ids=lambda body: str(body[:30]))
 def test_what_is_not_json_is_refused(server: Server, body: bytes) -> None:
-    headers = {"content-type": "application/json"}
-    assert error(server.http.post("/v1/completions", content=body, headers=headers), 400)["message"]
+    assert error(server.http.post("/v1/completions", content=body, headers=JSON), 400)["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize"])
+def test_an_empty_body_is_called_that(server: Server, path: str) -> None:
+    problem = error(server.http.post(path), 400)
+    assert problem["message"] == "the body is empty; send a JSON object as application/json"
+    assert problem["param"] is None
+
+
+def test_a_prompt_that_cannot_fit_is_refused_by_its_size(server: Server) -> None:
+    text = "hello " * 100_000
+    for path, body in (
+        ("/v1/completions", {"prompt": ["a", text]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": text}]}),
+    ):
+        problem = error(server.http.post(path, json=body), 400)
+        assert problem["message"].startswith("prompt: is at least "), "it was tokenised to its end"
+    assert server.http.post("/tokenize", json={"prompt": text}).json()["count"] > served_model.CONTEXT
+
+
+def test_priorities_are_bounded(tmp_path_factory: pytest.TempPathFactory) -> None:
+    model = served_model.save(tmp_path_factory.mktemp("priority") / "tiny")
+    with serving(model, "--executor", slow_sim.NAME, "--scheduling-policy", "priority") as running:
+        problem = error(running.http.post("/v1/completions", json={**GOOD, "priority": 10**24}), 400)
+        assert (problem["param"], problem["code"]) == ("priority", "invalid_value")
+        assert running.http.post("/v1/completions", json={**GOOD, "priority": -5}).status_code == 200
+
+
+def test_a_content_length_of_5000_digits_is_refused(server: Server) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as raw:
+        raw.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n")
+        assert raw.recv(1000).startswith((b"HTTP/1.1 400", b"HTTP/1.1 413"))
 
 
 def test_another_content_type_is_refused(server: Server) -> None:
@@ -194,21 +240,19 @@ def test_another_content_type_is_refused(server: Server) -> None:
 
 def test_a_10_mb_body_is_too_large(server: Server) -> None:
     body = json.dumps({"prompt": "a" * (10 * MIB)}).encode()
-    headers = {"content-type": "application/json"}
-    problem = error(server.http.post("/v1/completions", content=body, headers=headers), 413)
+    problem = error(server.http.post("/v1/completions", content=body, headers=JSON), 413)
     assert "2.0 MiB" in problem["message"]
 
 
 def test_a_10_mb_body_of_unknown_length_is_too_large(server: Server) -> None:
     pieces = (b"a" * MIB for _ in range(10))  # sent in chunks, with no Content-Length
-    headers = {"content-type": "application/json"}
-    error(server.http.post("/v1/completions", content=pieces, headers=headers), 413)
+    error(server.http.post("/v1/completions", content=pieces, headers=JSON), 413)
 
 
 def test_a_body_just_within_the_limit_is_read(server: Server) -> None:
     body = json.dumps({"prompt": "a", "user": "b" * (2 * MIB - 40)}).encode()
     assert len(body) < 2 * MIB
-    answer = server.http.post("/v1/completions", content=body, headers={"content-type": "application/json"})
+    answer = server.http.post("/v1/completions", content=body, headers=JSON)
     assert answer.status_code == 200
 
 

@@ -10,11 +10,12 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import decoders
+from tokenizers import decoders, normalizers
 
 from infergc.text.detokenize import IncrementalDetokenizer
 from infergc.text.files import TokenizerError
 from infergc.text.tokenizer import TextError, Tokenizer
+from infergc.units import ceil_div
 from samples import tokenizer_dirs
 from samples.tokenizer_dirs import BOS, EOS, KINDS, TEXT, TURN
 
@@ -217,3 +218,52 @@ class TestBrokenDirectories:
         backend.save(str(tmp_path / "tokenizer.json"))
         with pytest.raises(TokenizerError, match=named):
             Tokenizer.load(tmp_path)
+
+
+ODD = "\u2581 e\u0301\u1100\u1161\u11a8\u03b1\u0313\u0300\u0345\u1fbe\u0308<>\n"  # what normalizers make fewer bytes of
+TEXTS = st.text(max_size=80) | st.text(ODD, max_size=80) | st.sampled_from([*TEXT, " padded word" * 9, EOS * 9])
+
+
+@pytest.mark.parametrize("normalizer", [None, normalizers.NFC(), normalizers.Replace(" ", "\u2581"),
+                                        normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.NFC()]),
+                                        normalizers.Strip(), normalizers.NFKC(), normalizers.Lowercase()])  # fmt: skip
+@given(kind=kinds, text=TEXTS)
+def test_a_text_is_never_shorter_than_its_bound(kind, normalizer, text):
+    tokenizer = with_normalizer(kind, normalizer)
+    assert tokenizer.fewest_tokens(text) <= len(tokenizer.encode(text, add_special_tokens=False))
+
+
+@cache
+def with_normalizer(kind: str, normalizer: normalizers.Normalizer | None) -> Tokenizer:
+    directory = tokenizer_dirs.save(kind, Path(mkdtemp()))
+    backend = library(kind)
+    backend = tokenizers.Tokenizer.from_str(backend.to_str())
+    if normalizer is not None:
+        backend.normalizer = normalizer
+    backend.save(str(directory / "tokenizer.json"))
+    return Tokenizer.load(directory)
+
+
+def test_the_bound_is_the_longest_token_s():
+    text = "é" * 1000
+    for kind in ("byte-level", "sentencepiece"):
+        longest = max(len(name.encode()) for name in library(kind).get_vocab())
+        assert loaded(kind).fewest_tokens(text) == ceil_div(2000, longest) > 1
+    for kind in ("words", "metaspace"):  # they make one token of any run of unknown characters
+        assert loaded(kind).fewest_tokens(text) == 0
+
+
+@pytest.mark.parametrize("change", [
+    {"added_tokens": [{"id": 2, "content": TURN, "single_word": False, "lstrip": True, "rstrip": False,
+                       "normalized": False, "special": True}]},
+    {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"String": " "}, "behavior": "Removed", "invert": False},
+        {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}]}},
+    {"normalizer": {"type": "Replace", "pattern": {"Regex": " +"}, "content": " "}},
+    {"normalizer": {"type": "Replace", "pattern": {"String": "  "}, "content": " "}},
+])  # fmt: skip
+def test_no_bound_where_text_is_dropped(change, tmp_path):
+    directory = tokenizer_dirs.save("byte-level", tmp_path)
+    spec = json.loads((directory / "tokenizer.json").read_text("utf-8"))
+    (directory / "tokenizer.json").write_text(json.dumps(spec | change))
+    assert Tokenizer.load(directory).fewest_tokens(" " * 999) == 0

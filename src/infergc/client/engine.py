@@ -12,7 +12,7 @@ from infergc.client.stream import RequestStream
 from infergc.config import EngineConfig
 from infergc.engine.messages import Abort, Command, Outputs, Ready, Shutdown, Submit, Verify
 from infergc.engine.wire import FrameReader, WireError, decode_outputs, decode_ready, encode_frame
-from infergc.params import SamplingParams
+from infergc.params import SamplingParams, shown
 
 _READ_BYTES = 1 << 18
 
@@ -73,25 +73,30 @@ class EngineClient:
         request_id: str | None = None,
         *,
         priority: int = 0,
-        salt: str = "",
+        cache_salt: str = "",
     ) -> Submit:
         """A checked request, ready for ``submit``; see ``RequestBuilder.build``."""
-        return self.builder.build(prompt_ids, params, request_id, priority=priority, salt=salt)
+        return self.builder.build(prompt_ids, params, request_id, priority=priority, cache_salt=cache_salt)
 
     def submit(self, *requests: Submit) -> RequestStream:
         """Start requests and stream what comes back of them, one delta a request and step at most.
 
         Raises:
             EngineDeadError: there is no engine.
-            ValueError: a request id is already in use.
+            ValueError: a request id is in use. It is until the engine's last word on its request, so for a
+                moment longer than the stream where that was closed early.
+            ValueError, OverflowError, WireError: the requests cannot be sent; ``request`` builds such as can.
         """
         self._require_health()
         names = [request.request_id for request in requests]
         if len(set(names)) < len(names) or not self._streams.keys().isdisjoint(names):
-            raise ValueError(f"request_id: each must be unique among the open requests, got {names}")
-        stream = RequestStream(names, self._drop)
-        self._streams.update(dict.fromkeys(names, stream))
+            raise ValueError(
+                f"request_id: each must be unique among the open requests, got {shown(names)}; an id is free "
+                "again after the engine's last word on its request, an aborted one too"
+            )
         self._link.send(*requests)
+        stream = RequestStream(names, self._abort_each)
+        self._streams.update(dict.fromkeys(names, stream))
         return stream
 
     def abort(self, request_id: str) -> None:
@@ -148,11 +153,10 @@ class EngineClient:
                 if delta.finish:
                     del self._streams[delta.request_id]
 
-    def _drop(self, request_ids: Iterable[str]) -> None:
-        """Nobody reads these any more: abort them and forget their stream."""
+    def _abort_each(self, request_ids: Iterable[str]) -> None:
+        """Their stream was closed; it stays here until the engine's last word, so that no new request gets it."""
         for request_id in request_ids:
             self.abort(request_id)
-            self._streams.pop(request_id, None)
 
     def _fail(self, error: EngineDeadError) -> None:
         self.healthy = False
@@ -179,19 +183,28 @@ async def _first_words(link: "_Link", process: Process) -> Ready:
 
 
 class _Link:
-    """The socket to the engine: gathers the commands of one turn of the event loop into one frame."""
+    """The socket to the engine: gathers the frames of one turn of the event loop into one write.
+
+    It never waits for the engine to read. What piles up while a step runs is no more than the open requests
+    hold anyway, which is for who submits them to bound.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._outbox: list[Command] = []
+        self._outbox: list[bytes] = []
         self._frames = self._read_frames()
 
     def send(self, *commands: Command) -> None:
-        """Send soon; what is sent before the event loop turns shares a frame."""
+        """Send soon, as one frame; those sent before the event loop turns leave together.
+
+        Raises:
+            ValueError, OverflowError, WireError: they cannot be sent; nothing is.
+        """
+        frame = encode_frame(list(commands))
         if not self._outbox:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._outbox += commands
+        self._outbox.append(frame)
 
     async def ready(self) -> Ready:
         """The engine's first message.
@@ -224,6 +237,6 @@ class _Link:
                 yield payload
 
     def _flush(self) -> None:
-        if self._outbox and not self._writer.is_closing():
-            self._writer.write(encode_frame(self._outbox))
-        self._outbox = []
+        frames, self._outbox = self._outbox, []
+        if frames and not self._writer.is_closing():
+            self._writer.write(b"".join(frames))

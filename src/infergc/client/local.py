@@ -36,12 +36,15 @@ class LocalClient:
 
         Raises:
             RuntimeError: another run is not over yet.
+            ValueError: two requests have the same id.
         """
         if self._busy:
             raise RuntimeError("another generation is not over: read it to its end or close it first")
-        self._busy = True
         started = list(requests)
         unfinished = {request.request_id for request in started}
+        if len(unfinished) < len(started):
+            raise ValueError("request_id: the requests' ids must differ")
+        self._busy = True
         self._commands += started
         try:
             while unfinished:

@@ -6,10 +6,12 @@ from dataclasses import replace
 from itertools import count
 
 from infergc.engine.messages import Ready, Submit
-from infergc.params import MAX_SEED, ParameterError, SamplingParams
+from infergc.params import MAX_SEED, ParameterError, SamplingParams, check_text, check_token_ids, shown
 
 CONTEXT_LENGTH = "context_length_exceeded"
 INVALID_VALUE = "invalid_value"
+MAX_LABEL = 1024  # characters of a request id and of a cache salt
+MAX_PRIORITY = 2**31 - 1  # and as far below zero, and one more
 
 
 class PromptError(ParameterError):
@@ -39,38 +41,66 @@ class RequestBuilder:
         request_id: str | None = None,
         *,
         priority: int = 0,
-        salt: str = "",
+        cache_salt: str = "",
     ) -> Submit:
         """One checked request; ``request_id`` must be unique among the open ones and is numbered if None.
 
+        Args:
+            prompt_ids: token ids.
+            params: what to generate.
+            request_id: at most 1024 characters.
+            priority: smaller runs first under the priority policy; a signed number of 32 bits.
+            cache_salt: names the prefix cache that the request shares; at most 1024 characters.
+
         Raises:
             PromptError: the prompt is empty, too long, or holds ids that the model does not have.
-            ParameterError: stop_token_ids or logit_bias name such ids.
+            ParameterError: stop_token_ids or logit_bias name such ids, or another argument is out of its bounds.
         """
+        _check_label("request_id", request_id or "")
+        _check_label("cache_salt", cache_salt)
+        _check_priority(priority)
         prompt = list(prompt_ids)
         self._check_prompt(prompt)
-        self._check_ids("stop_token_ids", params.stop_token_ids)
-        self._check_ids("logit_bias", params.logit_bias)
+        check_token_ids(params, self._ready.vocab_size)
         if params.seed is None:
             params = replace(params, seed=self._seeds.randint(0, MAX_SEED))
         number = next(self._numbers)
-        return Submit(request_id or f"request-{number}", prompt, params, priority, salt)
+        return Submit(request_id or f"request-{number}", prompt, params, priority, cache_salt)
 
-    def _check_prompt(self, prompt: list[int]) -> None:
+    def check_length(self, tokens: int, measure: str = "is") -> None:
+        """Refuse a prompt of more tokens than the context has room for; ``measure`` may be "is at least".
+
+        Raises:
+            PromptError: it is too long.
+        """
         limit = self._ready.max_model_len
-        if not prompt:
-            raise PromptError("holds no token; give at least one")
-        if len(prompt) >= limit:
+        if tokens >= limit:
             raise PromptError(
-                f"is {len(prompt)} tokens long; the context is {limit} tokens and one is needed for the "
+                f"{measure} {tokens} tokens long; the context is {limit} tokens and one is needed for the "
                 f"output, so at most {limit - 1} are allowed",
                 CONTEXT_LENGTH,
             )
-        self._check_ids("prompt", prompt)
 
-    def _check_ids(self, name: str, ids: Iterable[int]) -> None:
+    def _check_prompt(self, prompt: list[int]) -> None:
+        if not prompt:
+            raise PromptError("holds no token; give at least one")
+        self.check_length(len(prompt))
         vocabulary = self._ready.vocab_size
-        for token in ids:
-            if not isinstance(token, int) or not 0 <= token < vocabulary:
-                message = f"{token!r} is not a token id of this model; ids are 0 to {vocabulary - 1}"
-                raise PromptError(message) if name == "prompt" else ParameterError(name, message)
+        for token in prompt:
+            if type(token) is not int or not 0 <= token < vocabulary:
+                raise PromptError(f"{shown(token)} is not a token id of this model; ids are 0 to {vocabulary - 1}")
+
+
+def _check_label(name: str, label: object) -> None:
+    if not isinstance(label, str):
+        raise ParameterError(name, f"{shown(label)} is not a text")
+    if len(label) > MAX_LABEL:
+        raise ParameterError(name, f"is {len(label)} characters long; at most {MAX_LABEL} are allowed")
+    check_text(name, label)
+
+
+def _check_priority(priority: object) -> None:
+    low = -MAX_PRIORITY - 1
+    if type(priority) is not int or not low <= priority <= MAX_PRIORITY:
+        message = f"{shown(priority)} is not allowed; it must be an integer from {low} to {MAX_PRIORITY}"
+        raise ParameterError("priority", message)

@@ -23,7 +23,9 @@ class RequestStream:
         self._error: Exception | None = None
 
     def put(self, delta: Delta) -> None:
-        """Take news from the engine."""
+        """Take news from the engine; what comes of a request that was closed is nobody's."""
+        if delta.request_id not in self._open:
+            return
         waiting = self._pending.setdefault(delta.request_id, delta)
         if waiting is not delta:
             absorb(waiting, delta)

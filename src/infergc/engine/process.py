@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from infergc.config import EngineConfig
 from infergc.engine.assembly import build_engine
 from infergc.engine.loop import Engine
-from infergc.engine.messages import Command, Outputs, Ready, Shutdown
+from infergc.engine.messages import Outputs, Ready, Shutdown
 from infergc.engine.wire import EngineChannel
 
 _START_ERRORS = (ValueError, OSError, ImportError, MemoryError, RuntimeError)
@@ -47,15 +47,13 @@ def serve(engine: Engine, channel: EngineChannel) -> None:
     channel.send(engine.step())  # the counters of an idle engine, for metrics before the first request
     while True:
         commands = channel.take(wait=not engine.has_work())
-        if commands is None or _leaves(commands):
+        if commands is None:
             return
         outputs = engine.step(commands)
         if _has_news(outputs):
             channel.send(outputs)
-
-
-def _leaves(commands: list[Command]) -> bool:
-    return any(isinstance(command, Shutdown) for command in commands)
+        if any(isinstance(command, Shutdown) for command in commands):
+            return
 
 
 def _has_news(outputs: Outputs) -> bool:

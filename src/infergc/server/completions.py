@@ -31,7 +31,8 @@ def completions_router(service: Service) -> APIRouter:
         arrival = perf_counter()
         service.check_model(body.model)
         params = body.sampling()
-        prompt = await service.encode_chat(body.messages, add_generation_prompt=body.add_generation_prompt)
+        text = service.conversation(body.messages, add_generation_prompt=body.add_generation_prompt)
+        prompt = await service.encode_prompt(text, add_special_tokens=False)
         requests = [service.request(prompt, params, body)]
         return await answer(service, Job(body, requests, ChatShape(service.tokenizer), arrival), http.receive)
 
@@ -40,5 +41,5 @@ def completions_router(service: Service) -> APIRouter:
 
 async def _ids(service: Service, prompt: str | list[int], body: CompletionRequest) -> list[int]:
     if isinstance(prompt, str):
-        return await service.encode(prompt, add_special_tokens=body.add_special_tokens)
+        return await service.encode_prompt(prompt, add_special_tokens=body.add_special_tokens)
     return prompt

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from infergc.client import EngineDeadError, PromptError
-from infergc.params import ParameterError
+from infergc.params import ParameterError, shown
 from infergc.server.disconnect import ClientGoneError
 
 INVALID_REQUEST = "invalid_request_error"
@@ -73,19 +73,23 @@ def install(app: FastAPI) -> None:
 def _from_validation(problems: Sequence[Any]) -> ApiError:
     """Report the first problem; the others are often its echoes (the branches of a union)."""
     problem = problems[0]
-    if problem["type"] == "json_invalid":
+    kind, place, message = problem["type"], problem["loc"], problem["msg"].removeprefix("Value error, ")
+    if kind == "json_invalid":
         return bad_request(f"the body is not valid JSON: {problem['ctx']['error']}", code="invalid_json")
-    field = _path(problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        return bad_request(f"{field}: not a field of this request", field, "unknown_parameter")
-    if problem["type"] == UNSUPPORTED:
-        return bad_request(f"{field}: {message}", field, "unsupported_parameter")
-    if problem["type"] == "missing":
-        return bad_request(f"{field}: is required", field, "missing_required_parameter")
-    if not field:
-        return bad_request(f"the body must be a JSON object sent as application/json: {message}")
-    return bad_request(f"{field}: {message}", field, "invalid_type")
+    field = _unknown(place) if kind == "extra_forbidden" else _path(place)
+    if field:
+        said, code = _FIELD_PROBLEMS.get(kind, (message, "invalid_type"))
+        return bad_request(f"{field}: {said or message}", field, code)
+    if kind == "missing":
+        return bad_request("the body is empty; send a JSON object as application/json")
+    return bad_request(f"the body must be a JSON object sent as application/json: {message}")
+
+
+_FIELD_PROBLEMS = {  # pydantic's type of a problem: what to say, "" for its own words, and the word for programs
+    "extra_forbidden": ("not a field of this request", "unknown_parameter"),
+    UNSUPPORTED: ("", "unsupported_parameter"),
+    "missing": ("is required", "missing_required_parameter"),
+}
 
 
 def _path(location: Sequence[str | int]) -> str:
@@ -97,6 +101,14 @@ def _path(location: Sequence[str | int]) -> str:
         elif part.isidentifier() and part not in _BRANCHES:
             path += f".{part}" if path else part
     return path
+
+
+def _unknown(location: Sequence[str | int]) -> str:
+    """The path of a field that no request has; its name may be any text, which a message must not repeat as it is."""
+    name = str(location[-1])
+    around = _path(location[:-1])
+    name = name if name and name.isprintable() else shown(name)
+    return f"{around}.{name}" if around else name
 
 
 _BRANCHES = frozenset({"str", "int", "float", "bool"})

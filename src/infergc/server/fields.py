@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from infergc.params import shown
 from infergc.server.errors import UNSUPPORTED
 
 MAX_PROMPTS = 2048
@@ -27,7 +28,7 @@ def prompts(value: Any) -> list[str] | list[list[int]]:
     if isinstance(value, str):
         return _not_empty([value])
     if not isinstance(value, list) or not value:
-        raise ValueError(f"takes {_PROMPT_FORMS}, not {_shown(value)}")
+        raise ValueError(f"takes {_PROMPT_FORMS}, not {shown(value)}")
     if _is_ids(value):
         return [value]
     if len(value) > MAX_PROMPTS:
@@ -49,7 +50,7 @@ def message_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if not isinstance(value, list) or not value:
-        raise ValueError(f"takes a string or a list of text parts, not {_shown(value)}")
+        raise ValueError(f"takes a string or a list of text parts, not {shown(value)}")
     return "\n".join(_part_text(part, number) for number, part in enumerate(value))
 
 
@@ -86,8 +87,3 @@ def _part_text(part: Any, number: int) -> str:
                 {"number": number, "kind": repr(kind)},
             )
     raise ValueError(f'part {number} must be {{"type": "text", "text": "…"}}')
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

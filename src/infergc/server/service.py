@@ -44,16 +44,24 @@ class Service:
             return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
         return await asyncio.to_thread(self.tokenizer.encode, text, add_special_tokens=add_special_tokens)
 
-    async def encode_chat(self, messages: list[Message], *, add_generation_prompt: bool) -> list[int]:
-        """Ids of a conversation through the chat template.
+    async def encode_prompt(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Ids of a text to generate from; one that is sure to be too long is refused before it is tokenised.
+
+        Raises:
+            PromptError: it has more tokens than the context, told from its size: ``Tokenizer.fewest_tokens``.
+        """
+        self.client.builder.check_length(self.tokenizer.fewest_tokens(text), "is at least")
+        return await self.encode(text, add_special_tokens=add_special_tokens)
+
+    def conversation(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
+        """A conversation as text, special tokens included.
 
         Raises:
             ConversationError: there is no template, or it does not take these messages.
         """
-        rendered = self.template.render(
+        return self.template.render(
             [message.for_template() for message in messages], add_generation_prompt=add_generation_prompt
         )
-        return await self.encode(rendered, add_special_tokens=False)
 
     def request(self, prompt: list[int], params: SamplingParams, body: GenerationRequest) -> Submit:
         """A checked request for the engine.
@@ -64,7 +72,7 @@ class Service:
         if body.priority and self.client.config.scheduling_policy != "priority":
             message = "is only allowed where the server runs with --scheduling-policy priority"
             raise ParameterError("priority", message)
-        request = self.client.request(prompt, params, priority=body.priority or 0, salt=body.cache_salt or "")
+        request = self.client.request(prompt, params, priority=body.priority or 0, cache_salt=body.cache_salt or "")
         self._check_room(len(prompt), params.max_tokens)
         return request
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infergc.params import MAX_LOGPROBS, ParameterError, SamplingParams
+from infergc.params import MAX_COUNT, MAX_LOGPROBS, ParameterError, SamplingParams, shown
 from infergc.server.fields import (
     EmptyOnly,
     Harmless,
@@ -209,6 +209,6 @@ class DetokenizeRequest(BaseModel):
 
 
 def _token_id(key: str) -> int:
-    if not key.isdecimal():
-        raise ParameterError("logit_bias", f"key {key!r} is not a token id ≥ 0")
+    if not key.isdecimal() or len(key) > len(str(MAX_COUNT)):
+        raise ParameterError("logit_bias", f"key {shown(key)} is no token id, an integer from 0 to {MAX_COUNT}")
     return int(key)

@@ -8,6 +8,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from infergc.params import ParameterError
+from infergc.text.bounds import most_bytes_per_token
 from infergc.text.files import (
     TokenizerError,
     eos_token_ids,
@@ -16,7 +17,8 @@ from infergc.text.files import (
     read_tokenizer_config,
     token_content,
 )
-from infergc.text.pieces import PieceRule, piece_rule
+from infergc.text.pieces import piece_rule
+from infergc.units import ceil_div
 
 
 class TextError(ParameterError):
@@ -37,10 +39,11 @@ class Tokenizer:
     """
 
     def __init__(
-        self, backend: tokenizers.Tokenizer, rule: PieceRule, config: dict[str, Any], eos_ids: Iterable[int]
+        self, backend: tokenizers.Tokenizer, spec: dict[str, Any], config: dict[str, Any], eos_ids: Iterable[int]
     ) -> None:
         self._backend = backend
-        self._rule = rule
+        self._rule = piece_rule(spec.get("decoder"))
+        self._most_bytes = most_bytes_per_token(backend, spec)
         self._pieces: dict[int, bytes] = {}
         self.special_tokens = named_special_tokens(config)
         self.special_ids = _special_ids(backend, self.special_tokens)
@@ -60,12 +63,12 @@ class Tokenizer:
         """
         model_dir = Path(model_dir)
         backend = _load_backend(model_dir / "tokenizer.json")
-        rule = piece_rule(read_json(model_dir / "tokenizer.json").get("decoder"))
+        spec = read_json(model_dir / "tokenizer.json")
         config = read_tokenizer_config(model_dir)
         _add_tokens(backend, config)
         backend.no_truncation()  # limits are the engine's to enforce, with an error
         backend.no_padding()
-        return cls(backend, rule, config, eos_token_ids(model_dir))
+        return cls(backend, spec, config, eos_token_ids(model_dir))
 
     @property
     def bos_token(self) -> str | None:
@@ -98,6 +101,15 @@ class Tokenizer:
         # the library's plain encode holds the interpreter's lock throughout; a batch of one does not
         (encoding,) = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return list(encoding.ids)
+
+    def fewest_tokens(self, text: str) -> int:
+        """A number of tokens that the text has at least, at no cost: its bytes / those of the longest token.
+
+        0 for tokenizers that may leave some of a text out: see ``text.bounds``.
+        """
+        if self._most_bytes is None:
+            return 0
+        return ceil_div(len(text.encode("utf-8", "replace")), self._most_bytes)  # encode refuses half characters
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of these ids.
