@@ -24,6 +24,7 @@ lint: $(READY)
 	$(BIN)/vulture
 	$(BIN)/deptry .
 	$(BIN)/codespell
+	$(BIN)/python -m pytest -q tests/arch
 
 coverage: $(READY)  # by the quick tests alone; it fails below the bar in pyproject.toml
 	$(BIN)/coverage run -m pytest -q tests/golden tests/pure/test_heap_*.py tests/pure/test_engine*.py

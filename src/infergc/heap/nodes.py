@@ -35,7 +35,7 @@ class Column:
         return self._data[: self.size]
 
     def extend(self, values: I32) -> None:
-        """Append entries."""
+        """Append entries. Cost: O(entries appended) amortised."""
         need = self.size + len(values)
         if need > len(self._data):
             self._data = np.resize(self._data, max(need, 2 * self.size))
