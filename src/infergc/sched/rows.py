@@ -12,7 +12,7 @@ class Rows:
 
     Columns: ``known`` tokens whose ids are known; ``pending`` tokens that steps in flight will sample;
     ``scheduled`` tokens whose KV is computed or planned; ``computed`` tokens whose KV is computed;
-    ``limit`` most tokens; ``last`` the last known token.
+    ``limit`` most tokens; ``last`` the last known token; ``stops`` whether the request has stop ids of its own.
     """
 
     def __init__(self, slots: int) -> None:
@@ -22,6 +22,7 @@ class Rows:
         self.computed: I32 = np.zeros(slots, np.int32)
         self.limit: I32 = np.zeros(slots, np.int32)
         self.last: I32 = np.zeros(slots, np.int32)
+        self.stops: NDArray[np.bool_] = np.zeros(slots, np.bool_)
 
     def enter(self, request: Request, cached: int) -> None:
         """A request starts to run with the KV of its first ``cached`` tokens at hand."""
@@ -31,6 +32,7 @@ class Rows:
         self.scheduled[slot] = self.computed[slot] = cached
         self.limit[slot] = request.limit
         self.last[slot] = request.tokens.view()[-1]
+        self.stops[slot] = bool(request.stop_ids)
 
     def wanted(self, slots: I32) -> I32:
         """Tokens each sequence could compute now; 0 once its last token is in flight."""
@@ -55,6 +57,10 @@ class Rows:
         self.known[slots[sampled]] += 1
         self.pending[slots[sampled]] -= 1
         self.last[slots[sampled]] = tokens[sampled]
+
+    def may_end(self, slots: I32, tokens: I32, eos_ids: I32) -> NDArray[np.bool_]:
+        """Which sequences could end with these tokens: all others surely go on."""
+        return np.asarray(np.isin(tokens, eos_ids) | self.stops[slots] | (self.known[slots] >= self.limit[slots]))
 
 
 def spread(wanted: I32, budget: int) -> I32:

@@ -7,7 +7,7 @@ safepoints, on the engine's thread.
 from collections import deque
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +52,7 @@ class SchedulerCounters:
     recomputed_tokens: int = 0  # computed before, lost by preemption, computed again
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """A token that a request gained, and how it ended if it did."""
 
     request: Request
@@ -73,6 +72,7 @@ class Scheduler:
         self.running = RequestQueue(ordering)
         self._preemption = preemption
         self._rows = Rows(config.max_num_seqs)
+        self._eos_ids = np.array(sorted(config.eos_ids), np.int32)
         self._by_slot: dict[int, Request] = {}
         self._flights: deque[tuple[Request, ...]] = deque()
         self._order: I32 | None = None  # slots of running requests in order; None after a change
@@ -273,14 +273,25 @@ class Scheduler:
         running = np.array([request.status is Status.RUNNING for request in requests], np.bool_)
         ends = plan.starts + plan.counts
         self._rows.land(plan.slots[running], ends[running], outcome.tokens[running])
-        progress = []
-        for row, (request, token) in enumerate(zip(requests, outcome.tokens.tolist(), strict=True)):
-            if token >= 0 and request.status is not Status.FINISHED:
-                progress.append(self._advance(request, token, outcome.logprobs.get(row)))
+        may_end = ~running | self._rows.may_end(plan.slots, outcome.tokens, self._eos_ids)
+        progress = self._append(requests, outcome, may_end.tolist())
         size = self.heap.page_tokens
         for row in np.flatnonzero(ends // size > plan.starts // size).tolist():
             if requests[row].status is Status.RUNNING:
                 self._seal(requests[row])
+        return progress
+
+    def _append(self, requests: tuple[Request, ...], outcome: StepOutcome, may_end: list[bool]) -> list[Progress]:
+        progress = []
+        for row, (request, token) in enumerate(zip(requests, outcome.tokens.tolist(), strict=True)):
+            if token < 0 or request.status is Status.FINISHED:
+                continue
+            request.tokens.append(token)
+            finish = finish_after(request, token, self.config.eos_ids) if may_end[row] else None
+            if finish is not None:
+                self._finish(request)
+            progress.append(Progress(request, token, finish, outcome.logprobs.get(row)))
+        self.counters.generation_tokens += len(progress)
         return progress
 
     def fail(self, plan: StepPlan) -> list[Request]:
@@ -296,14 +307,6 @@ class Scheduler:
         for request in requests:
             request.in_flight -= 1
         return requests
-
-    def _advance(self, request: Request, token: int, logprobs: TokenLogprobs | None) -> Progress:
-        request.tokens.append(token)
-        self.counters.generation_tokens += 1
-        finish = finish_after(request, token, self.config.eos_ids)
-        if finish is not None:
-            self._finish(request)
-        return Progress(request, token, finish, logprobs)
 
     def _seal(self, request: Request) -> None:
         computed = int(self._rows.computed[request.held.slot])
