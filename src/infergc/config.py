@@ -4,14 +4,18 @@ A field ``kv_cache_memory`` is the flag ``--kv-cache-memory`` of every command t
 the keyword ``kv_cache_memory=`` of ``LLM``; errors name it.
 """
 
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from infergc.units import GIB, parse_bytes
+from infergc.wording import fault
 
 PAGE_SIZES = (8, 16, 32, 64)
+ELSEWHERE = {"gpu_memory_utilization": "kv_cache_memory"}  # a setting of other engines → the nearest of ours
 
 Bytes = Annotated[int, BeforeValidator(lambda v: parse_bytes(v) if isinstance(v, str) else v)]
 
@@ -72,7 +76,7 @@ class EngineConfig(BaseModel):
     @model_validator(mode="after")
     def _check_pages(self) -> "EngineConfig":
         if self.block_size not in PAGE_SIZES:
-            raise ValueError(f"block_size: {self.block_size} is not one of {PAGE_SIZES}")
+            raise ValueError(f"block_size: {self.block_size} is not one of {', '.join(map(str, PAGE_SIZES))}")
         return self
 
 
@@ -80,7 +84,7 @@ def engine_config(**settings: Any) -> EngineConfig:
     """Build a configuration.
 
     Raises:
-        ConfigError: naming each flag that is wrong and what is allowed.
+        ConfigError: naming each flag that is wrong and what is allowed, and each setting that does not exist.
     """
     try:
         return EngineConfig(**settings)
@@ -93,14 +97,17 @@ def flag(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def _explain(problem: Any) -> str:
-    if problem["type"] == "extra_forbidden":
-        return f"{flag(str(problem['loc'][0]))}: there is no such setting"
-    if problem["type"] == "missing":
-        return f"{flag(str(problem['loc'][0]))}: is needed"
-    message = problem["msg"].removeprefix("Value error, ")
-    if not problem["loc"]:
-        name, _, rest = message.partition(":")
+def _explain(problem: Mapping[str, Any]) -> str:
+    if not problem["loc"]:  # of the model as a whole: the message names the field
+        name, _, rest = fault(problem).partition(":")
         return f"{flag(name)}:{rest}"
-    given = "" if problem["type"] == "value_error" else f", not {problem['input']!r}"
-    return f"{flag(str(problem['loc'][0]))}: {message}{given}"
+    name = str(problem["loc"][0])
+    if problem["type"] == "extra_forbidden":
+        return _unknown(name)
+    return f"{flag(name)}: {fault(problem, EngineConfig.model_fields[name].metadata)}"
+
+
+def _unknown(name: str) -> str:
+    """Only Python can name a setting that there is not, so it is spelled as there."""
+    near = [ELSEWHERE[name]] if name in ELSEWHERE else get_close_matches(name, EngineConfig.model_fields, 1)
+    return f"{name}: no such setting" + "".join(f"; did you mean {other}?" for other in near)

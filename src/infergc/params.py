@@ -4,8 +4,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from infergc.wording import shown
+
 MAX_LOGPROBS = 20
 MAX_STOPS = 16
+MAX_STOP_LENGTH = 1024  # characters
+MAX_IDS = 1024  # in stop_token_ids, and in logit_bias
 MAX_SEED = 2**63 - 1
 MAX_COUNT = 2**31 - 1  # of tokens, and the largest token id
 MAX_REPETITION_PENALTY = 100.0  # what it makes of a logit stays finite in float32
@@ -34,10 +38,11 @@ class SamplingParams:
             prompt or output (CTRL, Keskar et al. 2019).
         presence_penalty: subtracted once from the logit of every token seen in the output, in [-2, 2].
         frequency_penalty: subtracted once per occurrence in the output, in [-2, 2].
-        logit_bias: token id → number added to its logit, in [-100, 100].
+        logit_bias: token id → number added to its logit, in [-100, 100]; at most 1024 ids.
         seed: the same seed, prompt and model give the same tokens; None draws one.
-        stop: non-empty strings that end the text; they are left out of it unless include_stop_str_in_output.
-        stop_token_ids: ids that end the text.
+        stop: at most 16 strings of 1 to 1024 characters that end the text; they are left out of it unless
+            include_stop_str_in_output.
+        stop_token_ids: ids that end the text; at most 1024.
         ignore_eos: go on past the model's own end tokens.
         logprobs: number of likeliest tokens to report with log probabilities at each step, 0–20; the
             sampled one is always among them. None reports nothing.
@@ -69,11 +74,12 @@ class SamplingParams:
     def __post_init__(self) -> None:
         _coerce(self)
         for name, low, high in _BOUNDS:
-            _check_number(name, getattr(self, name), low, high)
-        _check_number("top_p", self.top_p, 0.0, 1.0, open_low=True)
+            if not (name in _OPTIONAL and getattr(self, name) is None):
+                check_number(name, getattr(self, name), low, high)
+        check_number("top_p", self.top_p, 0.0, 1.0, open_low=True)
         for name in _FLAGS:
             if not isinstance(getattr(self, name), bool):
-                raise ParameterError(name, f"{getattr(self, name)!r} is neither true nor false")
+                raise ParameterError(name, f"takes true or false, not {shown(getattr(self, name))}")
         _check_stops(self)
         _check_bias(self.logit_bias)
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
@@ -97,23 +103,21 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("seed", 0, MAX_SEED),
     ("logprobs", 0, MAX_LOGPROBS),
 )
-_SHOWN = 60  # characters of a value in a message
 _FLAGS = ("ignore_eos", "skip_special_tokens", "include_stop_str_in_output")
-_INTEGERS = frozenset({"max_tokens", "min_tokens", "top_k", "seed", "logprobs"})
+_INTEGERS = frozenset({"max_tokens", "min_tokens", "top_k", "seed", "logprobs", "top_logprobs"})
 _OPTIONAL = frozenset({"max_tokens", "seed", "logprobs"})
 
 
-def _check_number(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> None:
-    if value is None and name in _OPTIONAL:
-        return
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or (isinstance(value, float) and math.isnan(value))
-    ):
-        raise ParameterError(name, f"{shown(value)} is not a number")
-    if name in _INTEGERS and not isinstance(value, int):
-        raise ParameterError(name, f"{value!r} is not an integer")
+def check_number(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> None:
+    """Refuse what is no number from low, or above it where that is open, to high.
+
+    Raises:
+        ParameterError: it is none, or not an integer where the parameter is one.
+    """
+    kind, words = (int, "an integer") if name in _INTEGERS else (int | float, "a number")
+    is_nan = isinstance(value, float) and math.isnan(value)
+    if isinstance(value, bool) or not isinstance(value, kind) or is_nan:
+        raise ParameterError(name, f"takes {words}, not {shown(value)}")
     if value < low or value > high or (open_low and value == low):
         sign = ">" if open_low else "≥"
         raise ParameterError(name, f"{shown(value)} is not allowed; it must be {sign} {low} and ≤ {high}")
@@ -122,47 +126,57 @@ def _check_number(name: str, value: object, low: float, high: float, *, open_low
 def _coerce(params: SamplingParams) -> None:
     """Accept a single stop string, lists where tuples are kept, and None for "nothing"."""
     stop: object = params.stop
-    object.__setattr__(params, "stop", (stop,) if isinstance(stop, str) else _tuple("stop", stop))
-    object.__setattr__(params, "stop_token_ids", _tuple("stop_token_ids", params.stop_token_ids))
+    stops = (stop,) if isinstance(stop, str) else _tuple("stop", stop, "a string or a list of strings")
+    object.__setattr__(params, "stop", stops)
+    object.__setattr__(params, "stop_token_ids", _tuple("stop_token_ids", params.stop_token_ids, "a list of token ids"))
     object.__setattr__(params, "logit_bias", {} if params.logit_bias is None else params.logit_bias)
 
 
-def _tuple(name: str, value: object) -> tuple[object, ...]:
+def _tuple(name: str, value: object, takes: str) -> tuple[object, ...]:
     if value is None:
         return ()
     if not isinstance(value, list | tuple):
-        raise ParameterError(name, f"{value!r} is not a list")
+        raise ParameterError(name, f"takes {takes}, not {shown(value)}")
     return tuple(value)
 
 
 def _check_stops(params: SamplingParams) -> None:
-    if len(params.stop) > MAX_STOPS or not all(isinstance(s, str) and s for s in params.stop):
-        raise ParameterError("stop", f"takes at most {MAX_STOPS} non-empty strings")
+    _check_count("stop", len(params.stop), MAX_STOPS)
     for stop in params.stop:
-        check_text("stop", stop)
+        _check_stop(stop)
+    _check_count("stop_token_ids", len(params.stop_token_ids), MAX_IDS)
     if not all(_is_token_id(i) for i in params.stop_token_ids):
         raise ParameterError("stop_token_ids", f"takes token ids, integers from 0 to {MAX_COUNT}")
 
 
+def _check_stop(stop: object) -> None:
+    if not isinstance(stop, str):
+        raise ParameterError("stop", f"takes strings, not {shown(stop)}")
+    if not stop:
+        raise ParameterError("stop", "a stop string must not be empty")
+    if len(stop) > MAX_STOP_LENGTH:
+        message = f"a string is {len(stop)} characters long; at most {MAX_STOP_LENGTH} are allowed"
+        raise ParameterError("stop", message)
+    check_text("stop", stop)
+
+
 def _check_bias(logit_bias: object) -> None:
     if not isinstance(logit_bias, Mapping):
-        raise ParameterError("logit_bias", f"{logit_bias!r} is not a map of token ids to numbers")
+        raise ParameterError("logit_bias", f"takes a map of token ids to numbers, not {shown(logit_bias)}")
+    _check_count("logit_bias", len(logit_bias), MAX_IDS)
     for token, bias in logit_bias.items():
         if not _is_token_id(token):
             raise ParameterError("logit_bias", f"key {shown(token)} is no token id, an integer from 0 to {MAX_COUNT}")
-        _check_number("logit_bias", bias, -100.0, 100.0)
+        check_number("logit_bias", bias, -100.0, 100.0)
+
+
+def _check_count(name: str, count: int, most: int) -> None:
+    if count > most:
+        raise ParameterError(name, f"{count} are given; at most {most} are allowed")
 
 
 def _is_token_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
-
-
-def shown(value: object) -> str:
-    """A value as messages show it: cut where it is long."""
-    if isinstance(value, int) and abs(value) > MAX_SEED:
-        return "a number beyond 64 bits"  # Python writes no number of more than 4300 digits
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def check_text(name: str, text: str) -> None:

@@ -3,6 +3,8 @@
 import re
 from fractions import Fraction
 
+from infergc.wording import shown
+
 KIB = 1024
 MIB = 1024**2
 GIB = 1024**3
@@ -26,7 +28,7 @@ def parse_bytes(text: str) -> int:
     """
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is not a size in bytes; write for example 512MiB, 2GiB or 1073741824")
+        raise ValueError(f"{shown(text)} is not a size in bytes; write for example 512MiB, 2GiB or 1073741824")
     number, prefix, binary = match.groups()
     base = 1024 if binary else 1000
     return int(Fraction(number) * base ** _POWER[(prefix or "").lower()])

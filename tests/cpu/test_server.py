@@ -36,8 +36,8 @@ def client(server: Server) -> Iterator[openai.OpenAI]:
 
 
 def test_the_ledger_has_weights_and_kv(server: Server) -> None:
-    assert "  weights" in server.announcement
-    assert "  kv" in server.announcement
+    rows = [server.announcement.index(f"\n  {holder} ") for holder in ("weights", "activations", "kv", "total")]
+    assert rows == sorted(rows)
     assert "Runs in float32" in server.announcement
 
 

@@ -144,16 +144,16 @@ def refused(directory: Path, message: str) -> None:
 
 
 def test_not_a_directory(tmp_path: Path) -> None:
-    refused(tmp_path / "absent", r"--model: .*absent is not a directory")
+    refused(tmp_path / "absent", r"absent is not a directory")
 
 
 def test_an_empty_directory(tmp_path: Path) -> None:
-    refused(tmp_path, r"--model: .* holds no config\.json")
+    refused(tmp_path, r" holds no config\.json")
 
 
 def test_no_weights(directory: Path) -> None:
     (directory / NAME).unlink()
-    refused(directory, r"--model: .* holds neither model\.safetensors nor model\.safetensors\.index\.json")
+    refused(directory, r" holds neither model\.safetensors nor model\.safetensors\.index\.json")
 
 
 def test_pickles_are_not_loaded(directory: Path) -> None:

@@ -18,7 +18,7 @@ from infergc.cli import main
 from infergc.cli.engine_options import HEADINGS
 from infergc.config import EngineConfig, flag
 from samples import served_model, slow_sim
-from samples.servers import ROOT, environment, infergc, infergc_result
+from samples.servers import ROOT, environment, infergc, infergc_result, serving
 
 SIM = ("--executor", "infergc.sim.executor:create_executor")
 
@@ -32,6 +32,26 @@ def test_version_is_the_projects() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert infergc_result("--version") == (0, f"infergc, version {__version__}\n", "")
     assert project["version"] == __version__
+
+
+def test_help_says_what_each_command_does() -> None:
+    out = infergc_result("--help", env=environment(COLUMNS="80"))[1]
+    assert "Continue PROMPT and print the text.\n" in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "shown"),
+    [
+        (("--api-key", "s3cret"), {}, "Bearer YOUR_KEY"),
+        ((), {"INFERGC_API_KEY": "s3cret"}, "Bearer $INFERGC_API_KEY"),
+    ],
+)
+def test_the_line_to_try_asks_for_the_key_and_does_not_show_it(
+    model: Path, flags: tuple[str, ...], variables: dict[str, str], shown: str
+) -> None:
+    with serving(model, *SIM, *flags, **variables) as server:
+        assert f'-H "Authorization: {shown}"' in server.announcement
+        assert "s3cret" not in server.announcement
 
 
 def test_help_shows_every_setting_under_a_heading() -> None:
@@ -88,11 +108,13 @@ def test_text_comes_before_the_end(model: Path) -> None:
 
 USAGE = [
     (("serve", "/nowhere"), "MODEL_DIR: /nowhere is not a directory"),
+    (("serve", "--model", "/nowhere"), "--model: /nowhere is not a directory"),
+    (("generate", "hello", "--model", "/nowhere"), "--model: /nowhere is not a directory"),
     (("serve", "MODEL", "--model", "MODEL"), "--model"),
-    (("serve", "MODEL", "--block-size", "7"), "--block-size: 7 is not one of"),
-    (("serve", "MODEL", "--kv-cache-memory", "lots"), "--kv-cache-memory: 'lots' is not a size"),
-    (("serve", "MODEL", "--max-body-size", "lots"), "--max-body-size: 'lots' is not a size"),
-    (("serve", "MODEL", "--max-num-seqs", "0"), "--max-num-seqs"),
+    (("serve", "MODEL", "--block-size", "7"), "--block-size: 7 is not one of 8, 16, 32, 64\n"),
+    (("serve", "MODEL", "--kv-cache-memory", "lots"), '--kv-cache-memory: "lots" is not a size'),
+    (("serve", "MODEL", "--max-body-size", "lots"), '--max-body-size: "lots" is not a size'),
+    (("serve", "MODEL", "--max-num-seqs", "0"), "--max-num-seqs: 0 is not allowed; it must be ≥ 1 and ≤ 4096\n"),
     (("serve", "MODEL", "--max-num-seqs", "x"), "--max-num-seqs"),
     (("serve", "MODEL", "--dtype", "int3"), "--dtype"),
     (("serve", "MODEL", "--port", "70000"), "--port"),
@@ -100,6 +122,10 @@ USAGE = [
     (("serve", "MODEL", "--chat-template", "/nowhere"), "--chat-template"),
     (("generate", "hello", "--model", "MODEL", "--top-p", "0"), "--top-p: 0.0 is not allowed"),
     (("generate", "hello", "--model", "MODEL", "--max-tokens", "0"), "--max-tokens: 0 is not allowed"),
+    (("generate", "hello", "--model", "MODEL", *SIM, "--max-tokens", "2000"), "--max-tokens: 2000 is too many; the co"),
+    (("generate", "", "--model", "MODEL"), "PROMPT: must not be empty"),
+    (("generate", "-", "--model", "MODEL"), "PROMPT: must not be empty"),
+    (("serve", "MODEL", "--gpu-memory-utilization", "0.9"), "the nearest here is '--kv-cache-memory'"),
     (("generate",), "PROMPT"),
 ]
 
@@ -124,7 +150,8 @@ def test_start_errors_are_one_line(model: Path, command: str, flags: tuple[str, 
     arguments = ("generate", "hello", "--model") if command == "generate" else ("serve", "--port", "0", "--model")
     result = CliRunner().invoke(main, [*arguments, str(model), *flags])
     assert (result.exit_code, result.stdout) == (1, "")
-    assert re.fullmatch(rf"Error: {words}: [^\n]+\n", result.stderr)
+    loading = f"Loading {model.name} …\n" if command == "serve" else ""
+    assert re.fullmatch(rf"{loading}Error: {words}: [^\n]+\n", result.stderr)
 
 
 def test_a_broken_model_directory_is_named(tmp_path: Path) -> None:
@@ -132,7 +159,7 @@ def test_a_broken_model_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     code, _, err = infergc_result("serve", tmp_path, "--port", "0", *SIM)
     assert code == 1
-    assert re.fullmatch(r"Error: [^\n]*tokenizer.json[^\n]+\n", err)
+    assert re.fullmatch(rf"Loading {tmp_path.name} …\nError: [^\n]*tokenizer.json[^\n]+\n", err)
 
 
 def test_the_environment_names_a_model(model: Path, tmp_path: Path) -> None:
@@ -149,7 +176,7 @@ def test_stopped_while_it_starts_a_server_leaves_quietly(model: Path) -> None:
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
-        assert (process.returncode, out, err) == (0, "", "")
+        assert (process.returncode, out, err) == (0, "", f"Loading {model.name} …\n")
 
 
 HEAVY = ("torch", "transformers", "safetensors")

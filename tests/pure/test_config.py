@@ -46,11 +46,13 @@ def test_what_is_not_allowed(field, value):
 
 def test_messages_say_what_is_allowed_and_what_was_given():
     cases = {
-        "block_size": (7, r"--block-size: 7 is not one of \(8, 16, 32, 64\)$"),
-        "pipeline_depth": (3, "--pipeline-depth: .*less than or equal to 2, not 3$"),
-        "dtype": ("int8", "--dtype: .*'auto', 'bfloat16', 'float16' or 'float32', not 'int8'$"),
-        "kv_cache_memory": ("5x", "--kv-cache-memory: '5x' is not a size in bytes; write for example .*1073741824$"),
+        "block_size": (7, r"--block-size: 7 is not one of 8, 16, 32, 64$"),
+        "pipeline_depth": (3, "^--pipeline-depth: 3 is not allowed; it must be ≥ 1 and ≤ 2$"),
+        "dtype": ("int8", '^--dtype: "int8" is not one of "auto", "bfloat16", "float16" or "float32"$'),
+        "kv_cache_memory": ("5x", '^--kv-cache-memory: "5x" is not a size in bytes; write for example .*1073741824$'),
     }
+    cases["threads"] = ("many", '^--threads: takes an integer, not "many"$')
+    cases["deterministic"] = (None, "^--deterministic: takes true or false, not null$")
     for field, (value, message) in cases.items():
         with pytest.raises(ConfigError, match=message):
             engine_config(**{"model": "m", field: value})
@@ -62,8 +64,14 @@ def test_all_problems_at_once():
 
 
 def test_unknown_and_missing_settings():
-    with pytest.raises(ConfigError, match=r"^--model: is needed; --modle: there is no such setting$"):
+    with pytest.raises(ConfigError, match=r"^--model: is required; modle: no such setting; did you mean model\?$"):
         engine_config(modle="m")
+
+
+@pytest.mark.parametrize("name", ["kv_cache", "gpu_memory_utilization"])
+def test_a_setting_of_another_name_is_pointed_to_ours(name):
+    with pytest.raises(ConfigError, match=rf"^{name}: no such setting; did you mean kv_cache_memory\?$"):
+        engine_config(model="m", **{name: 1})
 
 
 def test_frozen():

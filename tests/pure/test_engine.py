@@ -231,7 +231,10 @@ def test_shutdown_aborts_everything():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"pages": 0, "kv_cache_memory": 10}, "--kv-cache-memory: 10 bytes hold no page"),
+        (
+            {"pages": 0, "kv_cache_memory": 10},
+            "^--kv-cache-memory: 10 B is too little; one page of every layer group takes 1000 B$",
+        ),
         ({"max_model_len": 1000}, "--max-model-len: 1000 is over the model's context of 512 tokens"),
         ({"max_model_len": 512, "pages": 4}, "holds 64 tokens"),
         ({"executor": "infergc.nowhere:create"}, "--executor"),

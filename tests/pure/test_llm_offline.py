@@ -115,6 +115,9 @@ def test_chat(llm: LLM) -> None:
 @pytest.mark.parametrize(
     ("prompts", "given", "field"),
     [
+        ("", None, "prompt"),
+        (["a", ""], None, "prompt"),
+        ("a", SamplingParams(max_tokens=served_model.CONTEXT), "max_tokens"),
         ([5, 6], None, "prompts"),
         ([{"text": "a"}], None, "prompts"),
         ([{"prompt": "a", "image": "b"}], None, "prompts"),
@@ -129,6 +132,11 @@ def test_bad_prompts_are_named_and_start_nothing(llm: LLM, prompts: Any, given: 
         llm.generate(prompts, given, use_tqdm=False)
     assert refused.value.field == field
     assert len(llm.generate("a", params(), use_tqdm=False)) == 1
+
+
+def test_what_is_no_prompt_at_all_is_a_type_error(llm: LLM) -> None:
+    with pytest.raises(TypeError, match=r"^prompts: takes a string, .* or a list of these, not 5$"):
+        llm.generate(5, use_tqdm=False)
 
 
 def test_a_failed_request_is_an_error_and_frees_the_others(tmp_path: Path) -> None:
@@ -156,8 +164,10 @@ def test_ctrl_c_waits_for_the_step_and_leaves_the_engine_whole(tmp_path: Path) -
 def test_settings_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--block-size"):
         LLM(tmp_path, block_size=7)
-    with pytest.raises(ConfigError, match="--bock-size"):
+    with pytest.raises(ConfigError, match=r"^bock_size: no such setting; did you mean block_size"):
         LLM(tmp_path, bock_size=16)
+    with pytest.raises(ConfigError, match=r"^model: .*nowhere is not a directory"):
+        LLM(tmp_path / "nowhere")
 
 
 def test_the_package_exports_what_it_says() -> None:

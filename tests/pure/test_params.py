@@ -44,7 +44,7 @@ def test_what_is_no_number(field, value):
 
 @pytest.mark.parametrize("field", ["max_tokens", "min_tokens", "top_k", "seed", "logprobs"])
 def test_integers(field):
-    with pytest.raises(ParameterError, match=rf"^{field}: 1\.0 is not an integer"):
+    with pytest.raises(ParameterError, match=rf"^{field}: takes an integer, not 1\.0"):
         SamplingParams(**{field: 1.0})
 
 
@@ -54,7 +54,7 @@ def test_none_where_it_means_something(field):
 
 
 def test_none_where_it_does_not():
-    with pytest.raises(ParameterError, match=r"^temperature: None is not a number"):
+    with pytest.raises(ParameterError, match=r"^temperature: takes a number, not null"):
         SamplingParams(temperature=None)
 
 
@@ -65,7 +65,7 @@ def test_bounds_are_printed_exactly():
 
 @pytest.mark.parametrize("field", ["ignore_eos", "skip_special_tokens", "include_stop_str_in_output"])
 def test_flags(field):
-    with pytest.raises(ParameterError, match=f"^{field}: 'no' is neither true nor false"):
+    with pytest.raises(ParameterError, match=f'^{field}: takes true or false, not "no"'):
         SamplingParams(**{field: "no"})
 
 
@@ -97,6 +97,26 @@ def test_stop_ids_that_are_not_allowed(ids):
 def test_biases_that_are_not_allowed(bias):
     with pytest.raises(ParameterError, match=r"^logit_bias: "):
         SamplingParams(logit_bias=bias)
+
+
+@pytest.mark.parametrize(
+    ("most", "given", "message"),
+    [
+        ({"stop": ["a"] * 16}, {"stop": ["a"] * 17}, "stop: 17 are given; at most 16 are allowed"),
+        ({"stop": "a" * 1024}, {"stop": "a" * 1025}, "stop: a string is 1025 characters long; at most 1024"),
+        ({"stop": "a"}, {"stop": ""}, "stop: a stop string must not be empty"),
+        ({"stop_token_ids": [1] * 1024}, {"stop_token_ids": [1] * 1025}, "stop_token_ids: 1025 are given; at most"),
+        (
+            {"logit_bias": dict.fromkeys(range(1024), 1)},
+            {"logit_bias": dict.fromkeys(range(1025), 1)},
+            "logit_bias: 1025 are given; at most 1024 are allowed",
+        ),
+    ],
+)
+def test_sizes_are_bounded(most, given, message):
+    SamplingParams(**most)
+    with pytest.raises(ParameterError, match=f"^{message}"):
+        SamplingParams(**given)
 
 
 def test_min_tokens_over_max_tokens():

@@ -32,6 +32,13 @@ def test_announcement_says_what_is_held_and_what_to_try(server: Server) -> None:
     assert f"one request may use {served_model.CONTEXT:,}" in server.announcement
 
 
+def test_the_root_lists_what_there_is(server: Server) -> None:
+    paths = server.http.get("/").json()
+    assert {"POST /v1/completions", "POST /tokenize", "GET /health"} <= set(paths)
+    schema = server.http.get("/openapi.json").json()["paths"]
+    assert all(set(method["responses"]) == {"200", "4XX"} for path in schema.values() for method in path.values())
+
+
 def test_models(client: openai.OpenAI) -> None:
     (model,) = client.models.list()
     assert model.id == "tiny"
@@ -215,6 +222,12 @@ def test_metrics_add_up(server: Server, client: openai.OpenAI) -> None:
     assert any(name.startswith("vllm:cache_config_info{") for name in after)
 
 
+def test_every_metric_is_described(server: Server) -> None:
+    text = server.http.get("/metrics").text
+    assert "The engine's counter" not in text
+    assert "# HELP vllm:num_preemptions_total Alias of infergc_preemptions_total.\n" in text
+
+
 def test_openmetrics_is_given_to_who_asks(server: Server) -> None:
     answer = server.http.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
@@ -225,7 +238,7 @@ def test_a_key_guards_everything_but_health(tmp_path: Path) -> None:
     model = served_model.save(tmp_path / "served")
     with serving(model, "--executor", slow_sim.NAME, INFERGC_API_KEY="s3cret") as server:
         assert server.http.get("/health").status_code == 200
-        for path in ("/v1/models", "/metrics", "/version", "/docs", "/openapi.json", "/nothing"):
+        for path in ("/v1/models", "/metrics", "/version", "/", "/openapi.json", "/nothing"):
             answer = server.http.get(path)
             assert answer.status_code == 401
             assert answer.json()["error"]["code"] == "invalid_api_key"

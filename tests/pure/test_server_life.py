@@ -104,7 +104,7 @@ def test_a_failed_step_fails_its_requests_and_no_others(server: Server) -> None:
 
 
 def test_a_dead_engine_fails_requests_at_once_and_health(model: Path) -> None:
-    with serving(model, "--executor", slow_sim.NAME) as server, ThreadPoolExecutor() as pool:
+    with serving(model, "--executor", slow_sim.NAME, ends_with=1) as server, ThreadPoolExecutor() as pool:
         waiting = pool.submit(server.http.post, "/v1/completions", json=LONG)
         streaming = pool.submit(server.http.post, "/v1/completions", json={**LONG, "stream": True})
         wait_for(lambda: running(server) == 2)
@@ -116,6 +116,8 @@ def test_a_dead_engine_fails_requests_at_once_and_health(model: Path) -> None:
         *_, error, done = [line for line in streaming.result(timeout=2).text.splitlines() if line]
         assert json.loads(error[6:])["error"]["code"] == "engine_unavailable"
         assert done == "data: [DONE]"
+        said = [server.process.stderr.readline() for _ in range(2)]
+        assert said[1].startswith("Error: the engine died (its socket closed; exit code 3); requests get 503 until ")
         assert server.http.get("/health").status_code == 503
         assert server.http.post("/v1/completions", json=LONG).status_code == 503
         assert server.http.get("/v1/models").status_code == 200
@@ -163,6 +165,20 @@ def test_told_to_stop_it_aborts_what_takes_too_long(model: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         assert answer.result().json()["choices"][0]["finish_reason"] == "abort"
         assert server.process.wait(timeout=10) == 0
+        assert server.process.stderr.readlines()[-1].startswith("Stopping; 1 request may go on for up to 0.1 s, or ")
+
+
+def test_told_twice_to_stop_it_aborts_at_once(model: Path) -> None:
+    with serving(model, "--executor", slow_sim.NAME) as server, ThreadPoolExecutor() as pool:
+        answer = pool.submit(server.http.post, "/v1/completions", json={**LONG, "prompt": ["a", "b"]})
+        wait_for(lambda: running(server) == 2)
+        server.process.send_signal(signal.SIGINT)
+        server.process.stderr.readline()
+        assert server.process.stderr.readline() == (
+            "Stopping; 2 requests may go on for up to 10 s, or until a second Ctrl-C\n"
+        )
+        server.process.send_signal(signal.SIGINT)
+        assert {choice["finish_reason"] for choice in answer.result().json()["choices"]} == {"abort"}
 
 
 def test_the_engine_ends_with_a_server_that_is_killed(model: Path) -> None:
@@ -178,7 +194,10 @@ def test_a_port_in_use_is_said_before_anything_is_loaded(model: Path) -> None:
         port = taken.getsockname()[1]
         code, out, err = infergc_result("serve", model, "--port", str(port))
     assert (code, out) == (1, "")
-    assert err == f"Error: --host, --port: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    assert err == (
+        f"Error: --host, --port: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        "choose another with --port, or --port 0 for any free one\n"
+    )
 
 
 def test_a_long_text_is_tokenised_beside_the_event_loop(server: Server) -> None:

@@ -75,14 +75,14 @@ class Server:
 
 
 @contextmanager
-def serving(model: Path, *flags: str, **extra_environment: str) -> Iterator[Server]:
-    """A server on a free port; it must end cleanly."""
+def serving(model: Path, *flags: str, ends_with: int = 0, **extra_environment: str) -> Iterator[Server]:
+    """A server on a free port; it must end with this exit code, and without a traceback."""
     process = infergc("serve", model, "--port", "0", *flags, env=environment(**extra_environment))
     try:
         server = Server(process)
         yield server
         code, err = server.stop()
-        assert code == 0, err
+        assert code == ends_with, err
         assert "Traceback" not in err, err
     finally:
         if process.poll() is None:

@@ -2,7 +2,8 @@
 
 import click
 
-from infergc.config import ConfigError, EngineConfig, engine_config
+from infergc.config import ConfigError, EngineConfig, engine_config, flag
+from infergc.params import ParameterError
 
 
 class StartFailure(click.ClickException):
@@ -21,3 +22,9 @@ def configured(**settings: object) -> EngineConfig:
         return engine_config(**settings)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
+
+
+def refused(error: ParameterError) -> click.UsageError:
+    """What the command line says of a request that is not allowed: PROMPT or the flag in place of the field."""
+    name = "PROMPT" if error.field == "prompt" else flag(error.field)
+    return click.UsageError(str(error).replace(error.field, name, 1))

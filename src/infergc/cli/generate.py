@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from infergc.cli.engine_options import engine_options
-from infergc.cli.failures import StartFailure, configured
+from infergc.cli.failures import StartFailure, configured, refused
 from infergc.cli.grouped import GroupedCommand, option
 from infergc.cli.model_dir import model_dir
-from infergc.config import EngineConfig, flag
+from infergc.config import EngineConfig
 from infergc.params import ParameterError, SamplingParams
 
 _TEXT = "Text"
@@ -32,16 +32,20 @@ _TEXT = "Text"
 @option(_TEXT, "--ignore-eos", is_flag=True, help="Go on past the model's end token.")
 @engine_options
 def generate(prompt: str, model: Path | None, chat: bool, **options: Any) -> None:
-    """Continue PROMPT and print the text as it comes; "-" reads the prompt from standard input."""
+    """Continue PROMPT and print the text.
+
+    It is printed as it comes; "-" reads the prompt from standard input.
+    """
     sampling = {name: options.pop(name) for name in _SAMPLING}
     try:
         params = SamplingParams(**sampling)
-    except ParameterError as error:
-        raise click.UsageError(str(error).replace(error.field, flag(error.field), 1)) from None
-    config = configured(model=model_dir(model), **options)
-    text = sys.stdin.read() if prompt == "-" else prompt
-    try:
+        config = configured(model=model_dir(model, "--model"), **options)
+        text = sys.stdin.read() if prompt == "-" else prompt
+        if not text:
+            raise ParameterError("prompt", "must not be empty")
         _stream(config, text, params, chat=chat)
+    except ParameterError as error:
+        raise refused(error) from None
     except (OSError, ValueError, RuntimeError) as error:
         raise StartFailure(str(error)) from error
 
@@ -54,6 +58,8 @@ _SAMPLING = (
 def _stream(config: EngineConfig, prompt: str, params: SamplingParams, *, chat: bool) -> None:
     from infergc.llm import LLM  # noqa: PLC0415 - heavy, and --help must not wait for it
 
+    if sys.stderr.isatty():
+        click.echo(f"Loading {config.model.resolve().name} …", err=True)
     with LLM(**config.model_dump()) as llm:
         pieces = llm.stream_chat([{"role": "user", "content": prompt}], params) if chat else llm.stream(prompt, params)
         started, count, reason = perf_counter(), 0, None

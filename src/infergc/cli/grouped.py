@@ -5,6 +5,10 @@ from typing import Any, TypeVar
 
 import click
 
+from infergc.config import ELSEWHERE, flag
+
+_NEAREST = {flag(other): flag(ours) for other, ours in ELSEWHERE.items()}
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -18,6 +22,16 @@ class GroupedOption(click.Option):
 
 class GroupedCommand(click.Command):
     """A command whose ``--help`` shows its options under their headings, in order of declaration."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Point who knows another engine's option to ours."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name not in _NEAREST:
+                raise
+            message = f"No such option '{error.option_name}'; the nearest here is '{_NEAREST[error.option_name]}'."
+            raise click.NoSuchOption(error.option_name, message, ctx=ctx) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section per heading; options without one come last."""

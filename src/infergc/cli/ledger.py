@@ -3,10 +3,14 @@
 from infergc.engine.messages import Ready
 from infergc.units import format_bytes
 
+_FIRST = ("weights", "activations", "kv")
+
 
 def ledger(ready: Ready) -> list[str]:
     """Lines: one per holder of memory, their sum, and what the engine can serve with it."""
-    rows = [*sorted(ready.memory.items(), key=lambda item: -item[1]), ("total", sum(ready.memory.values()))]
+    named = [name for name in _FIRST if name in ready.memory]
+    holders = [*named, *sorted(ready.memory.keys() - named)]
+    rows = [*((holder, ready.memory[holder]) for holder in holders), ("total", sum(ready.memory.values()))]
     width = max(len(holder) for holder, _ in rows)
     lines = [f"  {holder:<{width}}  {format_bytes(size):>10}" for holder, size in rows]
     return [

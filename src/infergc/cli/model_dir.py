@@ -13,14 +13,14 @@ _NO_DIRECTORY = "is not a directory; models are read from disk, none is download
 _BUNDLED = Path("models") / "demo"
 
 
-def model_dir(named: Path | None) -> Path:
-    """The directory of the model to run.
+def model_dir(named: Path | None, source: str) -> Path:
+    """The directory of the model to run; ``source`` is what named it.
 
     Raises:
         click.UsageError: there is none there; the message says where one was looked for.
     """
     if named is not None:
-        return _existing(named, "MODEL_DIR")
+        return _existing(named, source)
     if variable := os.environ.get(ENVIRONMENT):
         return _existing(Path(variable), ENVIRONMENT)
     bundled = bundled_model()

@@ -2,10 +2,12 @@
 
 import asyncio
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from infergc import __version__
 from infergc.cli.engine_options import engine_options
@@ -57,7 +59,7 @@ def serve(
         raise click.UsageError("--model: the model is already named as MODEL_DIR; give one of the two")
     if api_key == "":
         raise click.UsageError("--api-key: must not be empty; leave it out to let everyone in")
-    directory = model_dir(model or model_option)
+    directory = model_dir(model or model_option, "MODEL_DIR" if model else "--model")
     config = configured(model=directory, **engine)
     settings = ServerSettings(
         model_name=served_model_name or directory.resolve().name,
@@ -70,12 +72,14 @@ def serve(
     )
 
     def announce(ready: Ready, url: str) -> None:
-        click.echo(_announcement(ready, url, settings.model_name, guarded=api_key is not None))
+        click.echo(_announcement(ready, url, settings.model_name, _authorization(api_key)))
 
     try:
-        asyncio.run(run_server(config, settings, announce))
+        engine_lived = asyncio.run(run_server(config, settings, announce, partial(click.echo, err=True)))
     except (OSError, ValueError, RuntimeError) as error:
         raise StartFailure(str(error)) from error
+    if not engine_lived:
+        raise click.exceptions.Exit(StartFailure.exit_code)
 
 
 def _size(text: str) -> int:
@@ -85,9 +89,17 @@ def _size(text: str) -> int:
         raise click.UsageError(f"--max-body-size: {error}") from None
 
 
-def _announcement(ready: Ready, url: str, name: str, *, guarded: bool) -> str:
-    header = "-H 'Authorization: Bearer '\"$INFERGC_API_KEY\" " if guarded else ""
-    body = f'{{"model": "{name}", "prompt": "Once upon a time", "max_tokens": 32}}'
+def _authorization(key: str | None) -> str:
+    """The header in the line to try; a key is not shown."""
+    if key is None:
+        return ""
+    source = click.get_current_context().get_parameter_source("api_key")
+    stand_in = "$INFERGC_API_KEY" if source is ParameterSource.ENVIRONMENT else "YOUR_KEY"
+    return f'-H "Authorization: Bearer {stand_in}" '
+
+
+def _announcement(ready: Ready, url: str, name: str, header: str) -> str:
+    body = f'{{"model": "{name}", "prompt": "Once upon a time", "max_tokens": 32, "temperature": 0.7}}'
     return "\n".join(
         (
             f"infergc {__version__} serves {name} at {url}",

@@ -12,7 +12,8 @@ from infergc.client.stream import RequestStream
 from infergc.config import EngineConfig
 from infergc.engine.messages import Abort, Command, Outputs, Ready, Shutdown, Submit, Verify
 from infergc.engine.wire import FrameReader, WireError, decode_outputs, decode_ready, encode_frame
-from infergc.params import SamplingParams, shown
+from infergc.params import SamplingParams
+from infergc.wording import shown
 
 _READ_BYTES = 1 << 18
 
@@ -44,6 +45,7 @@ class EngineClient:
         self._process = process
         self._link = link
         self._streams: dict[str, RequestStream] = {}
+        self._death: EngineDeadError | None = None
         self._check: asyncio.Future[str] | None = None
         self._one_check = asyncio.Lock()  # the engine's answers carry no name
         self._reader = asyncio.create_task(self._read(), name="engine-reader")
@@ -117,6 +119,16 @@ class EngineClient:
             self._link.send(Verify())
             return await self._check
 
+    async def gone(self) -> EngineDeadError | None:
+        """Wait until the engine is gone: how it died, or None where it was closed."""
+        await asyncio.wait((self._reader,))
+        return self._death
+
+    @property
+    def open_requests(self) -> int:
+        """Requests on which the engine has not said its last word."""
+        return len(self._streams)
+
     async def close(self) -> None:
         """End the engine process; open requests fail. Harmless when repeated."""
         if self.healthy:
@@ -139,7 +151,8 @@ class EngineClient:
             expected, self.healthy = not self.healthy, False
             self._link.close()
             if not expected:
-                self._fail(EngineDeadError(f"the engine died ({reason}; {await exit_code(self._process)})"))
+                self._death = EngineDeadError(f"the engine died ({reason}; {await exit_code(self._process)})")
+                self._fail(self._death)
 
     def _take(self, outputs: Outputs) -> None:
         if outputs.stats is not None:

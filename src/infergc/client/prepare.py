@@ -6,7 +6,8 @@ from dataclasses import replace
 from itertools import count
 
 from infergc.engine.messages import Ready, Submit
-from infergc.params import MAX_SEED, ParameterError, SamplingParams, check_text, check_token_ids, shown
+from infergc.params import MAX_SEED, ParameterError, SamplingParams, check_text, check_token_ids
+from infergc.wording import shown
 
 CONTEXT_LENGTH = "context_length_exceeded"
 INVALID_VALUE = "invalid_value"
@@ -15,10 +16,13 @@ MAX_PRIORITY = 2**31 - 1  # and as far below zero, and one more
 
 
 class PromptError(ParameterError):
-    """A prompt that the model cannot take; ``code`` is the OpenAI API's word for the reason."""
+    """A prompt that the model cannot take, or not with so many tokens to follow.
 
-    def __init__(self, message: str, code: str = INVALID_VALUE) -> None:
-        super().__init__("prompt", message)
+    ``code`` is the OpenAI API's word for the reason.
+    """
+
+    def __init__(self, message: str, code: str = INVALID_VALUE, field: str = "prompt") -> None:
+        super().__init__(field, message)
         self.code = code
 
 
@@ -53,7 +57,8 @@ class RequestBuilder:
             cache_salt: names the prefix cache that the request shares; at most 1024 characters.
 
         Raises:
-            PromptError: the prompt is empty, too long, or holds ids that the model does not have.
+            PromptError: the prompt is empty, too long, or holds ids that the model does not have; or max_tokens
+                is more than the context has room for after it.
             ParameterError: stop_token_ids or logit_bias name such ids, or another argument is out of its bounds.
         """
         _check_label("request_id", request_id or "")
@@ -61,6 +66,7 @@ class RequestBuilder:
         _check_priority(priority)
         prompt = list(prompt_ids)
         self._check_prompt(prompt)
+        self._check_room(len(prompt), params.max_tokens)
         check_token_ids(params, self._ready.vocab_size)
         if params.seed is None:
             params = replace(params, seed=self._seeds.randint(0, MAX_SEED))
@@ -89,6 +95,16 @@ class RequestBuilder:
         for token in prompt:
             if type(token) is not int or not 0 <= token < vocabulary:
                 raise PromptError(f"{shown(token)} is not a token id of this model; ids are 0 to {vocabulary - 1}")
+
+    def _check_room(self, prompt: int, wanted: int | None) -> None:
+        limit = self._ready.max_model_len
+        if wanted is not None and prompt + wanted > limit:
+            raise PromptError(
+                f"{wanted} is too many; the context is {limit} tokens, so after this prompt of {prompt} at most "
+                f"{limit - prompt} are allowed",
+                CONTEXT_LENGTH,
+                "max_tokens",
+            )
 
 
 def _check_label(name: str, label: object) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from infergc.units import ceil_div
+from infergc.units import ceil_div, format_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,9 @@ def split_budget(groups: tuple[GroupSpec, ...], kv_bytes: int) -> tuple[GroupSpe
     bundle = sum(group.page_bytes for group in groups)
     pages = kv_bytes // bundle
     if pages < 1:
-        raise ValueError(f"{kv_bytes} bytes hold no page; one page of every group takes {bundle}")
+        raise ValueError(
+            f"{format_bytes(kv_bytes)} is too little; one page of every layer group takes {format_bytes(bundle)}"
+        )
     return tuple(replace(group, capacity=pages) for group in groups)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Self, cast
 
 from infergc.client.local import LocalClient
 from infergc.client.output import Output, Piece
-from infergc.config import engine_config
+from infergc.config import ConfigError, engine_config
 from infergc.engine.messages import Ready
 from infergc.llm.progress import Advance, progress_bar
 from infergc.llm.prompts import Prompt, as_list, encode, params_for
@@ -27,7 +27,7 @@ class LLM:
         settings: fields of ``EngineConfig``, such as ``kv_cache_memory="2GiB"``.
 
     Raises:
-        ConfigError: a setting is not allowed.
+        ConfigError: a setting is not allowed, or the model is not a directory.
         ValueError, OSError: the model cannot be loaded.
 
     Use it from one thread. ``close``, or a ``with`` block, frees the memory.
@@ -35,6 +35,10 @@ class LLM:
 
     def __init__(self, model: str | Path, **settings: Any) -> None:
         config = engine_config(model=model, **settings)
+        if not config.model.is_dir():
+            raise ConfigError(
+                f"model: {config.model} is not a directory; models are read from disk, none is downloaded"
+            )
         self._model_dir = config.model
         self._tokenizer = Tokenizer.load(config.model)
         self._client = LocalClient(config)
@@ -68,6 +72,7 @@ class LLM:
 
         Raises:
             ParameterError: a prompt or parameter is not allowed; nothing was started.
+            TypeError: ``prompts`` is none of these.
             RequestFailedError: the engine gave up on a request; the others were aborted.
         """
         encoded = [encode(prompt, self._tokenizer) for prompt in as_list(prompts)]

@@ -5,6 +5,7 @@ from typing import TypedDict
 
 from infergc.params import ParameterError, SamplingParams
 from infergc.text.tokenizer import Tokenizer
+from infergc.wording import shown
 
 
 class TokensPrompt(TypedDict):
@@ -24,24 +25,34 @@ _FORMS = 'a string, {"prompt": text} or {"prompt_token_ids": ids}'
 
 
 def as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    """One prompt or several, as a list."""
-    return [prompts] if isinstance(prompts, (str, Mapping)) else list(prompts)
+    """One prompt or several, as a list.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(prompts, (str, Mapping)):
+        return [prompts]
+    if not isinstance(prompts, Iterable):
+        raise TypeError(f"prompts: takes {_FORMS}, or a list of these, not {shown(prompts)}")
+    return list(prompts)
 
 
 def encode(prompt: Prompt, tokenizer: Tokenizer) -> tuple[str | None, list[int]]:
     """A prompt's text, None if it was given as ids, and its ids.
 
     Raises:
-        ParameterError: it has another form.
+        ParameterError: it has another form, or is an empty text.
     """
     if isinstance(prompt, str):
         prompt = {"prompt": prompt}
     match prompt:
+        case {"prompt": "", **rest} if not rest:
+            raise ParameterError("prompt", "must not be empty")
         case {"prompt": str(text), **rest} if not rest:
             return text, tokenizer.encode(text)
         case {"prompt_token_ids": Iterable() as ids, **rest} if not rest:
             return None, list(ids)
-    raise ParameterError("prompts", f"takes {_FORMS}, or a list of these, not {prompt!r}")
+    raise ParameterError("prompts", f"takes {_FORMS}, or a list of these, not {shown(prompt)}")
 
 
 def params_for(count: int, given: SamplingParams | Sequence[SamplingParams] | None) -> list[SamplingParams]:

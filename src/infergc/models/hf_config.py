@@ -40,7 +40,7 @@ def architecture(directory: Path) -> str:
     try:
         names = json.loads(path.read_text(encoding="utf-8")).get("architectures") or []
     except FileNotFoundError:
-        raise ModelError(f"--model: {directory} holds no config.json") from None
+        raise ModelError(f"{directory} holds no config.json") from None
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{path} is not a readable JSON object: {error}") from error
     if len(names) == 1 and names[0] in ARCHITECTURES:

@@ -1,5 +1,7 @@
 """The application: routes, errors and limits put together."""
 
+from typing import Any
+
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
@@ -16,6 +18,8 @@ from infergc.server.tokens import tokens_router
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 
+_REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused; the message says what is allowed."}}
+
 
 def create_app(
     client: EngineClient, tokenizer: Tokenizer, chat_template: ChatTemplate, settings: ServerSettings
@@ -25,13 +29,19 @@ def create_app(
     registry.register(EngineCollector(client, settings.model_name, client.config.block_size))
     latencies = Latencies(registry, settings.model_name)
     service = Service(client, tokenizer, chat_template, settings, latencies)
-    app = FastAPI(title="Infer-GC", version=__version__)
+    app = FastAPI(title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS)
     errors.install(app)
     app.include_router(completions_router(service))
     app.include_router(tokens_router(service))
     app.include_router(state_router(service, registry))
+    app.add_api_route("/", lambda: _paths(app), include_in_schema=False)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     if settings.api_key is not None:
         app.add_middleware(ApiKey, key=settings.api_key)
     app.add_middleware(RequestId)  # the last added is the outermost
     return app
+
+
+def _paths(app: FastAPI) -> list[str]:
+    """What there is, as ``POST /v1/completions``; /openapi.json says more."""
+    return [f"{method.upper()} {path}" for path, methods in app.openapi()["paths"].items() for method in methods]

@@ -10,8 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from infergc.client import EngineDeadError, PromptError
-from infergc.params import ParameterError, shown
+from infergc.client.prepare import INVALID_VALUE
+from infergc.params import ParameterError
 from infergc.server.disconnect import ClientGoneError
+from infergc.wording import fault, shown
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
@@ -73,23 +75,31 @@ def install(app: FastAPI) -> None:
 def _from_validation(problems: Sequence[Any]) -> ApiError:
     """Report the first problem; the others are often its echoes (the branches of a union)."""
     problem = problems[0]
-    kind, place, message = problem["type"], problem["loc"], problem["msg"].removeprefix("Value error, ")
+    kind, place = problem["type"], problem["loc"]
     if kind == "json_invalid":
         return bad_request(f"the body is not valid JSON: {problem['ctx']['error']}", code="invalid_json")
-    field = _unknown(place) if kind == "extra_forbidden" else _path(place)
-    if field:
-        said, code = _FIELD_PROBLEMS.get(kind, (message, "invalid_type"))
-        return bad_request(f"{field}: {said or message}", field, code)
-    if kind == "missing":
-        return bad_request("the body is empty; send a JSON object as application/json")
-    return bad_request(f"the body must be a JSON object sent as application/json: {message}")
+    if kind == "extra_forbidden":
+        field = _unknown(place)
+        return bad_request(f"{field}: not a field of this request", field, "unknown_parameter")
+    if field := _path(place):
+        return bad_request(f"{field}: {fault(problem)}", field, _CODES.get(kind, "invalid_type"))
+    return bad_request(_about_the_body(problem))
 
 
-_FIELD_PROBLEMS = {  # pydantic's type of a problem: what to say, "" for its own words, and the word for programs
-    "extra_forbidden": ("not a field of this request", "unknown_parameter"),
-    UNSUPPORTED: ("", "unsupported_parameter"),
-    "missing": ("is required", "missing_required_parameter"),
+_CODES = {  # pydantic's type of a problem → the word for programs
+    UNSUPPORTED: "unsupported_parameter",
+    INVALID_VALUE: INVALID_VALUE,
+    "literal_error": INVALID_VALUE,
+    "missing": "missing_required_parameter",
 }
+
+
+def _about_the_body(problem: Any) -> str:
+    if problem["type"] == "missing":
+        return "the body is empty; send a JSON object as application/json"
+    if isinstance(problem["input"], bytes):
+        return "the body was not read; send the header Content-Type: application/json"
+    return f"the body must be a JSON object, not {shown(problem['input'])}"
 
 
 def _path(location: Sequence[str | int]) -> str:
@@ -116,8 +126,8 @@ _BRANCHES = frozenset({"str", "int", "float", "bool"})
 
 def _from_http(error: StarletteHTTPException) -> ApiError:
     messages = {
-        HTTPStatus.NOT_FOUND: "there is no such path; GET /docs lists what there is",
-        HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method; GET /docs lists what it takes",
+        HTTPStatus.NOT_FOUND: "there is no such path; GET / lists what there is",
+        HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method; GET / lists what it takes",
         HTTPStatus.BAD_REQUEST: "the body could not be read as JSON",
     }
     message = messages.get(HTTPStatus(error.status_code), str(error.detail))
@@ -129,7 +139,7 @@ _TRANSLATIONS: tuple[tuple[type[Exception], Callable[[Any], ApiError]], ...] = (
     (StarletteHTTPException, _from_http),
     (RequestValidationError, lambda error: _from_validation(error.errors())),
     (PromptError, lambda error: bad_request(str(error), error.field, error.code)),
-    (ParameterError, lambda error: bad_request(str(error), error.field, "invalid_value")),
+    (ParameterError, lambda error: bad_request(str(error), error.field, INVALID_VALUE)),
     (EngineDeadError, lambda error: ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), code="engine_unavailable")),
     (ClientGoneError, lambda _: ApiError(CLIENT_CLOSED_REQUEST, "the client closed the connection")),
 )

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from infergc.params import shown
+from infergc.client.prepare import INVALID_VALUE
 from infergc.server.errors import UNSUPPORTED
+from infergc.wording import shown
 
 MAX_PROMPTS = 2048
 
@@ -17,7 +18,7 @@ def only(*allowed: object) -> AfterValidator:
     def check(value: Any) -> Any:
         if any(value == harmless and type(value) is type(harmless) for harmless in allowed):
             return value
-        names = " or ".join("null" if v is None else repr(v) for v in allowed)
+        names = " or ".join(map(shown, allowed))
         raise PydanticCustomError(UNSUPPORTED, "is not supported yet; leave it out (or send {names})", {"names": names})
 
     return AfterValidator(check)
@@ -26,15 +27,18 @@ def only(*allowed: object) -> AfterValidator:
 def prompts(value: Any) -> list[str] | list[list[int]]:
     """A string, a list of token ids, or a list of either, as a list of prompts."""
     if isinstance(value, str):
-        return _not_empty([value])
-    if not isinstance(value, list) or not value:
+        value = [value]
+    if not isinstance(value, list):
         raise ValueError(f"takes {_PROMPT_FORMS}, not {shown(value)}")
+    if not value or "" in value or [] in value:
+        raise PydanticCustomError(INVALID_VALUE, "must not be empty")
     if _is_ids(value):
         return [value]
     if len(value) > MAX_PROMPTS:
-        raise ValueError(f"holds {len(value)} prompts; at most {MAX_PROMPTS} are allowed in one request")
+        message = "holds {count} prompts; at most {most} are allowed in one request"
+        raise PydanticCustomError(INVALID_VALUE, message, {"count": len(value), "most": MAX_PROMPTS})
     if all(isinstance(prompt, str) for prompt in value):
-        return _not_empty(value)
+        return value
     if all(_is_ids(prompt) for prompt in value):
         return value
     raise ValueError(f"takes {_PROMPT_FORMS}; these items are neither all strings nor all lists of ids")
@@ -42,6 +46,8 @@ def prompts(value: Any) -> list[str] | list[list[int]]:
 
 def stop_strings(value: Any) -> Any:
     """One stop string is a list of one."""
+    if value is not None and not isinstance(value, str | list):
+        raise ValueError(f"takes a string or a list of strings, not {shown(value)}")
     return [value] if isinstance(value, str) else value
 
 
@@ -70,12 +76,6 @@ def _is_ids(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
 
 
-def _not_empty(texts: list[str]) -> list[str]:
-    if "" in texts:
-        raise ValueError("must not be empty")
-    return texts
-
-
 def _part_text(part: Any, number: int) -> str:
     match part:
         case {"type": "text", "text": str(text), **rest} if not rest:
@@ -84,6 +84,6 @@ def _part_text(part: Any, number: int) -> str:
             raise PydanticCustomError(
                 UNSUPPORTED,
                 "part {number} is of type {kind}; only text parts are supported",
-                {"number": number, "kind": repr(kind)},
+                {"number": number, "kind": shown(kind)},
             )
     raise ValueError(f'part {number} must be {{"type": "text", "text": "…"}}')

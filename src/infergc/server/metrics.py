@@ -28,13 +28,17 @@ _COUNTERS = {  # counter of the engine → (name of ours, help); others are show
     "prompt_tokens": ("prompt_tokens", "Prompt tokens of admitted requests."),
     "generation_tokens": ("generation_tokens", "Tokens generated."),
     "steps": ("steps", "Engine steps."),
+    "failed_steps": ("failed_steps", "Steps that failed; their requests ended with an error."),
+    "sealed_pages": ("sealed_pages", "Pages published in the prefix cache."),
+    "deduplicated_pages": ("deduplicated_pages", "Pages swapped for identical cached ones when they were published."),
+    "refused_reservations": ("refused_reservations", "Times the heap had no room for what was asked of it."),
 }
 _VLLM_COUNTERS = {  # counter of the engine → (vLLM's name, help)
-    "preemptions": ("num_preemptions", "Alias of infergc_preemptions."),
-    "prefix_queries": ("prefix_cache_queries", "Alias of infergc_prefix_tokens_queried."),
-    "prefix_hits": ("prefix_cache_hits", "Alias of infergc_prefix_tokens_hit."),
-    "prompt_tokens": ("prompt_tokens", "Alias of infergc_prompt_tokens."),
-    "generation_tokens": ("generation_tokens", "Alias of infergc_generation_tokens."),
+    "preemptions": ("num_preemptions", "Alias of infergc_preemptions_total."),
+    "prefix_queries": ("prefix_cache_queries", "Alias of infergc_prefix_tokens_queried_total."),
+    "prefix_hits": ("prefix_cache_hits", "Alias of infergc_prefix_tokens_hit_total."),
+    "prompt_tokens": ("prompt_tokens", "Alias of infergc_prompt_tokens_total."),
+    "generation_tokens": ("generation_tokens", "Alias of infergc_generation_tokens_total."),
 }
 _LABELS = ("model_name", "engine")  # vLLM's; dashboards filter by them
 

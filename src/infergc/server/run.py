@@ -1,6 +1,7 @@
 """A server's life: bind, start the engine, serve, and stop when told to."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -25,8 +26,19 @@ _BACKLOG = 2048
 _Result = TypeVar("_Result")
 
 
-async def run_server(config: EngineConfig, settings: ServerSettings, announce: Callable[[Ready, str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; ``announce`` is called when the port answers.
+async def run_server(
+    config: EngineConfig,
+    settings: ServerSettings,
+    announce: Callable[[Ready, str], None],
+    say: Callable[[str], None],
+) -> bool:
+    """Serve until SIGINT or SIGTERM; returns whether the engine lived until then.
+
+    Args:
+        config: the engine's.
+        settings: the server's.
+        announce: is called when the port answers.
+        say: is called with what the operator should know meanwhile.
 
     Running requests may then go on for the shutdown timeout and are aborted after it, or at a second signal.
 
@@ -36,18 +48,22 @@ async def run_server(config: EngineConfig, settings: ServerSettings, announce: C
         EngineStartError: the engine could not start.
     """
     with _listen(settings.host, settings.port) as listener, _stop_signals() as stop:
+        say(f"Loading {settings.model_name} …")
         tokenizer = Tokenizer.load(config.model)
         template = ChatTemplate.load(config.model, settings.chat_template)
         client = await _unless(stop, EngineClient.start(config))
         if client is None:
-            return
+            return True
         try:
             server = _Server(_uvicorn(create_app(client, tokenizer, template, settings), settings))
             serving = asyncio.ensure_future(server.serve([listener]))
-            stopping = asyncio.ensure_future(_stop_gently(stop, server, client, settings.shutdown_timeout))
+            stopping = asyncio.ensure_future(_stop_gently(stop, server, client, settings.shutdown_timeout, say))
+            watching = asyncio.ensure_future(_report_death(client, say))
             announce(client.ready, _url(listener))
             await serving
             stopping.cancel()
+            watching.cancel()
+            return client.healthy
         finally:
             await client.close()
 
@@ -88,8 +104,18 @@ class _Stop:
         self.asked.set()
 
 
-async def _stop_gently(stop: _Stop, server: uvicorn.Server, client: EngineClient, timeout: float) -> None:
+async def _report_death(client: EngineClient, say: Callable[[str], None]) -> None:
+    if death := await client.gone():
+        say(f"Error: {death}; requests get 503 until the server is restarted")
+
+
+async def _stop_gently(
+    stop: _Stop, server: uvicorn.Server, client: EngineClient, timeout: float, say: Callable[[str], None]
+) -> None:
     await stop.asked.wait()
+    if count := client.open_requests:
+        requests = "1 request" if count == 1 else f"{count} requests"
+        say(f"Stopping; {requests} may go on for up to {timeout:g} s, or until a second Ctrl-C")
     server.should_exit = True
     try:
         async with asyncio.timeout(timeout):
@@ -133,7 +159,10 @@ def _listen(host: str, port: int) -> socket.socket:
     except socket.gaierror as error:
         raise OSError(f"--host: {host!r} is not an address of this machine ({error.strerror})") from error
     except OSError as error:
-        raise OSError(f"--host, --port: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from error
+        reason = os.strerror(error.errno or 0)
+        if error.errno == errno.EADDRINUSE:
+            reason += "; choose another with --port, or --port 0 for any free one"
+        raise OSError(f"--host, --port: cannot listen on {host}:{port}: {reason}") from error
 
 
 def _url(listener: socket.socket) -> str:

@@ -4,8 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from infergc.client import EngineClient, PromptError
-from infergc.client.prepare import CONTEXT_LENGTH
+from infergc.client import EngineClient
 from infergc.engine.messages import Submit
 from infergc.params import ParameterError, SamplingParams
 from infergc.server.errors import ApiError
@@ -14,6 +13,7 @@ from infergc.server.settings import ServerSettings
 from infergc.server.types import GenerationRequest, Message
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
+from infergc.wording import shown
 
 _LONG_TEXT = 2048  # characters; tokenising fewer takes less time than handing them to a thread
 
@@ -35,7 +35,7 @@ class Service:
             ApiError: 404.
         """
         if name is not None and name != self.settings.model_name:
-            message = f"model: {name!r} is not served here; {self.settings.model_name!r} is"
+            message = f"model: {shown(name)} is not served here; {shown(self.settings.model_name)} is"
             raise ApiError(HTTPStatus.NOT_FOUND, message, param="model", code="model_not_found")
 
     async def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
@@ -72,15 +72,4 @@ class Service:
         if body.priority and self.client.config.scheduling_policy != "priority":
             message = "is only allowed where the server runs with --scheduling-policy priority"
             raise ParameterError("priority", message)
-        request = self.client.request(prompt, params, priority=body.priority or 0, cache_salt=body.cache_salt or "")
-        self._check_room(len(prompt), params.max_tokens)
-        return request
-
-    def _check_room(self, prompt: int, wanted: int | None) -> None:
-        limit = self.client.ready.max_model_len
-        if wanted is not None and prompt + wanted > limit:
-            raise PromptError(
-                f"{prompt} tokens and max_tokens {wanted} are more than the context of {limit} tokens; "
-                f"with this prompt max_tokens can be at most {limit - prompt}",
-                CONTEXT_LENGTH,
-            )
+        return self.client.request(prompt, params, priority=body.priority or 0, cache_salt=body.cache_salt or "")

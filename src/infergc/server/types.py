@@ -6,9 +6,9 @@ silence. ``sampling()`` gives the request's ``SamplingParams``.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from infergc.params import MAX_COUNT, MAX_LOGPROBS, ParameterError, SamplingParams, shown
+from infergc.params import MAX_COUNT, MAX_LOGPROBS, ParameterError, SamplingParams, check_number
 from infergc.server.fields import (
     EmptyOnly,
     Harmless,
@@ -20,6 +20,7 @@ from infergc.server.fields import (
     Unserved,
     only,
 )
+from infergc.wording import shown
 
 
 class StreamOptions(BaseModel):
@@ -152,7 +153,7 @@ class ChatRequest(GenerationRequest):
     messages: list[Message]
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    top_logprobs: int | None = None
     add_generation_prompt: bool = True
     tools: EmptyOnly = None
     tool_choice: Annotated[Any, only(None, "none", "auto")] = None
@@ -179,6 +180,8 @@ class ChatRequest(GenerationRequest):
         return older if newer is None else newer
 
     def _logprobs(self) -> int | None:
+        if self.top_logprobs is not None:
+            check_number("top_logprobs", self.top_logprobs, 0, MAX_LOGPROBS)
         if self.logprobs:
             return self.top_logprobs or 0
         if self.top_logprobs:

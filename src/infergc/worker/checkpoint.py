@@ -86,10 +86,10 @@ def _shard_paths(directory: Path) -> list[Path]:
     pickles = sorted(path.name for path in (*directory.glob("*.bin"), *directory.glob("*.pt*")))
     if pickles:
         raise ModelError(
-            f"--model: {directory} holds weights only as pickles ({pickles[0]}), which can run code and are not "
+            f"{directory} holds weights only as pickles ({pickles[0]}), which can run code and are not "
             "loaded; convert them to safetensors"
         )
-    raise ModelError(f"--model: {directory} holds neither {_SINGLE} nor {_INDEX}")
+    raise ModelError(f"{directory} holds neither {_SINGLE} nor {_INDEX}")
 
 
 def _read_shard(path: Path) -> Shard:

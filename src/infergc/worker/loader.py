@@ -45,7 +45,7 @@ def load_model(directory: Path, dtype: str = "auto", *, progress: bool = False) 
         UnsupportedModelError: nor would a sound directory of this kind; the message lists what works.
     """
     if not directory.is_dir():
-        raise ModelError(f"--model: {directory} is not a directory; give one in Hugging Face layout")
+        raise ModelError(f"{directory} is not a directory; give one in Hugging Face layout")
     config = read_config(directory)
     shards = read_shards(directory)
     stored = checkpoint_dtype(config) or _embedding_dtype(shards)

@@ -1,0 +1,65 @@
+"""The words of messages: how a value is shown, and what is said where pydantic finds fault with one."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_SHOWN = 60  # characters of a value
+_LARGEST = 2**63 - 1
+_TAKES = {  # pydantic's type of a problem → what the field takes
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "an object",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "int_from_float": "an integer",
+    "int_parsing": "an integer",
+    "int_type": "an integer",
+    "list_type": "a list",
+    "model_attributes_type": "an object",
+    "model_type": "an object",
+    "path_type": "a path",
+    "string_type": "a string",
+}
+_SAID = {
+    "missing": "is required",
+    "string_unicode": "holds half a surrogate pair, which is not a character",
+}
+_SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: as JSON, cut where it is long; what is not JSON by its type."""
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return "a number beyond 64 bits"  # Python writes no number of more than 4300 digits
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+        if not text.isprintable():
+            text = json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return f"a {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def fault(problem: Mapping[str, Any], bounds: Iterable[object] = ()) -> str:
+    """What is wrong with a field's value, to be said after the field's name.
+
+    Args:
+        problem: one of pydantic's ``ValidationError.errors()``.
+        bounds: the field's metadata, so that both of its bounds are told when one is broken.
+    """
+    kind, value = problem["type"], problem["input"]
+    if kind in _TAKES:
+        return f"takes {_TAKES[kind]}, not {shown(value)}"
+    if kind in {"greater_than_equal", "less_than_equal"}:
+        return f"{shown(value)} is not allowed; it must be {_between(bounds)}"
+    if kind == "literal_error":
+        allowed = problem["ctx"]["expected"].replace("'", '"')
+        return f"{shown(value)} is not one of {allowed}"
+    return _SAID.get(kind) or str(problem["msg"]).removeprefix("Value error, ")
+
+
+def _between(bounds: Iterable[object]) -> str:
+    signs = ((sign, getattr(bound, name, None)) for bound in bounds for name, sign in _SIGNS.items())
+    return " and ".join(f"{sign} {limit}" for sign, limit in signs if limit is not None)
