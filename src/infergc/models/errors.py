@@ -2,7 +2,13 @@
 
 
 class ModelError(ValueError):
-    """A model directory cannot be used; the message says which file or field is wrong and what is allowed."""
+    """A model directory cannot be used; the message says which file or field is wrong and what is allowed.
+
+    It begins with ``model``, the setting that named the directory.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"model: {message}")
 
 
 class UnsupportedModelError(ModelError):
