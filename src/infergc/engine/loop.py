@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable
+from concurrent.futures import Future
 
 import numpy as np
 
@@ -152,7 +153,9 @@ class Engine:
         try:
             return self._executor.launch(plan)
         except Exception as error:  # noqa: BLE001 - a step that cannot start has failed like any other
-            return FailedFlight(error)
+            failed: Future[StepOutcome] = Future()
+            failed.set_exception(error)
+            return failed
 
     def _commit(self, outputs: Outputs) -> None:
         plan, flight = self._flights.popleft()
@@ -185,21 +188,6 @@ class Engine:
 
     def _end(self, request: Request) -> None:
         del self._requests[request.id]
-
-
-class FailedFlight:
-    """A step that never started: its result is the reason."""
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    def done(self) -> bool:
-        """Tell that the outcome is there: always."""
-        return True
-
-    def result(self) -> StepOutcome:
-        """Raise the reason."""
-        raise self._error
 
 
 def _logprobs(report: TokenLogprobs) -> Logprobs:

@@ -187,22 +187,22 @@ class Scheduler:
         """Let a request start, with what the prefix cache has of it; returns the tokens it computes, 0 if it waits."""
         if request.in_flight:
             return 0  # preempted a moment ago: its last token is still to come
-        limit = request.tokens.size - 1
-        count = self._start(request, budget, limit)
+        count = self._start(request, budget)
         if count or self.running or self.heap.held:
             return count
         # Alone, it must fit. The source of a copied page is one page that it does not need itself: do without.
-        count = self._start(request, budget, limit, whole_pages=True)
+        count = self._start(request, budget, whole_pages=True)
         if not count:
             raise HeapCorruption(f"law 9: {request.id} would run alone, and memory for its text is refused")
         return count
 
-    def _start(self, request: Request, budget: int, limit: int, *, whole_pages: bool = False) -> int:
+    def _start(self, request: Request, budget: int, *, whole_pages: bool = False) -> int:
         sequence = self.heap.open(request.id, request.tokens, request.namespace)
         if sequence is None:
             return 0
-        cached = self.heap.share_prefix(sequence, limit, whole_pages=whole_pages)
-        count = min(request.tokens.size - cached, budget)
+        known = request.tokens.size
+        cached = self.heap.share_prefix(sequence, known - 1, whole_pages=whole_pages)
+        count = min(known - cached, budget)
         if not (self._fits(request, sequence, cached) and self.heap.reserve([(sequence, cached + count)])):
             self.heap.close(sequence)
             return 0

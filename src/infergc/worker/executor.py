@@ -2,7 +2,7 @@
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from infergc.engine.ports import Flight, ModelFacts
+from infergc.engine.ports import ModelFacts
 from infergc.heap.groups import GroupSpec
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
@@ -67,7 +67,7 @@ class TorchExecutor:
             max_num_seqs=max_num_seqs,
         )
 
-    def launch(self, plan: StepPlan) -> Flight:
+    def launch(self, plan: StepPlan) -> Future[StepOutcome]:
         """See ``engine.ports.Executor``.
 
         Raises:
@@ -75,22 +75,9 @@ class TorchExecutor:
         """
         if self._runner is None:
             raise RuntimeError("launch: the executor has no storage; call allocate first and close last")
-        return _Flight(self._thread.submit(self._runner.run, plan))
+        return self._thread.submit(self._runner.run, plan)
 
     def close(self) -> None:
         """Finish the steps in flight, stop the thread and let go of KV and sampler state."""
         self._thread.shutdown(wait=True)
         self._runner = None
-
-
-class _Flight:
-    """A step in the worker's queue."""
-
-    def __init__(self, future: Future[StepOutcome]) -> None:
-        self._future = future
-
-    def done(self) -> bool:
-        return self._future.done()
-
-    def result(self) -> StepOutcome:
-        return self._future.result()
