@@ -16,6 +16,7 @@ import torch
 
 from infergc.kernels.api import AttentionNeeds, BatchLayout
 from infergc.kernels.cpu.backend import CpuAttention
+from infergc.kernels.cpu.threads import CpuThreads
 from infergc.sched.plan import PageTable
 
 PAGE_TOKENS = 16
@@ -30,7 +31,7 @@ def main() -> None:
     _show(f"copy bandwidth, read + write: {copied:.1f} GB/s with {args.threads} threads")
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         needs = AttentionNeeds("cpu", dtype, args.heads, args.kv_heads, args.head_dim, PAGE_TOKENS)
-        attention = CpuAttention(needs, args.threads, args.isa)
+        attention = CpuAttention(needs, CpuThreads(args.threads), args.isa)
         read = _kv_bytes(needs, rows=8) / _seconds(attention, needs, rows=8, count=1)
         pairs = CONTEXT * (CONTEXT + 1) / 2
         operations = 4 * pairs * args.heads * args.head_dim

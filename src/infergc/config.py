@@ -15,6 +15,7 @@ from infergc.units import GIB, parse_bytes
 from infergc.wording import fault
 
 PAGE_SIZES = (8, 16, 32, 64)
+DEFAULT_KV_CACHE_MEMORY = GIB // 2
 ELSEWHERE = {"gpu_memory_utilization": "kv_cache_memory"}  # a setting of other engines → the nearest of ours
 
 Bytes = Annotated[int, BeforeValidator(lambda v: parse_bytes(v) if isinstance(v, str) else v)]
@@ -32,8 +33,7 @@ class EngineConfig(BaseModel):
     model: Path = Field(description="Directory of a Hugging Face model: config.json, tokenizer.json, *.safetensors.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",
-        description="Type of weights, activations and KV. auto: the checkpoint's, but float32 on a CPU "
-        "without bfloat16 instructions.",
+        description="Type of weights, activations and KV. auto: the checkpoint's, but float32 for float16.",
     )
     max_model_len: int | None = Field(
         None,
@@ -41,8 +41,14 @@ class EngineConfig(BaseModel):
         description="Longest prompt plus output, in tokens. Default: the model's context, "
         "or what the KV memory holds if that is less.",
     )
-    kv_cache_memory: Bytes = Field(
-        GIB // 2, ge=1, description="KV cache on the device, in bytes; 512MiB and 2GiB are understood."
+    memory: Bytes | None = Field(
+        None,
+        ge=1,
+        description="All memory of the engine's process: libraries, weights, activations, and what is left is for "
+        "KV. 2GiB and 800MiB are understood. Not together with --kv-cache-memory.",
+    )
+    kv_cache_memory: Bytes | None = Field(
+        None, ge=1, description="Memory for KV alone. Default: what --memory leaves, and 512MiB without it."
     )
     block_size: int = Field(16, description="Tokens in a page: 8, 16, 32 or 64.")
     enable_prefix_caching: bool = Field(True, description="Keep finished prefixes for reuse.")
@@ -65,13 +71,29 @@ class EngineConfig(BaseModel):
     threads: int = Field(0, ge=0, le=1024, description="CPU threads for the model; 0 means all cores.")
     deterministic: bool = Field(
         False,
-        description="Same seed, same tokens, whatever else is in the batch. Slower; see docs/determinism.md.",
+        description="Same seed, same tokens, whatever else is in the batch, or no start; see docs/determinism.md.",
     )
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seeds the draw of seeds for requests that bring none.")
     executor: str = Field(
         "infergc.worker.factory:create_executor",
         description="Dotted path of the function that builds the executor from this configuration.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_memory(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """One of the two budgets is set and the other is None."""
+        if settings.get("memory") is None and settings.get("kv_cache_memory") is None:
+            return {**settings, "kv_cache_memory": DEFAULT_KV_CACHE_MEMORY}
+        return settings
+
+    @model_validator(mode="after")
+    def _check_memory(self) -> "EngineConfig":
+        if self.memory is not None and self.kv_cache_memory is not None:
+            raise ValueError(
+                "memory: give either --memory, for the whole engine, or --kv-cache-memory, for KV alone; not both"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_pages(self) -> "EngineConfig":

@@ -15,6 +15,7 @@ from infergc.kernels import registry
 from infergc.kernels.api import BatchLayout
 from infergc.kernels.cpu import library
 from infergc.kernels.cpu.backend import CpuAttention
+from infergc.kernels.cpu.threads import CpuThreads
 from infergc.kernels.reference import ReferenceAttention
 from infergc.sched.plan import PageTable
 
@@ -32,31 +33,31 @@ def nothing_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @compiled
 def test_auto_takes_the_kernels_in_silence(caplog) -> None:
-    assert registry.create_attention("auto", needs()).name == "cpu"
+    assert registry.create_attention("auto", needs(), CpuThreads(1)).name == "cpu"
     assert caplog.records == []
 
 
 def test_auto_without_kernels_warns_and_says_how_to_build(nothing_compiled, caplog) -> None:
     with caplog.at_level(logging.WARNING):
-        assert registry.create_attention("auto", needs()).name == "reference"
+        assert registry.create_attention("auto", needs(), CpuThreads(1)).name == "reference"
     assert "slow" in caplog.text
     assert "build_ext --inplace" in caplog.text
 
 
 def test_asked_for_kernels_that_are_not_there(nothing_compiled) -> None:
     with pytest.raises(ConfigError, match=r"--attention-backend: cpu cannot run: .*not compiled.*build_ext"):
-        registry.create_attention("cpu", needs())
+        registry.create_attention("cpu", needs(), CpuThreads(1))
 
 
 def test_a_library_that_does_not_load(nothing_compiled) -> None:
     library.PATH.write_bytes(b"not a library")
     with pytest.raises(ConfigError, match="does not load"):
-        registry.create_attention("cpu", needs())
+        registry.create_attention("cpu", needs(), CpuThreads(1))
 
 
 def test_unknown_backend() -> None:
     with pytest.raises(ConfigError, match="--attention-backend: 'triton' is not one of auto, cpu, reference"):
-        registry.create_attention("triton", needs())
+        registry.create_attention("triton", needs(), CpuThreads(1))
 
 
 @pytest.mark.parametrize(
@@ -72,21 +73,21 @@ def test_unknown_backend() -> None:
 def test_kernels_refuse_by_reason(change, reason: str, caplog) -> None:
     asked = replace(needs(), **change)
     with pytest.raises(ConfigError, match=reason):
-        registry.create_attention("cpu", asked)
-    assert registry.create_attention("auto", asked).name == "reference"
+        registry.create_attention("cpu", asked, CpuThreads(1))
+    assert registry.create_attention("auto", asked, CpuThreads(1)).name == "reference"
     assert reason in caplog.text
 
 
 @compiled
 def test_unknown_instruction_set() -> None:
     with pytest.raises(ValueError, match=r"'sse9' does not run here; these do: .*portable"):
-        CpuAttention(needs(), 1, "sse9")
+        CpuAttention(needs(), CpuThreads(1), "sse9")
 
 
 @compiled
 def test_auto_never_takes_the_emulation() -> None:
-    assert CpuAttention(needs(), 1).isa == next(name for name, runs in library.variants().items() if runs)
-    assert CpuAttention(needs(), 1).isa != "emulated512"
+    assert CpuAttention(needs(), CpuThreads(1)).isa == next(name for name, runs in library.variants().items() if runs)
+    assert CpuAttention(needs(), CpuThreads(1)).isa != "emulated512"
 
 
 @pytest.mark.parametrize("kind", BACKENDS)
@@ -94,7 +95,7 @@ def test_short_tables_are_refused(kind) -> None:
     one_page = PageTable(np.zeros((2, 1), np.int32), np.ones((2, 1), np.int32), np.zeros(2, np.int32))
     layout = BatchLayout(np.array([15, 16], np.int32), np.array([1, 1], np.int32), one_page)
     with pytest.raises(ValueError, match=r"row 1 computes positions 16 … 16"):
-        kind(needs(), 1).plan(layout)
+        kind(needs(), CpuThreads(1)).plan(layout)
 
 
 @pytest.mark.parametrize("kind", BACKENDS)
@@ -103,7 +104,7 @@ def test_released_pages_are_not_read(kind) -> None:
     storage = spread(case)
     assert storage.layout.table.skipped[0] > 0
     with pytest.raises(ValueError, match=r"released|begins at"):
-        run(kind(needs(), 1), replace(case, window=None), storage)
+        run(kind(needs(), CpuThreads(1)), replace(case, window=None), storage)
 
 
 @compiled
@@ -113,14 +114,14 @@ def test_pages_beyond_storage_are_refused() -> None:
     for tensor in ("k_NGPD", "v_NGPD"):
         setattr(storage, tensor, getattr(storage, tensor)[:1])
     with pytest.raises(ValueError, match="a page that storage does not have"):
-        run(CpuAttention(needs(), 1), case, storage)
+        run(CpuAttention(needs(), CpuThreads(1)), case, storage)
 
 
 @compiled
 @pytest.mark.parametrize("wrong", ["dtype", "heads", "tokens", "strides"])
 def test_wrong_tensors_are_refused(wrong: str) -> None:
     case = make_case(needs(), [(0, 4)])
-    storage, attention = spread(case), CpuAttention(needs(), 1)
+    storage, attention = spread(case), CpuAttention(needs(), CpuThreads(1))
     q = case.sequences[0].q_LHD
     made = {"dtype": q.bfloat16(), "heads": q[:, :3], "tokens": q[:3], "strides": q.transpose(1, 2).contiguous()}
     made["strides"] = made["strides"].transpose(1, 2)
@@ -132,11 +133,11 @@ def test_wrong_tensors_are_refused(wrong: str) -> None:
 def test_slices_of_a_fused_projection(isa: str) -> None:
     shape = needs(heads=4, kv_heads=2, head_dim=32)
     case = make_case(shape, [(0, 50)])
-    expected = run(CpuAttention(shape, 1, isa), case)
+    expected = run(CpuAttention(shape, CpuThreads(1), isa), case)
     fused = torch.cat([x.flatten(1) for x in vars(case.sequences[0]).values()], 1)
     q, k, v = (x.unflatten(1, (-1, 32)) for x in fused.split([128, 64, 64], dim=1))
     assert not q.is_contiguous()
-    attention, storage = CpuAttention(shape, 1, isa), spread(case)
+    attention, storage = CpuAttention(shape, CpuThreads(1), isa), spread(case)
     step = attention.plan(storage.layout)
     attention.write(step, k, v, storage.k_NGPD, storage.v_NGPD)
     assert torch.equal(attention.attend(step, q, storage.k_NGPD, storage.v_NGPD, 32**-0.5, None), expected)
@@ -147,7 +148,7 @@ def test_a_large_write_is_shared_out() -> None:
     shape = needs(heads=8, kv_heads=8, head_dim=128)
     case = make_case(shape, [(3, 700), (0, 90)])
     expected, actual = spread(case), spread(case)
-    for backend, storage in ((ReferenceAttention(shape), expected), (CpuAttention(shape, 3), actual)):
+    for backend, storage in ((ReferenceAttention(shape), expected), (CpuAttention(shape, CpuThreads(3)), actual)):
         rows = list(zip(case.sequences, case.spans, strict=True))
         k, v = (torch.cat([getattr(s, n)[a : a + c] for s, (a, c) in rows]) for n in ("k_LGD", "v_LGD"))
         backend.write(backend.plan(storage.layout), k, v, storage.k_NGPD, storage.v_NGPD)

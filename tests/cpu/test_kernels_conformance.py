@@ -12,6 +12,7 @@ from cpu.kernel_cases import TOLERANCE, Case, make_case, needs, run
 from cpu.kernel_isas import ISAS
 from infergc.kernels.api import AttentionNeeds
 from infergc.kernels.cpu.backend import CpuAttention
+from infergc.kernels.cpu.threads import CpuThreads
 from infergc.kernels.reference import ReferenceAttention
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -35,7 +36,7 @@ def check(
 ) -> None:
     """Compare an instruction set with the reference on the same case."""
     case, expected = expectation(shape, tuple(spans), window, seed)
-    actual = run(CpuAttention(shape, threads, isa), case)
+    actual = run(CpuAttention(shape, CpuThreads(threads), isa), case)
     assert not expected.isnan().any()
     torch.testing.assert_close(actual, expected, **TOLERANCE[shape.dtype])
 
@@ -104,7 +105,7 @@ def test_a_score_far_above_the_others(isa: str, needle: int) -> None:
     (sequence,) = case.sequences
     sequence.q_LHD.fill_(30.0)
     sequence.k_LGD[needle].fill_(30.0)  # its score is over 5000; an unguarded exponential overflows at 89
-    actual = run(CpuAttention(shape, 2, isa), case)
+    actual = run(CpuAttention(shape, CpuThreads(2), isa), case)
     torch.testing.assert_close(actual, sequence.v_LGD[needle].expand(10, 4, 32))
 
 

@@ -10,6 +10,7 @@ from cpu.kernel_cases import Case, alone, in_chunks, make_case, needs, run, spre
 from cpu.kernel_isas import ISAS
 from infergc.kernels.api import AttentionBackend
 from infergc.kernels.cpu.backend import CpuAttention
+from infergc.kernels.cpu.threads import CpuThreads
 from infergc.kernels.reference import ReferenceAttention
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -33,7 +34,9 @@ def one_torch_thread() -> Iterator[None]:
 
 def backend(name: str, case: Case, threads: int = 2) -> AttentionBackend:
     """Make a backend by instruction set, or the reference."""
-    return ReferenceAttention(case.needs) if name == "reference" else CpuAttention(case.needs, threads, name)
+    return (
+        ReferenceAttention(case.needs) if name == "reference" else CpuAttention(case.needs, CpuThreads(threads), name)
+    )
 
 
 def same_bits(actual: torch.Tensor, expected: torch.Tensor) -> None:
@@ -87,7 +90,10 @@ def test_page_placement(name: str, shape, window) -> None:
 def test_page_size(isa: str, page_tokens: int) -> None:
     case = make_case(needs(), SPANS)
     other = replace(case, needs=replace(case.needs, page_tokens=page_tokens))
-    same_bits(run(CpuAttention(other.needs, 2, isa), other), run(CpuAttention(case.needs, 2, isa), case))
+    same_bits(
+        run(CpuAttention(other.needs, CpuThreads(2), isa), other),
+        run(CpuAttention(case.needs, CpuThreads(2), isa), case),
+    )
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -95,17 +101,17 @@ def test_page_size(isa: str, page_tokens: int) -> None:
 @windowed
 def test_threads(isa: str, shape, window) -> None:
     case = make_case(shape, SPANS, window)
-    expected = run(CpuAttention(shape, 1, isa), case)
+    expected = run(CpuAttention(shape, CpuThreads(1), isa), case)
     for threads in (2, 3, 7):
-        same_bits(run(CpuAttention(shape, threads, isa), case), expected)
+        same_bits(run(CpuAttention(shape, CpuThreads(threads), isa), case), expected)
 
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_one_long_row_is_shared_out(isa: str) -> None:
     case = make_case(needs(torch.bfloat16, 4, 1, 64), [(5000, 1)])
     storage = spread(case)
-    expected = run(CpuAttention(case.needs, 1, isa), case, storage)
-    attention = CpuAttention(case.needs, 4, isa)
+    expected = run(CpuAttention(case.needs, CpuThreads(1), isa), case, storage)
+    attention = CpuAttention(case.needs, CpuThreads(4), isa)
     for _ in range(20):  # pieces finish in every order
         same_bits(run(attention, case, storage), expected)
 
@@ -114,7 +120,7 @@ def test_one_long_row_is_shared_out(isa: str) -> None:
 def test_many_short_calls_with_more_threads_than_work(isa: str) -> None:
     case = make_case(needs(torch.float32, 4, 2, 128), [(700, 1)])
     storage = spread(case)
-    expected = run(CpuAttention(case.needs, 1, isa), case, storage)
-    attention = CpuAttention(case.needs, 5, isa)
+    expected = run(CpuAttention(case.needs, CpuThreads(1), isa), case, storage)
+    attention = CpuAttention(case.needs, CpuThreads(5), isa)
     for _ in range(600):  # workers come too late to many of these
         same_bits(run(attention, case, storage), expected)

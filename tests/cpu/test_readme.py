@@ -37,7 +37,7 @@ def test_generate_lines_run(line):
 
 def test_every_flag_shown_exists():
     shown = set(re.findall(r"`(--[a-z-]+)", README)) - {"--heap-ops"}
-    helped = run("-m", "infergc.cli", "serve", "--help")
+    helped = "".join(run("-m", "infergc.cli", *command, "--help") for command in (["serve"], ["bench", "control"]))
     assert shown, "the README shows flags"
     assert all(flag in helped for flag in shown)
 

@@ -14,6 +14,7 @@ from infergc import LLM, SamplingParams
 from infergc.cli import main
 from samples.servers import ROOT, Server, infergc_result, serving
 
+HOLDERS = ("runtime", "weights", "activations", "kv")
 FLAGS = ("--dtype", "float32", "--kv-cache-memory", "16MiB", "--threads", "1", "--served-model-name", "real")
 PROMPTS = ["the quick brown fox", "hello"]
 
@@ -35,8 +36,9 @@ def client(server: Server) -> Iterator[openai.OpenAI]:
         yield opened
 
 
-def test_the_ledger_has_weights_and_kv(server: Server) -> None:
-    rows = [server.announcement.index(f"\n  {holder} ") for holder in ("weights", "activations", "kv", "total")]
+def test_the_ledger_is_printed(server: Server) -> None:
+    titles = ("runtime and libraries", "weights", "activations", "KV cache", "at most, together")
+    rows = [server.announcement.index(f"\n  {title} ") for title in titles]
     assert rows == sorted(rows)
     assert "Runs in float32" in server.announcement
 
@@ -105,3 +107,12 @@ def test_the_bundled_model_is_served_by_default() -> None:
     code, out, _ = infergc_result("generate", "It was a dark night, and", "--max-tokens", "12", "--temperature", "0")
     assert code == 0
     assert len(out.split()) > 4
+
+
+def test_the_ledger_and_what_the_process_holds_are_in_the_metrics(server: Server) -> None:
+    metrics = server.metrics()
+    ledger = {holder: metrics[f'infergc_memory_bytes{{holder="{holder}"}}'] for holder in HOLDERS}
+    assert all(ledger.values())
+    held = metrics["infergc_process_resident_memory_bytes"]
+    assert ledger["runtime"] < held <= metrics["infergc_process_peak_memory_bytes"] < 1.05 * sum(ledger.values())
+    assert metrics["infergc_kv_committed_memory_bytes"] <= ledger["kv"]

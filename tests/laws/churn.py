@@ -125,7 +125,7 @@ class Churn:
             waiting.appendleft(victim.request)
             self.heap.close(victim.sequence)
             self.figures.preempted += 1
-        self.heap.begin_step((), _NONE, _NONE, _NONE)
+        self.heap.begin_step(_NONE, _NONE, _NONE)
         self.heap.take_moves()
         self.heap.complete(self.heap.planning - 1)
         for run in list(self.batch):

@@ -72,7 +72,7 @@ def a_hit_forgets_that_pages_were_cached(patch: Patch) -> None:
 
 @_mutant(1)
 def a_superblock_stays_in_the_class_it_had(patch: Patch) -> None:
-    patch.setattr(FreeSpace, "_reclassify", lambda *_: None)
+    patch.setattr(FreeSpace, "_put", lambda space, block, mask: space.masks.__setitem__(block, mask))
 
 
 # ---- law 2: counts
@@ -106,7 +106,7 @@ def a_copy_lets_go_of_its_source_without_counting(patch: Patch) -> None:
 
 @_mutant(3)
 def the_write_barrier_is_off(patch: Patch) -> None:
-    patch.setattr(Heap, "_shared_tail", lambda *_: -1)
+    patch.setattr(Heap, "_shared_tails", lambda heap, _: [-1] * len(heap.groups))
 
 
 @_mutant(3)
@@ -142,8 +142,8 @@ def slide_releases_one_page_too_many(patch: Patch) -> None:
 
 @_mutant(4)
 def a_step_loses_its_pages_when_it_begins(patch: Patch) -> None:
-    def begin_step(original: Any, heap: Heap, sequences: tuple[Sequence, ...], *rest: Any) -> Any:
-        tables = original(heap, sequences, *rest)
+    def begin_step(original: Any, heap: Heap, *rows: Any) -> Any:
+        tables = original(heap, *rows)
         heap.groups[0].release([(int(tables[0].first[0, 0]), 1)])
         return tables
 
@@ -282,9 +282,9 @@ def a_branch_of_a_tainted_sequence_is_taken_for_exact(patch: Patch) -> None:
 
 @_mutant(9)
 def a_reservation_stops_half_way(patch: Patch) -> None:
-    def extend(original: Any, heap: Heap, sequence: Sequence, length: int, shared: list[int]) -> None:
+    def extend(original: Any, heap: Heap, *args: Any) -> None:
         tables, heap.tables = heap.tables, heap.tables[:1]
-        original(heap, sequence, length, shared)
+        original(heap, *args)
         heap.tables = tables
 
     _around(patch, Heap, "_extend", extend)

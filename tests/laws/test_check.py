@@ -58,7 +58,8 @@ def _cached_counter(scene: Scene) -> None:
 
 
 def _class_of_a_superblock(scene: Scene) -> None:
-    scene.heap.groups[0].space.longest[0] = 0
+    space = scene.heap.groups[0].space
+    space.filed[0] = len(space.classes)
 
 
 def _leaked_reference(scene: Scene) -> None:
@@ -69,12 +70,12 @@ def _write_to_a_shared_page(scene: Scene) -> None:
     branch = scene.heap.fork(scene.live, "branch")
     assert branch is not None
     rows = (np.array([number], np.int32) for number in (branch.slot, 20, 1))
-    scene.heap.begin_step((branch,), *rows)
+    scene.heap.begin_step(*rows)
 
 
 def _write_to_a_published_page(scene: Scene) -> None:
     rows = (np.array([number], np.int32) for number in (scene.live.slot, 0, 1))
-    scene.heap.begin_step((scene.live,), *rows)
+    scene.heap.begin_step(*rows)
 
 
 def _page_freed_under_a_step(scene: Scene) -> None:

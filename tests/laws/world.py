@@ -259,7 +259,7 @@ class World:
         number = self.heap.planning
         slots = np.array([row.stream.sequence.slot for row in rows], np.int32)
         starts, counts = (np.array(x, np.int32) for x in zip(*((row.start, row.count) for row in rows), strict=True))
-        tables = self.heap.begin_step(tuple(row.stream.sequence for row in rows), slots, starts, counts)
+        tables = self.heap.begin_step(slots, starts, counts)
         moves = self.heap.take_moves()
         for move in moves:
             self.shadow.move(move)

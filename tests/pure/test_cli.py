@@ -63,7 +63,7 @@ def test_help_shows_every_setting_under_a_heading() -> None:
         assert flag(name) in out
         if name != "model":
             assert field.description.split()[0] in out
-    assert "[default: 512MiB]" in re.sub(r"\s+", " ", out)
+    assert "Default: what --memory leaves, and 512MiB without it." in re.sub(r"\s+", " ", out)
     assert {name for names in HEADINGS.values() for name in names} | {"model"} == set(EngineConfig.model_fields)
 
 
@@ -113,6 +113,7 @@ USAGE = [
     (("serve", "MODEL", "--model", "MODEL"), "--model"),
     (("serve", "MODEL", "--block-size", "7"), "--block-size: 7 is not one of 8, 16, 32, 64\n"),
     (("serve", "MODEL", "--kv-cache-memory", "lots"), '--kv-cache-memory: "lots" is not a size'),
+    (("serve", "MODEL", "--memory", "1GiB", "--kv-cache-memory", "1GiB"), "--memory: give either --memory, for the"),
     (("serve", "MODEL", "--max-body-size", "lots"), '--max-body-size: "lots" is not a size'),
     (("serve", "MODEL", "--max-num-seqs", "0"), "--max-num-seqs: 0 is not allowed; it must be ≥ 1 and ≤ 4096\n"),
     (("serve", "MODEL", "--max-num-seqs", "x"), "--max-num-seqs"),
@@ -141,6 +142,7 @@ STARTS = [
     (("--executor", "nowhere:create"), "--executor"),
     ((*SIM, "--max-model-len", "1000000"), "--max-model-len"),
     ((*SIM, "--kv-cache-memory", "1KiB"), "--kv-cache-memory"),
+    ((*SIM, "--memory", "1KiB"), "--memory"),
 ]
 
 

@@ -28,6 +28,8 @@ COMMANDS = [Submit("r", [1, 2, 3], PARAMS, priority=-2, salt="s"), Abort("r"), V
 READY = Ready(100, 50, (1, 2), "bfloat16", "cpu", {"weights": 2**40}, 4096, error="é")
 OUTPUTS = Outputs(
     [Delta("r", [4, 5], "stop", 5, 16, [Logprobs(-0.5, 1, (4, 9), (-0.5, float("-inf")))] * 2, "none")],
+    ["q"],
+    [7],
     {"requests": {"running": 1}, "kv": {"full": {"free": 3}}},
     "",
 )

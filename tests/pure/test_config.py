@@ -27,8 +27,22 @@ def test_page_sizes(size):
     assert engine_config(model="m", block_size=size).block_size == size
 
 
+def test_one_memory_budget_is_set():
+    whole, again = engine_config(model="m", memory="1GiB"), engine_config(model="m", kv_cache_memory="1GiB")
+    assert (whole.memory, whole.kv_cache_memory) == (GIB, None)
+    assert (again.memory, again.kv_cache_memory) == (None, GIB)
+    for config in (engine_config(model="m"), whole, again):
+        assert EngineConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_two_memory_budgets_are_one_too_many():
+    with pytest.raises(ConfigError, match=r"^--memory: give either --memory, .* or --kv-cache-memory, .*; not both$"):
+        engine_config(model="m", memory="1GiB", kv_cache_memory="1GiB")
+
+
 BAD = [
-    ("max_model_len", 0), ("kv_cache_memory", 0), ("kv_cache_memory", "5x"), ("kv_cache_memory", -1),
+    ("max_model_len", 0), ("memory", 0), ("memory", "5x"), ("kv_cache_memory", 0), ("kv_cache_memory", "5x"),
+    ("kv_cache_memory", -1),
     ("block_size", 12), ("block_size", 0), ("max_num_seqs", 0), ("max_num_seqs", 4097),
     ("max_num_batched_tokens", 0), ("max_num_batched_tokens", (1 << 20) + 1), ("scheduling_policy", "random"),
     ("retention_policy", "mru"), ("pipeline_depth", 0), ("pipeline_depth", 3), ("attention_backend", "gpu"),

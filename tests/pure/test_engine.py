@@ -74,13 +74,13 @@ def test_a_step_mixes_decodes_with_prompt_chunks_and_keeps_its_token_budget():
     recorder = PlanLog()
     engine = make_engine(sinks=[recorder], max_num_batched_tokens=32)
     results = Results()
-    results.take(engine.step([submit("short", [1, 2, 3], max_tokens=40, ignore_eos=True)]).deltas)
+    results.take(engine.step([submit("short", [1, 2, 3], max_tokens=40, ignore_eos=True)]).news())
     for _ in range(3):
-        results.take(engine.step().deltas)
+        results.take(engine.step().news())
     before = len(recorder.plans)
-    results.take(engine.step([submit("long", list(range(40)) * 5, max_tokens=2, ignore_eos=True)]).deltas)
+    results.take(engine.step([submit("long", list(range(40)) * 5, max_tokens=2, ignore_eos=True)]).news())
     while "long" not in results.tokens:
-        results.take(engine.step().deltas)
+        results.take(engine.step().news())
     chunks = recorder.plans[before:]
     assert len(chunks) == 7  # 200 tokens in chunks of 31 beside one decode
     assert all(plan.tokens <= 32 for plan in chunks)
@@ -98,7 +98,7 @@ def test_an_abort_frees_within_one_step(depth):
     outputs = engine.step([Abort("a"), Abort("unknown")])
     engine.step()
     engine.heap.check()
-    assert [delta.finish for delta in outputs.deltas if delta.request_id == "a"] == ["abort"]
+    assert [delta.finish for delta in outputs.news() if delta.request_id == "a"] == ["abort"]
     stats = engine.heap.stats()[0]
     assert stats.live < live - 5
     assert stats.in_transit == 0
@@ -223,7 +223,7 @@ def test_shutdown_aborts_everything():
     engine = make_engine(pipeline_depth=2)
     engine.step([submit("a", [1] * 10, max_tokens=50), submit("b", [1] * 10, max_tokens=50)])
     results = Results()
-    results.take(engine.step([Shutdown()]).deltas)
+    results.take(engine.step([Shutdown()]).news())
     assert results.finish == {"a": "abort", "b": "abort"}
     engine.close()
 
@@ -233,7 +233,7 @@ def test_shutdown_aborts_everything():
     [
         (
             {"pages": 0, "kv_cache_memory": 10},
-            "^--kv-cache-memory: 10 B is too little; one page of every layer group takes 1000 B$",
+            "^--kv-cache-memory: 10 B; the least that works is --kv-cache-memory 1MiB",
         ),
         ({"max_model_len": 1000}, "--max-model-len: 1000 is over the model's context of 512 tokens"),
         ({"max_model_len": 512, "pages": 4}, "holds 64 tokens"),

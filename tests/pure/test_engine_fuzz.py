@@ -74,7 +74,7 @@ def test_the_engine_always_comes_to_rest(shape, depth, executor_class):
             commands.append(random_request(rng, len(names) - 1, engine.ready.max_model_len))
         if names and rng.random() < 0.03:
             commands.append(Abort(str(rng.choice(names))))
-        results.take(engine.step(commands).deltas)
+        results.take(engine.step(commands).news())
         engine.heap.check()
         steps += 1
         assert steps < MOST_STEPS, f"still at work: {engine.heap.stats()}"

@@ -24,8 +24,8 @@ def served(*frames: bytes) -> list[Outputs]:
 def test_an_engine_told_to_leave_tells_what_became_of_its_requests() -> None:
     requests = [submit(name, [5, 6], max_tokens=100) for name in ("one", "two")]
     *_, last = served(encode_frame([*requests, Shutdown()]))
-    assert [(delta.request_id, delta.finish) for delta in last.deltas] == [("one", "abort"), ("two", "abort")]
+    assert [(delta.request_id, delta.finish) for delta in last.news()] == [("one", "abort"), ("two", "abort")]
 
 
 def test_an_idle_engine_leaves_when_told() -> None:
-    assert all(not outputs.deltas for outputs in served(encode_frame([Shutdown()])))
+    assert all(not outputs.news() for outputs in served(encode_frame([Shutdown()])))

@@ -87,7 +87,7 @@ def test_a_copy_keeps_its_source_until_it_was_made() -> None:
     assert isinstance(move, Move)
     assert move.src == source
     rows = (np.array([number], np.int32) for number in (sequence.slot, P + 4, 1))
-    heap.begin_step((sequence,), *rows)
+    heap.begin_step(*rows)
     heap.complete(heap.planning - 1)
     assert heap.reserve([(open_stream(heap, range(100, 200)), 2 * P)])
     heap.check()
@@ -192,3 +192,31 @@ def test_nothing_is_left_when_everyone_is_gone() -> None:
     heap.check()
     assert [stats.free for stats in heap.stats()] == [64, 64]
     assert (heap.tree.roots, heap.held, heap.flights) == ({}, [], {})
+
+
+def test_pages_that_count_alike_and_pages_that_do_not_are_released_together() -> None:
+    heap = small_heap(pages=16)
+    pages = heap.groups[0]
+    pages.allocate(8, -1, 0, lossy=False)
+    pages.retain([(2, 3)])
+    pages.seal([(0, 1), (4, 2)])
+    pages.release([(0, 8)])
+    assert pages.count[:8].tolist() == [1, 0, 1, 1, 2, 1, 0, 0]
+    assert pages.cached == 2  # 0 and 5: only the tree holds them
+    pages.retain([(0, 1), (4, 2)])
+    assert pages.cached == 0
+    pages.release([(4, 2)])
+    pages.unseal([(0, 1), (4, 2)])
+    assert pages.count[:8].tolist() == [1, 0, 1, 1, 1, 0, 0, 0]
+    assert (pages.cached, pages.space.free) == (0, 12)
+
+
+def test_sequences_that_grow_by_a_page_together_take_their_neighbours() -> None:
+    heap = small_heap(None, 16)
+    streams = [open_stream(heap, range(64), salt) for salt in "abc"]
+    for length in range(P, 4 * P + 1, P):
+        assert heap.reserve([(stream, length) for stream in streams])
+        heap.check()
+    for table in heap.tables:
+        assert table.extents[[stream.slot for stream in streams]].tolist() == [1, 1, 1]
+    assert heap.length[[stream.slot for stream in streams]].tolist() == [4 * P] * 3

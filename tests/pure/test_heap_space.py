@@ -42,7 +42,7 @@ def test_random_use_agrees_with_a_list(capacity: int) -> None:
         assert space.free == len(free)
         assert space.free_pages() == sorted(free)
         assert all(space.is_free(page) == (page in free) for page in range(capacity))
-        assert space.longest == [space.longest_class(mask) for mask in space.masks]
+        assert all(filed <= space.longest_class(mask) for filed, mask in zip(space.filed, space.masks, strict=True))
 
 
 def _run_from(free: set[int], first: int) -> int:
@@ -138,3 +138,20 @@ def test_the_same_calls_give_the_same_pages() -> None:
         return log
 
     assert play() == play()
+
+
+def test_one_page_is_taken_if_it_is_there_and_free() -> None:
+    space = FreeSpace(70, 16)
+    assert [space.take_one(page) for page in (69, 69, 70, -1, 3)] == [True, False, False, False, True]
+    assert (space.free, space.is_free(69), space.is_free(68), space.is_free(3)) == (68, False, True, False)
+
+
+@pytest.mark.parametrize("page_tokens", [8, 16, 32, 64])
+def test_the_class_of_a_mask_is_that_of_its_longest_aligned_run(page_tokens: int) -> None:
+    rng = np.random.default_rng(page_tokens)
+    space = FreeSpace(1024, page_tokens)
+    for _ in range(300):
+        pages = rng.random(space.width) < rng.random() ** 0.2
+        mask = sum(1 << at for at in np.flatnonzero(pages).tolist())
+        runs = [any(pages[at : at + size].all() for at in range(0, space.width, size)) for size in space.classes]
+        assert space.longest_class(mask) == (runs.index(True) if any(runs) else len(runs))

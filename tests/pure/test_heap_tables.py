@@ -99,3 +99,11 @@ def test_what_a_step_gathered_does_not_change_afterwards(extents: int) -> None:
     assert _listed(list(zip(table.first[0].tolist(), table.pages[0].tolist(), strict=True))) == [
         2 * at for at in range(extents)
     ]
+
+
+def test_a_row_is_lengthened_by_the_page_after_its_last() -> None:
+    tables = BlockTables(2)
+    tables.append(1, [(4, 2), (9, 1)])
+    tables.lengthen(1)
+    assert tables.row(1) == [(4, 2), (9, 2)]
+    assert tables.span(1) == (0, 4)

@@ -79,11 +79,11 @@ class Results:
 def run(engine: Engine, commands: list[Command], check: bool = True, most: int = 20000) -> Results:
     """Give the commands at once and step until idle, the laws checked after every step."""
     results = Results()
-    results.take(engine.step(commands).deltas)
+    results.take(engine.step(commands).news())
     for _ in range(most):
         if not engine.has_work():
             break
-        results.take(engine.step().deltas)
+        results.take(engine.step().news())
         if check:
             engine.heap.check()
     assert not engine.has_work(), "the engine did not come to rest"

@@ -33,7 +33,7 @@ def begin(heap: Heap, sequence: Sequence, start: int, upto: int) -> tuple[int, t
     assert heap.reserve([(sequence, upto)])
     step = heap.planning
     rows = (np.array([number], np.int32) for number in (sequence.slot, start, upto - start))
-    heap.begin_step((sequence,), *rows)
+    heap.begin_step(*rows)
     return step, heap.take_moves()
 
 

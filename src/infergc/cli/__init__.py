@@ -1,4 +1,4 @@
-"""The command line: ``infergc serve`` and ``infergc generate``."""
+"""The command line: ``infergc serve``, ``infergc generate`` and ``infergc bench``."""
 
 from infergc.cli.main import main
 

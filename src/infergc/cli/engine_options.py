@@ -8,16 +8,15 @@ from pydantic.fields import FieldInfo
 
 from infergc.cli.grouped import option
 from infergc.config import EngineConfig, flag
-from infergc.units import format_bytes
 
 HEADINGS = {  # heading → fields; a field that is in none stands under the last
     "Model": ("dtype", "max_model_len", "attention_backend", "threads"),
-    "Memory": ("kv_cache_memory", "block_size", "enable_prefix_caching", "retention_policy"),
+    "Memory": ("memory", "kv_cache_memory", "block_size", "enable_prefix_caching", "retention_policy"),
     "Scheduling": ("max_num_seqs", "max_num_batched_tokens", "scheduling_policy", "pipeline_depth"),
     "Repeatability": ("deterministic", "seed"),
     "Development": ("executor",),
 }
-_IN_BYTES = frozenset({"kv_cache_memory"})
+_IN_BYTES = frozenset({"memory", "kv_cache_memory"})
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -44,7 +43,6 @@ def _option(name: str, field: FieldInfo) -> Callable[[_Function], _Function]:
         choice = click.Choice(get_args(field.annotation))
         return option(_heading(name), flag(name), name, type=choice, default=field.default, help=help_text)
     if name in _IN_BYTES:  # the configuration reads sizes itself
-        default = format_bytes(field.default).replace(".0 ", "")
-        return option(_heading(name), flag(name), name, metavar="BYTES", default=default, help=help_text)
+        return option(_heading(name), flag(name), name, metavar="BYTES", default=field.default, help=help_text)
     kind = str if field.annotation is str else int  # bounds are the configuration's to check
     return option(_heading(name), flag(name), name, type=kind, default=field.default, help=help_text)

@@ -1,21 +1,20 @@
 """What an engine holds in memory, for a person."""
 
 from infergc.engine.messages import Ready
-from infergc.units import format_bytes
+from infergc.units import MIB
 
-_FIRST = ("weights", "activations", "kv")
+_ORDER = {"runtime": "runtime and libraries", "weights": "weights", "activations": "activations", "kv": "KV cache"}
 
 
 def ledger(ready: Ready) -> list[str]:
     """Lines: one per holder of memory, their sum, and what the engine can serve with it."""
-    named = [name for name in _FIRST if name in ready.memory]
-    holders = [*named, *sorted(ready.memory.keys() - named)]
-    rows = [*((holder, ready.memory[holder]) for holder in holders), ("total", sum(ready.memory.values()))]
-    width = max(len(holder) for holder, _ in rows)
-    lines = [f"  {holder:<{width}}  {format_bytes(size):>10}" for holder, size in rows]
+    holders = [*(name for name in _ORDER if name in ready.memory), *sorted(ready.memory.keys() - _ORDER.keys())]
+    rows = [(_ORDER.get(name, name), ready.memory[name]) for name in holders]
+    rows.append(("at most, together", sum(ready.memory.values())))
+    width = max(len(title) for title, _ in rows)
     return [
-        "Memory:",
-        *lines,
+        "Memory of the engine:",
+        *(f"  {title:<{width}}  {f'{size / MIB:,.1f} MiB':>12}" for title, size in rows),
         f"KV cache: {ready.kv_capacity_tokens:,} tokens; one request may use {ready.max_model_len:,}",
         f"Runs in {ready.dtype} with {ready.backend} attention",
     ]

@@ -3,6 +3,7 @@
 import click
 
 from infergc import __version__
+from infergc.cli.bench.group import bench
 from infergc.cli.generate import generate
 from infergc.cli.serve import serve
 
@@ -15,3 +16,4 @@ def main() -> None:
 
 main.add_command(serve)
 main.add_command(generate)
+main.add_command(bench)

@@ -159,7 +159,7 @@ class EngineClient:
             self.stats = outputs.stats
         if outputs.verified is not None and self._check is not None and not self._check.done():
             self._check.set_result(outputs.verified)
-        for delta in outputs.deltas:
+        for delta in outputs.news():
             stream = self._streams.get(delta.request_id)
             if stream is not None:
                 stream.put(delta)

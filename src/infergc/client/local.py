@@ -8,10 +8,15 @@ from infergc.client.prepare import RequestBuilder
 from infergc.config import EngineConfig
 from infergc.engine.assembly import build_engine
 from infergc.engine.messages import Abort, Command, Delta, Submit
+from infergc.engine.ports import Sink
 
 
 class LocalClient:
     """Speaks the messages of an engine process without a process. Not safe to use from several threads.
+
+    Args:
+        config: of the engine.
+        sinks: hear of every step.
 
     Attributes:
         ready: what the engine serves and holds in memory.
@@ -21,8 +26,8 @@ class LocalClient:
         ValueError, OSError, RuntimeError: the engine cannot be built; the message says why.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
-        self._engine = build_engine(config)
+    def __init__(self, config: EngineConfig, sinks: Iterable[Sink] = ()) -> None:
+        self._engine = build_engine(config, sinks)
         self.ready = self._engine.ready
         self.stats: dict[str, Any] = {}
         self.builder = RequestBuilder(self.ready, config.seed)
@@ -76,4 +81,4 @@ class LocalClient:
             outputs = self._engine.step(commands)
         if outputs.stats is not None:
             self.stats = outputs.stats
-        return outputs.deltas
+        return outputs.news()

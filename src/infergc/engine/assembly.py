@@ -8,10 +8,11 @@ from importlib import import_module
 from typing import cast
 
 from infergc.config import ConfigError, EngineConfig
+from infergc.engine.budget import capacities, longest_text
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Ready
 from infergc.engine.ports import Executor, ModelFacts, Sink
-from infergc.heap.groups import GroupSpec, pages_for, split_budget
+from infergc.heap.groups import GroupSpec
 from infergc.heap.heap import Heap
 from infergc.heap.stats import HeapConfig
 from infergc.policies.ordering.fcfs import Fcfs
@@ -19,8 +20,7 @@ from infergc.policies.ordering.priority import Priority
 from infergc.policies.preemption.last import Last
 from infergc.policies.retention.lru import Lru
 from infergc.sched.queue import Ordering
-from infergc.sched.scheduler import Scheduler, SchedulerConfig, window_pages
-from infergc.units import format_bytes
+from infergc.sched.scheduler import Scheduler, SchedulerConfig
 
 ORDERINGS: dict[str, Callable[[], Ordering]] = {"fcfs": Fcfs, "priority": Priority}
 RETENTIONS = {"lru": Lru}
@@ -56,47 +56,16 @@ def load_executor(config: EngineConfig) -> Executor:
 def assemble(config: EngineConfig, executor: Executor, sinks: Iterable[Sink] = ()) -> Engine:
     """Put heap, scheduler and loop around an executor that has no storage yet."""
     facts = executor.facts
-    groups = _split(config, facts)
-    longest = _longest(config, facts, groups)
+    groups = capacities(config, facts)
+    longest = longest_text(config, facts, groups)
     executor.allocate(groups, config.max_num_seqs)
     shape = HeapConfig(groups, config.block_size, config.max_num_seqs, config.enable_prefix_caching)
     heap = Heap(shape, RETENTIONS[config.retention_policy]())
-    limits = SchedulerConfig(config.max_num_seqs, config.max_num_batched_tokens, frozenset(facts.eos_ids))
+    limits = SchedulerConfig(config.max_num_seqs, config.max_num_batched_tokens, longest, frozenset(facts.eos_ids))
     scheduler = Scheduler(heap, limits, ORDERINGS[config.scheduling_policy](), Last())
     namespace = f"{facts.digest}/{facts.dtype}/{LAYOUT}/{config.block_size}"
     ready = _ready(facts, executor.backend, groups, longest, config.block_size)
     return Engine(scheduler, executor, ready, namespace, config.pipeline_depth, sinks)
-
-
-def _split(config: EngineConfig, facts: ModelFacts) -> tuple[GroupSpec, ...]:
-    try:
-        return split_budget(facts.groups, config.kv_cache_memory)
-    except ValueError as error:
-        raise ConfigError(f"--kv-cache-memory: {error}") from None
-
-
-def _longest(config: EngineConfig, facts: ModelFacts, groups: tuple[GroupSpec, ...]) -> int:
-    """The longest text: as asked, within the model's context, and such that one request alone always fits."""
-    size, chunk = config.block_size, config.max_num_batched_tokens
-    for group in groups:
-        need = min(window_pages(group, size, chunk), pages_for(facts.max_len, size))
-        if group.window is not None and need > group.capacity:
-            raise ConfigError(
-                f"--kv-cache-memory: {format_bytes(config.kv_cache_memory)} hold {group.capacity * size} tokens; "
-                f"a window of {group.window} and steps of {chunk} tokens take "
-                f"{format_bytes(need * sum(g.page_bytes for g in groups))}"
-            )
-    holds = min([group.capacity * size for group in groups if group.window is None], default=facts.max_len)
-    asked = config.max_model_len
-    if asked is not None and asked > facts.max_len:
-        raise ConfigError(f"--max-model-len: {asked} is over the model's context of {facts.max_len} tokens")
-    if asked is not None and asked > holds:
-        need = pages_for(asked, size) * sum(group.page_bytes for group in groups)
-        raise ConfigError(
-            f"--max-model-len: {asked} tokens take {format_bytes(need)} of KV cache; --kv-cache-memory "
-            f"({format_bytes(config.kv_cache_memory)}) holds {holds} tokens"
-        )
-    return asked or min(facts.max_len, holds)
 
 
 def _ready(facts: ModelFacts, backend: str, groups: tuple[GroupSpec, ...], longest: int, size: int) -> Ready:

@@ -13,8 +13,9 @@ from infergc.heap.errors import HeapCorruption
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import TokenLog
 from infergc.sched.plan import StepOutcome, StepPlan, TokenLogprobs
+from infergc.sched.progress import Gain
 from infergc.sched.request import Request
-from infergc.sched.scheduler import Progress, Scheduler
+from infergc.sched.scheduler import Scheduler
 
 
 class Engine:
@@ -53,13 +54,13 @@ class Engine:
 
         At depth 2 the first call only launches; a step's tokens come with the call that plans the step after next.
         """
-        outputs = Outputs([])
+        outputs = Outputs()
         for command in commands:
             self._take(command, outputs)
         launched = len(self._flights) < self._depth and self._launch()
         if self._flights and (len(self._flights) == self._depth or not launched):
             self._commit(outputs)
-        if outputs.deltas or not self.has_work():
+        if outputs.deltas or outputs.ids or not self.has_work():
             outputs.stats = snapshot(self.scheduler, self.counters)
         for sink in self._sinks:
             sink.outputs(outputs)
@@ -68,7 +69,7 @@ class Engine:
     def close(self) -> None:
         """Drop every request and stop the executor."""
         while self._flights:
-            self._commit(Outputs([]))
+            self._commit(Outputs())
         for request in list(self._requests.values()):
             self._end(request)
             self.scheduler.abort(request)
@@ -117,7 +118,8 @@ class Engine:
             return f"request_id: {submit.request_id!r} is running already"
         if not 0 < len(submit.prompt) < self.ready.max_model_len:
             return f"prompt: {len(submit.prompt)} tokens; 1 to {self.ready.max_model_len - 1} are allowed"
-        if not 0 <= min(submit.prompt) <= max(submit.prompt) < self.ready.vocab_size:
+        ids = np.array(submit.prompt)  # of Python's integers if one takes more than 64 bits: compared all the same
+        if not 0 <= ids.min() <= ids.max() < self.ready.vocab_size:
             return f"prompt: token ids must be 0 to {self.ready.vocab_size - 1}"
         return ""
 
@@ -166,8 +168,10 @@ class Engine:
             return
         for sink in self._sinks:
             sink.landed(outcome)
-        for progress in self.scheduler.commit(plan, outcome):
-            outputs.deltas.append(self._delta(progress))
+        progress = self.scheduler.commit(plan, outcome)
+        outputs.ids, outputs.tokens = progress.ids, progress.tokens
+        for gain in progress.gains:
+            outputs.deltas.append(self._delta(gain))
 
     def _fail(self, plan: StepPlan, error: str, outputs: Outputs) -> None:
         self.counters.failed_steps += 1
@@ -176,10 +180,10 @@ class Engine:
             self.counters.finished["error"] += 1
             outputs.deltas.append(Delta(request.id, [], "error", cached_tokens=request.cached or 0, error=error))
 
-    def _delta(self, progress: Progress) -> Delta:
-        request, finish = progress.request, progress.finish
-        logprobs = [_logprobs(progress.logprobs)] if progress.logprobs is not None else []
-        delta = Delta(request.id, [progress.token], cached_tokens=request.cached or 0, logprobs=logprobs)
+    def _delta(self, gain: Gain) -> Delta:
+        request, finish = gain.request, gain.finish
+        logprobs = [_logprobs(gain.logprobs)] if gain.logprobs is not None else []
+        delta = Delta(request.id, [gain.token], cached_tokens=request.cached or 0, logprobs=logprobs)
         if finish is not None:
             delta.finish, delta.stop_id = finish.reason, finish.stop_id
             self._end(request)

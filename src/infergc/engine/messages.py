@@ -51,7 +51,7 @@ class Delta(msgspec.Struct, array_like=True):
         finish: "" while running, else "stop", "length", "abort" or "error".
         stop_id: the stop token id that ended it, None if the model's own end token or a limit did.
         cached_tokens: prompt tokens not computed because their KV was found in the prefix cache at first
-            admission; recomputation after a preemption never counts.
+            admission; recomputation after a preemption never counts. Told with the first token and the last.
         logprobs: one per token where asked for.
         error: what went wrong when finish is "error".
     """
@@ -66,11 +66,20 @@ class Delta(msgspec.Struct, array_like=True):
 
 
 class Outputs(msgspec.Struct, array_like=True):
-    """One step's news: deltas of the requests that moved, and the engine's counters now and then."""
+    """One step's news, and the engine's counters with it.
 
-    deltas: list[Delta]
+    Most requests merely gain a token and go on: they are told as two columns. ``news`` gives all as deltas.
+    """
+
+    deltas: list[Delta] = []  # of requests of which there is more to tell
+    ids: list[str] = []  # requests that gained one token and go on
+    tokens: list[int] = []  # the token of each
     stats: dict[str, Any] | None = None  # see engine.stats.snapshot
     verified: str | None = None  # "" when the laws hold, else what is broken
+
+    def news(self) -> list[Delta]:
+        """Everything told of requests, at most one delta for a step's token of a request."""
+        return [*self.deltas, *(Delta(name, [token]) for name, token in zip(self.ids, self.tokens, strict=True))]
 
 
 class Ready(msgspec.Struct, array_like=True):
@@ -81,6 +90,6 @@ class Ready(msgspec.Struct, array_like=True):
     eos_ids: tuple[int, ...]
     dtype: str
     backend: str
-    memory: dict[str, int]  # bytes by holder: weights, kv, …
+    memory: dict[str, int]  # at most, in bytes by holder: runtime, weights, activations, kv
     kv_capacity_tokens: int
     error: str = ""  # why the engine could not start, "" if it did

@@ -19,7 +19,7 @@ class ModelFacts:
         max_len: the model's context in tokens.
         groups: layer groups with page bytes and windows; capacity still 0.
         dtype: of KV, as shown to people.
-        memory: ledger in bytes, by what holds it ("weights", "activations", …).
+        memory: what the process holds beside KV at most, in bytes by holder ("runtime", "weights", "activations").
     """
 
     digest: str

@@ -14,6 +14,8 @@ from pydantic import ValidationError
 
 from infergc.config import EngineConfig
 from infergc.engine.assembly import build_engine
+from infergc.engine.footprint import ProcessGauge
+from infergc.engine.garbage import frozen_heap
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Outputs, Ready, Shutdown
 from infergc.engine.wire import EngineChannel
@@ -33,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             channel.send(_refusal(error))
             return 1
         try:
-            serve(engine, channel)
+            with frozen_heap():
+                serve(engine, channel)
         except (BrokenPipeError, ConnectionResetError):
             return 0  # the client left while news was on its way: nobody is there to be told
         finally:
@@ -43,21 +46,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(engine: Engine, channel: EngineChannel) -> None:
     """Take commands, step, send the news, until the client leaves or says ``Shutdown``."""
+    gauge = ProcessGauge()
     channel.send(engine.ready)
-    channel.send(engine.step())  # the counters of an idle engine, for metrics before the first request
+    channel.send(_measured(engine.step(), gauge, idle=True))  # of an idle engine, for metrics before the first request
     while True:
         commands = channel.take(wait=not engine.has_work())
         if commands is None:
             return
         outputs = engine.step(commands)
         if _has_news(outputs):
-            channel.send(outputs)
+            channel.send(_measured(outputs, gauge, idle=not engine.has_work()))
         if any(isinstance(command, Shutdown) for command in commands):
             return
 
 
 def _has_news(outputs: Outputs) -> bool:
-    return bool(outputs.deltas) or outputs.stats is not None or outputs.verified is not None
+    return bool(outputs.deltas or outputs.ids) or outputs.stats is not None or outputs.verified is not None
+
+
+def _measured(outputs: Outputs, gauge: ProcessGauge, *, idle: bool) -> Outputs:
+    """The counters with what the process holds in memory beside them; those of an idle engine stand for long."""
+    if outputs.stats is not None:
+        outputs.stats["process"] = gauge.latest(afresh=idle)
+    return outputs
 
 
 def _leave_signals_to_the_client() -> None:

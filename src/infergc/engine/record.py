@@ -39,7 +39,7 @@ class Recorder:
 
     def outputs(self, outputs: Outputs) -> None:
         """Record what clients are told."""
-        self._event(kind="outputs", deltas=outputs.deltas, stats=outputs.stats, verified=outputs.verified)
+        self._event(kind="outputs", deltas=outputs.news(), stats=outputs.stats, verified=outputs.verified)
 
     def _event(self, **fields: object) -> None:
         self.events.append(msgspec.json.encode(fields).decode())

@@ -16,13 +16,14 @@ from infergc.heap.groups import pages_for
 from infergc.heap.laws import violations
 from infergc.heap.moves import I32, Move, PageTable
 from infergc.heap.nodes import Namespace, Node
-from infergc.heap.objects import InFlight, Sequence, StepReads, TokenLog
+from infergc.heap.objects import InFlight, KnownTokens, Sequence, StepReads, TokenLog
 from infergc.heap.pages import page_numbers, runs_of
 from infergc.heap.reclaim import Reclaimer
 from infergc.heap.retention import Retention
 from infergc.heap.space import TAIL_TOKENS, Extent
 from infergc.heap.state import HeapState
 from infergc.heap.stats import HeapConfig
+from infergc.heap.tables import BlockTables, Slots
 
 
 class Heap(HeapState):
@@ -32,6 +33,10 @@ class Heap(HeapState):
         super().__init__(config, retention)
         self._reclaimer = Reclaimer(self.tree, self.groups, self.sequences, self.counters)
         self._last_read: NDArray[np.int64] = np.full(config.max_sequences, -1, np.int64)  # step, by slot
+        # Single entries go through views of the same memory: a third of the cost of numpy's own.
+        self._length_at, self._barrier_at = self.length.data, self.barrier.data
+        self._last_read_at, self._holder_at = self._last_read.data, self.holder.data
+        self._private = [-1] * len(config.groups)  # no group's tail needs a copy
         self._moves: list[Move] = []
         self._tail = TAIL_TOKENS // config.page_tokens  # pages that a growing tail hopes to find side by side
         self._next_id = 0
@@ -40,7 +45,7 @@ class Heap(HeapState):
 
     # ---- sequences
 
-    def open(self, owner: str, tokens: TokenLog, namespace: Namespace) -> Sequence | None:
+    def open(self, owner: str, tokens: KnownTokens, namespace: Namespace) -> Sequence | None:
         """Open a sequence that holds nothing yet; None when every slot is taken. Cost: O(log slots)."""
         if not self._slots:
             return None
@@ -49,9 +54,9 @@ class Heap(HeapState):
         self._next_id += 1
         self.tree.enter(root, self.planning)
         self.sequences[sequence.id] = sequence
-        self.length[sequence.slot] = 0
-        self.barrier[sequence.slot] = False
-        self._last_read[sequence.slot] = -1
+        slot = sequence.slot
+        self._length_at[slot], self._barrier_at[slot], self._last_read_at[slot] = 0, False, -1
+        self._holder_at[slot] = sequence.id
         return sequence
 
     def close(self, sequence: Sequence) -> None:
@@ -60,7 +65,7 @@ class Heap(HeapState):
             self._drop(sequence, group, table.clear(sequence.slot))
         self.tree.leave(sequence.tip, self.planning)
         del self.sequences[sequence.id]
-        sequence.open = False
+        self._holder_at[sequence.slot] = -1
         heappush(self._slots, sequence.slot)
 
     def share_prefix(self, sequence: Sequence, limit: int, *, whole_pages: bool = False) -> int:
@@ -89,9 +94,9 @@ class Heap(HeapState):
             if match.partial is not None:
                 node, page = self._locate(match.partial, match.node, match.into)
                 columns.append(node.pages[group].view()[page : page + 1])
-            self._share(sequence, group, np.concatenate(columns), total)
-        self.length[sequence.slot] = total
-        self.barrier[sequence.slot] = match.partial is not None
+            self._share(sequence, group, columns[0] if len(columns) == 1 else np.concatenate(columns), total)
+        self._length_at[sequence.slot] = total
+        self._barrier_at[sequence.slot] = match.partial is not None
         sequence.tip.uses += 1
         return total
 
@@ -131,12 +136,12 @@ class Heap(HeapState):
 
     # ---- growing and shrinking
 
-    def crossing(self, slots: I32, lengths: I32) -> NDArray[np.bool_]:
+    def crossing(self, slots: Slots, lengths: I32) -> NDArray[np.bool_]:
         """Which of these growths need ``reserve``; for the others ``advance`` will do. Cost: O(rows) array work."""
         size = self.page_tokens
-        return np.asarray((-(-lengths // size) > -(-self.length[slots] // size)) | self.barrier[slots])
+        return np.asarray(((lengths - 1) // size > (self.length[slots] - 1) // size) | self.barrier[slots])
 
-    def advance(self, slots: I32, lengths: I32) -> None:
+    def advance(self, slots: Slots, lengths: I32) -> None:
         """Grow sequences, to no less than their length, inside the page they hold. Cost: O(rows) array work."""
         self.length[slots] = lengths
 
@@ -147,16 +152,20 @@ class Heap(HeapState):
         Shared tails are copied on the way (law 3). Each sequence stands in ``wants`` once.
         Cost: O(sequences × groups), O(extents taken), and O(pages) for what is reclaimed.
         """
-        tails = [[self._shared_tail(sequence, group) for group in range(len(self.groups))] for sequence, _ in wants]
-        needs = [0] * len(self.groups)
-        for (sequence, length), shared in zip(wants, tails, strict=True):
-            growth = self._growth(sequence, length)
-            needs = [need + growth + (page >= 0) for need, page in zip(needs, shared, strict=True)]
+        size, held = self.page_tokens, self._length_at
+        growths = [max(0, -(-length // size) + -held[sequence.slot] // size) for sequence, length in wants]
+        tails = {one.id: self._shared_tails(one) for one, _ in wants if self._barrier_at[one.slot]}
+        needs = [sum(growths)] * len(self.groups)
+        for shared in tails.values():
+            needs = [need + (page >= 0) for need, page in zip(needs, shared, strict=True)]
         if not self._reclaimer.make_room(needs, self.planning):
             self.counters.refusals += 1
             return False
-        for (sequence, length), shared in zip(wants, tails, strict=True):
-            self._extend(sequence, length, shared)
+        if not tails and set(growths) == {1}:
+            self._extend_by_one(wants)
+            return True
+        for (sequence, length), growth in zip(wants, growths, strict=True):
+            self._extend(sequence, length, growth, tails.get(sequence.id, self._private))
         return True
 
     def grantable(self, needs: SequenceOf[int]) -> bool:
@@ -212,21 +221,23 @@ class Heap(HeapState):
 
     # ---- steps
 
-    def begin_step(
-        self, sequences: tuple[Sequence, ...], slots: I32, starts: I32, counts: I32
-    ) -> tuple[PageTable, ...]:
+    def begin_step(self, slots: Slots, starts: I32, counts: I32) -> tuple[PageTable, ...]:
         """Fix what the step being planned reads; from now on those pages outlive their release (law 5).
 
-        Each row writes positions starts … starts + counts - 1, all of them granted.
+        Each slot's sequence writes positions starts … starts + counts - 1, all of them granted.
 
         Returns:
             Page tables, one per group. Cost: O(rows × extents) array work.
         """
         tables = tuple(table.gather(slots) for table in self.tables)
-        self.flights[self.planning] = StepReads(sequences, starts, counts, tables)
+        self.flights[self.planning] = StepReads(self.holder[slots], starts, counts, tables)
         self._last_read[slots] = self.planning
         self.planning += 1
         return tables
+
+    def last_step(self, sequence: Sequence) -> int:
+        """The last step begun that reads the sequence, -1 if none did. Cost: O(1)."""
+        return int(self._last_read[sequence.slot])
 
     def take_moves(self) -> tuple[Move, ...]:
         """The moves that the step being planned must make first, in order. Cost: O(moves)."""
@@ -258,9 +269,9 @@ class Heap(HeapState):
     # ---- steps of the operations above
 
     def _drop(self, sequence: Sequence, group: int, extents: list[Extent]) -> None:
-        step = int(self._last_read[sequence.slot])
         if not extents:
             return
+        step = self._last_read_at[sequence.slot]
         if step <= self.completed:
             self.groups[group].release(extents)
         else:
@@ -296,31 +307,52 @@ class Heap(HeapState):
         """Leading pages that a query at ``position`` does not see: all their tokens are ≤ position - window."""
         return max(0, (position - window + 1) // self.page_tokens)
 
-    def _growth(self, sequence: Sequence, length: int) -> int:
-        held = pages_for(int(self.length[sequence.slot]), self.page_tokens)
-        return max(0, pages_for(length, self.page_tokens) - held)
+    def _shared_tails(self, sequence: Sequence) -> list[int]:
+        """Per group the page that the next token would be written to, if that needs a copy first; -1 otherwise."""
+        if self._length_at[sequence.slot] % self.page_tokens == 0:
+            return self._private
+        last = [table.last_page(sequence.slot) for table in self.tables]
+        return [
+            page if pages.count[page] > 1 or pages.sealed[page] else -1
+            for page, pages in zip(last, self.groups, strict=True)
+        ]
 
-    def _shared_tail(self, sequence: Sequence, group: int) -> int:
-        """The page that the next token would be written to, if that needs a copy first; -1 otherwise."""
-        length = int(self.length[sequence.slot])
-        if not self.barrier[sequence.slot] or length % self.page_tokens == 0:
-            return -1
-        page = self.tables[group].last_page(sequence.slot)
-        pages = self.groups[group]
-        return page if pages.count[page] > 1 or pages.sealed[page] else -1
-
-    def _extend(self, sequence: Sequence, length: int, shared: list[int]) -> None:
+    def _extend(self, sequence: Sequence, length: int, growth: int, shared: list[int]) -> None:
         slot = sequence.slot
-        growth = self._growth(sequence, length)
         for group, table in enumerate(self.tables):
             if shared[group] >= 0:
                 self._copy_tail(sequence, group, shared[group])
             if growth:
-                held = int(table.held[slot])
-                coming = pages_for(sequence.tokens.size, self.page_tokens) - int(table.skipped[slot]) - held
-                table.append(slot, self._allocate(sequence, group, growth, max(coming, min(held // 4, self._tail))))
-        self.length[slot] = max(length, int(self.length[slot]))
-        self.barrier[slot] = False
+                table.append(slot, self._allocate(sequence, group, growth, self._expected(sequence, table)))
+        self._length_at[slot] = max(self._length_at[slot], length)
+        self._barrier_at[slot] = False
+
+    def _extend_by_one(self, wants: SequenceOf[tuple[Sequence, int]]) -> None:
+        """Grant a page to each, none of which copies its tail, as decoding does: the neighbour if that is free."""
+        for group, table in enumerate(self.tables):
+            allocate_one = self.groups[group].allocate_one
+            for sequence, _ in wants:
+                last = table.last_page(sequence.slot)
+                if last >= 0 and allocate_one(last + 1, lossy=not sequence.exact):
+                    table.lengthen(sequence.slot)
+                else:
+                    self._start_run(sequence, group, table)
+        for sequence, length in wants:
+            self._length_at[sequence.slot] = length
+
+    def _start_run(self, sequence: Sequence, group: int, table: BlockTables) -> None:
+        """Grant one page where a run begins; ``make_room`` saw to it that there is one."""
+        expect, pages = self._expected(sequence, table), self.groups[group]
+        self._reclaimer.make_runs(group, 1, -1, expect)
+        page = pages.space.start(expect)
+        pages.allocate_one(page, lossy=not sequence.exact)
+        table.append(sequence.slot, [(page, 1)])
+
+    def _expected(self, sequence: Sequence, table: BlockTables) -> int:
+        """How many pages a new run of the sequence may come to hold: what is known, else as many as it has."""
+        skipped, held = table.span(sequence.slot)
+        coming = -(-sequence.tokens.size // self.page_tokens) - skipped - held
+        return max(coming, min(held, self._tail))
 
     def _allocate(self, sequence: Sequence, group: int, pages: int, expect: int) -> list[Extent]:
         after = self.tables[group].last_page(sequence.slot)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from infergc.heap.groups import pages_for
 from infergc.heap.moves import I32, PageTable
 from infergc.heap.nodes import Node
+from infergc.heap.objects import StepReads
 from infergc.heap.pages import Pages, page_numbers
 from infergc.heap.state import HeapState
 from infergc.heap.stats import GroupStats
@@ -72,8 +73,8 @@ def _law_1_conservation(heap: HeapState, group: int, stats: GroupStats) -> Itera
     if (stats.live, stats.in_transit) != (int(live.sum()), transit):
         yield f"law 1: sequences hold {int(live.sum())} pages, only work in flight {transit}, but it reports {stats}"
     for block, mask in enumerate(space.masks):
-        if space.longest[block] != space.longest_class(mask):
-            yield f"law 1: group {name}: superblock {block} stands in the wrong size class"
+        if space.filed[block] > space.longest_class(mask):
+            yield f"law 1: group {name}: superblock {block} is filed under a size class too small"
 
 
 def _law_2_counts(pages: Pages, held: I32) -> Iterator[str]:
@@ -94,9 +95,9 @@ def _law_3_writes(heap: HeapState) -> Iterator[str]:
                 low, high = int(reads.starts[row]), int(reads.starts[row] + reads.counts[row])
                 written = _logical(table, row, low // heap.page_tokens, pages_for(high, heap.page_tokens))
                 if (pages.count[written] != 1).any():
-                    yield f"law 3: step {step} writes to a shared page of {reads.sequences[row].owner}"
+                    yield f"law 3: step {step} writes to a shared page of {_owner(heap, reads, row)}"
                 if pages.sealed[written].any():
-                    yield f"law 3: step {step} writes to a sealed page of {reads.sequences[row].owner}"
+                    yield f"law 3: step {step} writes to a sealed page of {_owner(heap, reads, row)}"
 
 
 def _law_4_and_5_reads(heap: HeapState) -> Iterator[str]:
@@ -110,13 +111,14 @@ def _law_4_and_5_reads(heap: HeapState) -> Iterator[str]:
                 if at == group
                 for page in page_numbers([extent]).tolist()
             }
-            for row, sequence in enumerate(reads.sequences):
+            for row, number in enumerate(reads.sequences.tolist()):
                 read = _row_pages(table, row)
                 if (heap.groups[group].count[read] == 0).any():
-                    yield f"law 4: step {step} reads a page of {sequence.owner} that is free"
-                owned = set(page_numbers(heap.tables[group].row(sequence.slot)).tolist()) if sequence.open else set()
+                    yield f"law 4: step {step} reads a page of {_owner(heap, reads, row)} that is free"
+                sequence = heap.sequences.get(number)
+                owned = set(page_numbers(heap.tables[group].row(sequence.slot)).tolist()) if sequence else set()
                 if not set(read.tolist()) <= owned | parked:
-                    yield f"law 5: step {step} is in flight, but nothing keeps a page of {sequence.owner} for it"
+                    yield f"law 5: step {step} is in flight, but nothing keeps a page of {_owner(heap, reads, row)}"
 
 
 def _law_6_closed_tree(heap: HeapState) -> Iterator[str]:
@@ -188,6 +190,12 @@ def _law_9_whole(heap: HeapState) -> Iterator[str]:
         for pages, table in zip(heap.groups, heap.tables, strict=True):
             if int(table.skipped[sequence.slot] + table.held[sequence.slot]) != want:
                 yield f"law 9: {sequence.owner} was granted {want} pages, but not in group {pages.spec.name}"
+
+
+def _owner(heap: HeapState, reads: StepReads, row: int) -> str:
+    """Whose row of a step it is, for people."""
+    number = int(reads.sequences[row])
+    return heap.sequences[number].owner if number in heap.sequences else f"sequence {number}, closed since"
 
 
 def _root(node: Node) -> Node:

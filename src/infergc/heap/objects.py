@@ -2,16 +2,31 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infergc.heap.moves import I32, PageTable
 from infergc.heap.nodes import Namespace, Node
 from infergc.heap.space import Extent
 
 
+class KnownTokens(Protocol):
+    """What is known of one stream, as the heap sees it; it only grows while pages depend on it."""
+
+    @property
+    def size(self) -> int:
+        """How many tokens are known."""
+        ...
+
+    def view(self) -> I32:
+        """The known tokens; valid until more become known."""
+        ...
+
+
 class TokenLog:
-    """The known tokens of one stream, append-only and amortised; shared by its request and its sequence."""
+    """The known tokens of one stream that stands alone, append-only and amortised."""
 
     def __init__(self, tokens: I32) -> None:
         self._data = np.array(tokens, np.int32)
@@ -52,12 +67,11 @@ class Sequence:
     slot: int
     owner: str
     namespace: Namespace
-    tokens: TokenLog
+    tokens: KnownTokens
     tip: Node
     sealed: int = 0
     exact: bool = True
     publishing: bool = True
-    open: bool = True
 
 
 @dataclass(slots=True)
@@ -82,7 +96,7 @@ class InFlight:
 class StepReads:
     """What a planned step reads and writes, kept until it is done so that laws 3 to 5 can be checked."""
 
-    sequences: tuple[Sequence, ...]
+    sequences: NDArray[np.int64]  # [S] ids
     starts: I32  # [S] first position written
     counts: I32  # [S] positions written
     tables: tuple[PageTable, ...]

@@ -41,6 +41,8 @@ class Reclaimer:
 
         Cost: O(pages reclaimed); with a sliding window, what ``_expose`` costs for every leaf it opens.
         """
+        if self._shortage(needs) <= 0:
+            return True
         if not self.grantable(needs):
             return False
         while (short := self._shortage(needs)) > 0:
@@ -60,7 +62,7 @@ class Reclaimer:
                 return
 
     def _shortage(self, needs: SequenceOf[int]) -> int:
-        return max(need - pages.space.free for need, pages in zip(needs, self._groups, strict=True))
+        return max([need - pages.space.free for need, pages in zip(needs, self._groups, strict=True)])
 
     def _reclaim(self, pages: int) -> bool:
         """Cut up to so many pages off the leaf that goes first; False if no leaf is idle."""

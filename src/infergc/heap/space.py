@@ -4,7 +4,6 @@ Law 1 (its free part): a page's bit is set exactly while nothing counts it. Coal
 neighbouring bits are a longer run. W is pages in a superblock.
 """
 
-from collections.abc import Iterator
 from heapq import heappop, heappush
 
 from infergc.heap.errors import HeapCorruption
@@ -36,17 +35,25 @@ class FreeSpace:
         self.width = self.classes[0]
         blocks = ceil_div(capacity, self.width)
         self._full = (1 << self.width) - 1
-        self._aligned = [sum(1 << at for at in range(0, self.width, size)) for size in self.classes]
-        self.masks = [self._full] * blocks
-        if capacity % self.width:
-            self.masks[-1] = (1 << capacity % self.width) - 1
-        # Per class, a heap of superblocks whose longest aligned free run is of that class. Entries go
-        # stale when the superblock changes class and are dropped when they surface.
-        self.longest = [len(self.classes)] * blocks
+        self._lengthen = self._steps()
+        shifts = [[shift for steps, _ in self._lengthen[:reach] for shift in steps]
+                  for reach in range(len(self.classes), 0, -1)]  # fmt: skip
+        self._climb = [(all_of, aligned) for all_of, (_, aligned) in zip(shifts, self._lengthen[::-1], strict=True)]
+        # Per number of pages, the class that so many fill; per class, the classes in the order to search.
+        self._class_of = [next(at for at, size in enumerate(self.classes) if size <= max(pages, 1))
+                          for pages in range(self.width + 1)]  # fmt: skip
+        ranks = range(len(self.classes))
+        larger = [tuple(range(fit, -1, -1)) for fit in ranks]
+        self._search = [(*larger[fit], *larger[fit], *range(fit + 1, len(self.classes))) for fit in ranks]
+        # Per class, a heap of superblocks filed under it: none has a longer aligned free run. Taking pages leaves
+        # a superblock where it is filed, and whoever finds it at the front files it anew; a search therefore goes
+        # through the large classes twice, since what it files anew may lie behind it.
+        self.masks = [0] * blocks
+        self.filed = [len(self.classes)] * blocks
         self._queues: list[list[int]] = [[] for _ in self.classes]
-        self._queued = [[False] * blocks for _ in self.classes]
+        self._queued = [bytearray(blocks) for _ in self.classes]
         for block in range(blocks):
-            self._reclassify(block)
+            self._put(block, (1 << min(self.width, capacity - block * self.width)) - 1)
 
     def take(self, pages: int, after: int = -1, expect: int = 0) -> list[Extent]:
         """Take exactly ``pages`` pages; the caller made sure that ``free`` is at least that.
@@ -67,15 +74,44 @@ class FreeSpace:
         if after >= 0 and left:
             left -= self._grow(after + 1, left, extents)
         while left:
-            left -= self._grow(self._start(max(left, expect)), left, extents)
+            left -= self._grow(self.start(max(expect, left)), left, extents)
         return extents
+
+    def take_one(self, page: int) -> bool:
+        """Take this page if it is there and free. Cost: O(1)."""
+        if not 0 <= page < self.capacity:
+            return False
+        block, bit = page // self.width, 1 << page % self.width
+        mask = self.masks[block]
+        if not mask & bit:
+            return False
+        self.masks[block] = mask ^ bit
+        self.free -= 1
+        return True
+
+    def start(self, want: int) -> int:
+        """First page of an aligned free run: of the class that ``want`` fills, else larger, else smaller.
+
+        Cost: O(1) amortised: O(log superblocks) for each one filed anew.
+
+        Raises:
+            HeapCorruption: no page is free.
+        """
+        fit = self._class_of[min(self.width, want)]
+        for index in self._search[fit]:
+            block, starts = self._front(index)
+            if starts:
+                starts = starts if index >= fit else self._runs(self.masks[block], fit)
+                return block * self.width + (starts & -starts).bit_length() - 1
+        raise HeapCorruption(f"law 1: {self.free} pages are counted free, but no mask holds one")
 
     def fits(self, pages: int, after: int, expect: int) -> bool:
         """Whether ``take`` would find adjacent pages, or else a run of the class it looks for. Cost: as take."""
         left = pages - (self._adjacent(after + 1, pages) if after >= 0 else 0)
         if not left:
             return True
-        return any(self._front(index) >= 0 for index in range(self._class_of(max(left, expect)) + 1))
+        fit = self._class_of[min(max(left, expect), self.width)]
+        return any(self._front(index)[1] for index in self._search[fit][: 2 * fit + 2])
 
     def give(self, first: int, pages: int) -> None:
         """Return a run of any shape. Cost: O(superblocks spanned).
@@ -83,11 +119,16 @@ class FreeSpace:
         Raises:
             HeapCorruption: a page of it is free already.
         """
-        for block, bits in self._spans(first, pages):
-            if self.masks[block] & bits:
-                raise HeapCorruption(f"law 1: of pages {first}…{first + pages - 1} some are freed twice")
-            self.masks[block] |= bits
-            self._reclassify(block)
+        page, end, width = first, first + pages, self.width
+        while page < end:
+            block, offset = divmod(page, width)
+            count = min(end - page, width - offset)
+            bits = ((1 << count) - 1) << offset
+            mask = self.masks[block]
+            if mask & bits:
+                raise HeapCorruption(f"law 1: of pages {first}…{end - 1} some are freed twice")
+            self._put(block, mask | bits)
+            page += count
         self.free += pages
 
     def is_free(self, page: int) -> bool:
@@ -109,16 +150,44 @@ class FreeSpace:
         """Index of the largest size class with an aligned free run in ``mask``; len(classes) if mask is 0."""
         if mask == self._full:
             return 0
-        if not mask:
-            return len(self.classes)
-        return next(index for index in range(len(self.classes)) if self._runs(mask, index))
+        found = len(self.classes)
+        for shifts, aligned in self._lengthen:
+            for shift in shifts:
+                mask &= mask >> shift
+            mask &= aligned
+            if not mask:
+                break
+            found -= 1
+        return found
+
+    def _steps(self) -> list[tuple[list[int], int]]:
+        """How to get from the starts of aligned free runs of one class to those of the next larger one.
+
+        Per class, smallest first: what to shift the mask by, each time keeping the bits that both have, and the
+        bits at which a run of the class may start.
+        """
+        steps, length = [], 1
+        for size in reversed(self.classes):
+            shifts = []
+            while length < size:
+                shifts.append(length)
+                length *= 2
+            steps.append((shifts, sum(1 << at for at in range(0, self.width, size))))
+        return steps
 
     def _grow(self, first: int, want: int, extents: list[Extent]) -> int:
         """Take free pages from ``first`` on while they are adjacent, at most ``want``; append them."""
-        taken = self._adjacent(first, want)
-        for block, bits in self._spans(first, taken):
-            self.masks[block] &= ~bits
-            self._reclassify(block)
+        page, end, width = first, min(first + want, self.capacity), self.width
+        while page < end:
+            block, offset = divmod(page, width)
+            run = self.masks[block] >> offset
+            count = min((run ^ (run + 1)).bit_length() - 1, end - page)  # trailing ones
+            if count:
+                self.masks[block] ^= ((1 << count) - 1) << offset
+                page += count
+            if offset + count < width:
+                break
+        taken = page - first
         self.free -= taken
         if taken:
             _append(extents, first, taken)
@@ -129,57 +198,45 @@ class FreeSpace:
         found, page = 0, first
         while found < want and page < self.capacity:
             block, offset = divmod(page, self.width)
-            mask = self.masks[block] >> offset
-            count = (mask ^ (mask + 1)).bit_length() - 1  # trailing ones
+            run = self.masks[block] >> offset
+            count = (run ^ (run + 1)).bit_length() - 1
             found, page = found + count, page + count
             if offset + count < self.width:
                 break
         return min(found, want)
 
-    def _spans(self, first: int, pages: int) -> Iterator[tuple[int, int]]:
-        """The (superblock, bits) that a run covers."""
-        while pages:
-            block, offset = divmod(first, self.width)
-            count = min(pages, self.width - offset)
-            yield block, ((1 << count) - 1) << offset
-            first, pages = first + count, pages - count
-
-    def _class_of(self, pages: int) -> int:
-        """Index of the largest size class that so many pages fill."""
-        return next(index for index, size in enumerate(self.classes) if size <= pages)
-
-    def _start(self, want: int) -> int:
-        """First page of an aligned free run: of the class that ``want`` fills, else larger, else smaller."""
-        fit = self._class_of(want)
-        for index in (*range(fit, -1, -1), *range(fit + 1, len(self.classes))):
-            block = self._front(index)
-            if block >= 0:
-                starts = self._runs(self.masks[block], max(index, fit))
-                return block * self.width + (starts & -starts).bit_length() - 1
-        raise HeapCorruption(f"law 1: {self.free} pages are counted free, but no mask holds one")
-
-    def _front(self, index: int) -> int:
-        """Lowest superblock whose longest run is of this class, -1 if there is none."""
-        queue, queued = self._queues[index], self._queued[index]
+    def _front(self, index: int) -> tuple[int, int]:
+        """Lowest superblock filed under this class, and the bits at which runs of it begin: 0 if there is none."""
+        queue = self._queues[index]
         while queue:
-            if self.longest[queue[0]] == index:
-                return queue[0]
-            queued[heappop(queue)] = False
-        return -1
+            block = queue[0]
+            if self.filed[block] == index:
+                mask = self.masks[block]
+                starts = self._runs(mask, index)
+                if starts:
+                    return block, starts
+                self._put(block, mask)
+            self._queued[index][heappop(queue)] = False
+        return -1, 0
 
     def _runs(self, mask: int, index: int) -> int:
         """Bits at which an aligned free run of the class begins."""
-        length, size = 1, self.classes[index]
-        while length < size:
-            mask &= mask >> length
-            length *= 2
-        return mask & self._aligned[index]
+        shifts, aligned = self._climb[index]
+        if mask == self._full:
+            return aligned
+        for shift in shifts:
+            mask &= mask >> shift
+        return mask & aligned
 
-    def _reclassify(self, block: int) -> None:
-        index = self.longest[block] = self.longest_class(self.masks[block])
-        if index < len(self.classes) and not self._queued[index][block]:
-            self._queued[index][block] = True
-            heappush(self._queues[index], block)
+    def _put(self, block: int, mask: int) -> None:
+        """Set a superblock's mask and file it under its class."""
+        self.masks[block] = mask
+        index = self.longest_class(mask) if mask else len(self.classes)
+        if index != self.filed[block]:
+            self.filed[block] = index
+            if index < len(self.classes) and not self._queued[index][block]:
+                self._queued[index][block] = True
+                heappush(self._queues[index], block)
 
 
 def _append(extents: list[Extent], first: int, pages: int) -> None:

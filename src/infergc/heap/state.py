@@ -22,6 +22,7 @@ class HeapState:
         flights: what each planned step reads and writes, until it is done.
         length: token slots granted, by slot.
         barrier: whether the tail page may be shared, by slot.
+        holder: id of the open sequence, by slot; -1 where there is none.
         planning: the step being planned.
         completed: the last step known to be done, -1 before the first.
     """
@@ -38,6 +39,7 @@ class HeapState:
         self.counters = HeapCounters()
         self.length: NDArray[np.int32] = np.zeros(config.max_sequences, np.int32)
         self.barrier: NDArray[np.bool_] = np.zeros(config.max_sequences, np.bool_)
+        self.holder: NDArray[np.int64] = np.full(config.max_sequences, -1, np.int64)
         self.planning = 0
         self.completed = -1
 
@@ -48,11 +50,14 @@ class HeapState:
     def _group_stats(self, group: int) -> GroupStats:
         pages = self.groups[group]
         transit = self._in_transit(group)
-        live = pages.spec.capacity - pages.space.free - pages.cached - transit
-        return GroupStats(pages.spec.name, pages.spec.capacity, pages.space.free, live, pages.cached, transit)
+        cached = int(pages.cached)  # numpy counts it, and figures are plain data
+        live = pages.spec.capacity - pages.space.free - cached - transit
+        return GroupStats(pages.spec.name, pages.spec.capacity, pages.space.free, live, cached, transit)
 
     def _in_transit(self, group: int) -> int:
         """Pages that only work in flight keeps (and perhaps the tree)."""
+        if not self.held:
+            return 0
         extents = [extent for hold in self.held for at, extent in hold.extents() if at == group]
         numbers, holds = np.unique(page_numbers(extents), return_counts=True)
         pages = self.groups[group]

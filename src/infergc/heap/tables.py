@@ -12,11 +12,15 @@ from infergc.heap.moves import PageTable
 from infergc.heap.pages import page_numbers, runs_of
 from infergc.heap.space import Extent
 
+Slots = NDArray[np.integer]
 _FIRST_WIDTH = 8
 
 
 class BlockTables:
-    """Extents of all slots in arrays ``first`` and ``pages`` [slots, E]; E grows by doubling."""
+    """Extents of all slots in arrays ``first`` and ``pages`` [slots, E]; E grows by doubling.
+
+    ``pages`` is 0 behind a row's extents, as a page table wants it.
+    """
 
     def __init__(self, slots: int) -> None:
         self.first: NDArray[np.int32] = np.zeros((slots, _FIRST_WIDTH), np.int32)
@@ -24,20 +28,31 @@ class BlockTables:
         self.extents: NDArray[np.int32] = np.zeros(slots, np.int32)
         self.skipped: NDArray[np.int32] = np.zeros(slots, np.int32)
         self.held: NDArray[np.int32] = np.zeros(slots, np.int32)
+        # Single entries go through views of the same memory: a third of the cost of numpy's own.
+        self._extents, self._skipped, self._held = self.extents.data, self.skipped.data, self.held.data
+        self._first, self._pages = self.first.data, self.pages.data
 
     def row(self, slot: int) -> list[Extent]:
         """The slot's extents in order. Cost: O(extents)."""
-        count = int(self.extents[slot])
+        count = self._extents[slot]
+        if count == 1:
+            return [(self._first[slot, 0], self._pages[slot, 0])]
         return list(zip(self.first[slot, :count].tolist(), self.pages[slot, :count].tolist(), strict=True))
+
+    def span(self, slot: int) -> tuple[int, int]:
+        """Logical pages released at the head, and those held after them. Cost: O(1)."""
+        return self._skipped[slot], self._held[slot]
 
     def last_page(self, slot: int) -> int:
         """The last physical page, -1 if the row is empty. Cost: O(1)."""
-        count = int(self.extents[slot])
-        return int(self.first[slot, count - 1] + self.pages[slot, count - 1]) - 1 if count else -1
+        last = self._extents[slot] - 1
+        return self._first[slot, last] + self._pages[slot, last] - 1 if last >= 0 else -1
 
     def slice(self, slot: int, low: int, high: int) -> list[Extent]:
         """Extents of logical pages low … high - 1, all of them held. Cost: O(extents)."""
-        at = int(self.skipped[slot])
+        at = self._skipped[slot]
+        if low <= at and high >= at + self._held[slot]:
+            return self.row(slot)
         found: list[Extent] = []
         for first, length in self.row(slot):
             start, end = max(low, at), min(high, at + length)
@@ -48,13 +63,21 @@ class BlockTables:
 
     def append(self, slot: int, extents: list[Extent]) -> None:
         """Add pages at the end; an extent that continues the last one is merged. Cost: O(extents added)."""
+        count, end, held = self._extents[slot], self.last_page(slot) + 1, self._held[slot]
         for first, length in extents:
-            count = int(self.extents[slot])
-            if count and self.first[slot, count - 1] + self.pages[slot, count - 1] == first:
-                self.pages[slot, count - 1] += length
+            if first == end and count:
+                self._pages[slot, count - 1] += length
             else:
                 self._put(slot, count, first, length)
-            self.held[slot] += length
+                count += 1
+            end = first + length
+            held += length
+        self._extents[slot], self._held[slot] = count, held
+
+    def lengthen(self, slot: int) -> None:
+        """Add the page that follows the last one. Cost: O(1)."""
+        self._pages[slot, self._extents[slot] - 1] += 1
+        self._held[slot] += 1
 
     def drop_tail(self, slot: int, keep: int) -> list[Extent]:
         """Remove logical pages ≥ ``keep`` and return their extents. Cost: O(extents removed)."""
@@ -105,13 +128,10 @@ class BlockTables:
         self._rewrite(target, int(self.skipped[source]), row)
         return row
 
-    def gather(self, slots: NDArray[np.int32]) -> PageTable:
+    def gather(self, slots: Slots) -> PageTable:
         """Copy the rows of these slots for a step plan. Cost: O(rows × longest row) array work."""
-        counts = self.extents[slots]
-        width = max(int(counts.max(initial=0)), 1)
-        pages = self.pages[slots, :width]
-        pages[np.arange(width) >= counts[:, None]] = 0
-        return PageTable(self.first[slots, :width], pages, self.skipped[slots])
+        width = int(self.extents[slots].max(initial=1))
+        return PageTable(self.first[slots, :width], self.pages[slots, :width], self.skipped[slots])
 
     def clear(self, slot: int) -> list[Extent]:
         """Empty the row and return its extents. Cost: O(extents)."""
@@ -120,14 +140,16 @@ class BlockTables:
         return row
 
     def _rewrite(self, slot: int, skipped: int, extents: list[Extent]) -> None:
-        self.extents[slot] = self.held[slot] = 0
-        self.skipped[slot] = skipped
-        self.append(slot, extents)
+        self.pages[slot, : self.extents[slot]] = 0
+        self._extents[slot] = self._held[slot] = 0
+        self._skipped[slot] = skipped
+        if extents:
+            self.append(slot, extents)
 
     def _put(self, slot: int, at: int, first: int, length: int) -> None:
         if at == self.first.shape[1]:
             self.first = np.pad(self.first, ((0, 0), (0, at)))
             self.pages = np.pad(self.pages, ((0, 0), (0, at)))
-        self.first[slot, at] = first
-        self.pages[slot, at] = length
-        self.extents[slot] = at + 1
+            self._first, self._pages = self.first.data, self.pages.data
+        self._first[slot, at] = first
+        self._pages[slot, at] = length

@@ -207,5 +207,8 @@ class PrefixTree:
 
 def shared_tokens(one: I32, other: I32) -> int:
     """Length of the common prefix of two arrays of equal length. Cost: O(tokens)."""
-    differ = np.flatnonzero(one != other)
-    return int(differ[0]) if len(differ) else len(one)
+    if not len(one):
+        return 0
+    differ = one != other
+    first = int(differ.argmax())
+    return first if differ[first] else len(one)

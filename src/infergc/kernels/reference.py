@@ -37,7 +37,7 @@ class ReferenceAttention:
     name = "reference"
     capabilities: ClassVar[Capabilities] = Capabilities()
 
-    def __init__(self, needs: AttentionNeeds, threads: int = 0) -> None:  # noqa: ARG002 - torch has its own threads
+    def __init__(self, needs: AttentionNeeds, threads: object = None) -> None:  # noqa: ARG002 - torch has its own
         self._needs = needs
 
     @staticmethod

@@ -1,11 +1,17 @@
-"""The backends by name, imported only when asked for, and the choice among them."""
+"""The attention backends by name, imported only when asked for, and the choice of what computes."""
 
 import logging
 from importlib import import_module
 from typing import Any
 
+import torch
+
 from infergc.config import ConfigError
-from infergc.kernels.api import AttentionBackend, AttentionNeeds
+from infergc.kernels.api import AttentionBackend, AttentionNeeds, DenseOps
+from infergc.kernels.cpu.dense import CpuOps
+from infergc.kernels.cpu.library import LibraryMissingError
+from infergc.kernels.cpu.threads import CpuThreads
+from infergc.kernels.torch_ops import TorchOps
 
 _log = logging.getLogger(__name__)
 
@@ -17,13 +23,13 @@ BACKENDS = {
 }
 
 
-def create_attention(name: str, needs: AttentionNeeds, threads: int = 0) -> AttentionBackend:
+def create_attention(name: str, needs: AttentionNeeds, threads: CpuThreads) -> AttentionBackend:
     """Make a backend.
 
     Args:
         name: one of BACKENDS, or "auto" for the first that can run; it warns when that is the slow reference.
         needs: what the model asks of it.
-        threads: CPU threads, 0 for all cores.
+        threads: for kernels on the CPU.
 
     Raises:
         ConfigError: the backend is unknown, or cannot run; says why and names the flag.
@@ -38,7 +44,27 @@ def create_attention(name: str, needs: AttentionNeeds, threads: int = 0) -> Atte
     return _make(backend, needs, threads)
 
 
-def _first_usable(needs: AttentionNeeds, threads: int) -> AttentionBackend:
+def create_ops(dtype: torch.dtype, threads: CpuThreads, *, deterministic: bool) -> DenseOps:
+    """Choose what computes the dense work of a decoder on this CPU.
+
+    Args:
+        dtype: of weights and activations.
+        threads: for kernels on the CPU.
+        deterministic: a token's bits must not depend on what is computed beside it.
+
+    Raises:
+        ConfigError: ``--deterministic`` cannot be kept without the compiled kernels.
+    """
+    try:
+        return CpuOps(dtype, threads)
+    except LibraryMissingError as error:
+        if deterministic:
+            raise ConfigError(f"--deterministic: {error}") from None
+        _log.warning("matrix products run in torch, which is slow (%s)", error)
+        return TorchOps()
+
+
+def _first_usable(needs: AttentionNeeds, threads: CpuThreads) -> AttentionBackend:
     refusals = []
     for name in BACKENDS:
         backend = _load(name)
@@ -61,6 +87,6 @@ def _refusal(backend: Any, needs: AttentionNeeds) -> str | None:
     return reason
 
 
-def _make(backend: Any, needs: AttentionNeeds, threads: int) -> AttentionBackend:
+def _make(backend: Any, needs: AttentionNeeds, threads: CpuThreads) -> AttentionBackend:
     made: AttentionBackend = backend(needs, threads)
     return made

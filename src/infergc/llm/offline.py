@@ -1,6 +1,6 @@
 """LLM: generate from Python, with the engine in this process."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self, cast
@@ -9,6 +9,7 @@ from infergc.client.local import LocalClient
 from infergc.client.output import Output, Piece
 from infergc.config import ConfigError, engine_config
 from infergc.engine.messages import Ready
+from infergc.engine.ports import Sink
 from infergc.llm.progress import Advance, progress_bar
 from infergc.llm.prompts import Prompt, as_list, encode, params_for
 from infergc.llm.results import RequestOutput, ResultBuilder
@@ -24,6 +25,7 @@ class LLM:
 
     Args:
         model: directory of a Hugging Face model.
+        sinks: hear of every step, for measuring and recording.
         settings: fields of ``EngineConfig``, such as ``kv_cache_memory="2GiB"``.
 
     Raises:
@@ -33,7 +35,7 @@ class LLM:
     Use it from one thread. ``close``, or a ``with`` block, frees the memory.
     """
 
-    def __init__(self, model: str | Path, **settings: Any) -> None:
+    def __init__(self, model: str | Path, *, sinks: Iterable[Sink] = (), **settings: Any) -> None:
         config = engine_config(model=model, **settings)
         if not config.model.is_dir():
             raise ConfigError(
@@ -41,7 +43,7 @@ class LLM:
             )
         self._model_dir = config.model
         self._tokenizer = Tokenizer.load(config.model)
-        self._client = LocalClient(config)
+        self._client = LocalClient(config, sinks)
 
     @property
     def ready(self) -> Ready:

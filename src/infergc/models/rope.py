@@ -1,6 +1,6 @@
-"""Rotary position embedding: frequencies, a table of cosines and sines, and the rotation.
+"""Rotary position embedding: frequencies, and a table of cosines and sines.
 
-Shapes: T tokens, H heads, D head dim, R = D / 2 rotated pairs.
+Shapes: T tokens, R = head dim / 2 rotated pairs.
 """
 
 import math
@@ -28,11 +28,11 @@ class RopeTable:
         self._sin_PR = torch.empty(0, head_dim // 2, dtype=dtype)
 
     def at(self, positions_T: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines ``[T, 1, R]`` of these positions, to be broadcast over heads."""
+        """Cosines and sines ``[T, R]`` of these positions."""
         length = int(positions_T.max()) + 1
         if length > len(self._cos_PR):
             self._grow(length)
-        return self._cos_PR[positions_T].unsqueeze(1), self._sin_PR[positions_T].unsqueeze(1)
+        return self._cos_PR[positions_T], self._sin_PR[positions_T]
 
     def _grow(self, length: int) -> None:
         length = max(length, 2 * len(self._cos_PR))  # doubling keeps the copying linear
@@ -43,12 +43,6 @@ class RopeTable:
             cos.append((angles_BR.cos() * self._amplitude).to(self._cos_PR.dtype))
             sin.append((angles_BR.sin() * self._amplitude).to(self._sin_PR.dtype))
         self._cos_PR, self._sin_PR = torch.cat(cos), torch.cat(sin)
-
-
-def rotate(x_THD: torch.Tensor, cos_T1R: torch.Tensor, sin_T1R: torch.Tensor) -> torch.Tensor:
-    """Rotate pair (i, i + R) of every head by its token's angle; in x's dtype, a new tensor."""
-    low_THR, high_THR = x_THD.chunk(2, dim=-1)
-    return torch.cat((low_THR * cos_T1R - high_THR * sin_T1R, high_THR * cos_T1R + low_THR * sin_T1R), dim=-1)
 
 
 def inverse_frequencies(spec: RopeSpec, head_dim: int) -> torch.Tensor:

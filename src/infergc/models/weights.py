@@ -4,18 +4,36 @@ Shapes: V vocabulary, E hidden, F intermediate, H query heads, G KV heads, D hea
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from infergc.kernels.api import PACK_ROWS, DenseOps
 from infergc.models.spec import ModelSpec
+from infergc.units import ceil_div
 
 
-@dataclass(frozen=True, slots=True)
 class Linear:
-    """Weight ``[outputs, inputs]`` and an optional bias ``[outputs]``."""
+    """A matrix: as it is loaded, and from ``pack`` on only as it is multiplied, so that it never exists twice.
 
-    weight: torch.Tensor
-    bias: torch.Tensor | None = None
+    Attributes:
+        weight: ``[outputs, inputs]``, to be filled; empty once packed.
+        bias: ``[outputs]`` or None.
+        matrix: what ``DenseOps.linear`` and ``embed`` take; None until packed.
+    """
+
+    __slots__ = ("bias", "matrix", "weight")
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        self.weight = weight
+        self.bias = bias
+        self.matrix: Any = None
+
+    def pack(self, ops: DenseOps) -> None:
+        """Lay the filled matrix out for these operations. A matrix that is packed already is left alone."""
+        if self.matrix is None:
+            self.matrix = ops.pack(self.weight, self.bias, consume=True)
+            self.weight = self.weight.new_empty(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +54,7 @@ class LayerWeights:
 class DecoderWeights:
     """All weights; head is the embedding itself where they are tied."""
 
-    embedding_VE: torch.Tensor
+    embedding: Linear  # [V, E], multiplied with only where tied
     layers: tuple[LayerWeights, ...]
     norm_E: torch.Tensor
     head: Linear  # [V, E]
@@ -46,15 +64,20 @@ class DecoderWeights:
         fused = [part for layer in self.layers for part in (layer.qkv, layer.out, layer.gate_up, layer.down)]
         return [*fused, self.head]
 
+    def pack(self, ops: DenseOps) -> None:
+        """Lay every matrix out for these operations, one after another, where it lies if that can be."""
+        for linear in (self.embedding, *self.linears()):
+            linear.pack(ops)
+
 
 def allocate(spec: ModelSpec) -> DecoderWeights:
     """Memory for all weights, not yet filled."""
-    embedding_VE = torch.empty(spec.vocab_size, spec.hidden_size, dtype=spec.dtype)
+    embedding = _linear(spec, spec.vocab_size, spec.hidden_size)
     return DecoderWeights(
-        embedding_VE=embedding_VE,
+        embedding=embedding,
         layers=tuple(_allocate_layer(spec) for _ in range(spec.num_layers)),
         norm_E=torch.empty(spec.hidden_size, dtype=spec.dtype),
-        head=Linear(embedding_VE) if spec.tied else _linear(spec, spec.vocab_size, spec.hidden_size),
+        head=embedding if spec.tied else _linear(spec, spec.vocab_size, spec.hidden_size),
     )
 
 
@@ -63,7 +86,7 @@ def destinations(spec: ModelSpec, weights: DecoderWeights) -> dict[str, torch.Te
 
     Copying tensor by tensor into these views fuses at load, so that raw and fused weights never both exist.
     """
-    views = {"model.embed_tokens.weight": weights.embedding_VE, "model.norm.weight": weights.norm_E}
+    views = {"model.embed_tokens.weight": weights.embedding.weight, "model.norm.weight": weights.norm_E}
     if not spec.tied:
         views["lm_head.weight"] = weights.head.weight
     for index, layer in enumerate(weights.layers):
@@ -99,7 +122,8 @@ def _allocate_layer(spec: ModelSpec) -> LayerWeights:
 
 
 def _linear(spec: ModelSpec, outputs: int, inputs: int, *, bias: bool = False) -> Linear:
-    weight = torch.empty(outputs, inputs, dtype=spec.dtype)
+    rows = ceil_div(outputs, PACK_ROWS) * PACK_ROWS  # those past the last are room to pack in; unwritten till then
+    weight = torch.empty(rows, inputs, dtype=spec.dtype)[:outputs]
     return Linear(weight, torch.empty(outputs, dtype=spec.dtype) if bias else None)
 
 

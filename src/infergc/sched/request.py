@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from infergc.heap.nodes import Namespace
-from infergc.heap.objects import Sequence, TokenLog
+from infergc.heap.objects import KnownTokens, Sequence
 from infergc.params import SamplingParams
 
 
@@ -28,7 +28,7 @@ class Request:
         limit: most tokens, prompt and output together.
         priority: smaller is sooner, under the priority policy.
         sequence: its hold on the heap while running.
-        in_flight: steps in flight that compute for it.
+        last_step: the last step that computed for it before it was preempted, -1 if it never was.
         computed: tokens whose KV was computed when it was last preempted.
         cached: prompt tokens found in the prefix cache at first admission, None before it.
         preemptions: how often it had to give way.
@@ -36,7 +36,7 @@ class Request:
 
     id: str
     number: int
-    tokens: TokenLog
+    tokens: KnownTokens
     prompt_len: int
     params: SamplingParams
     limit: int
@@ -44,7 +44,7 @@ class Request:
     priority: int = 0
     status: Status = Status.WAITING
     sequence: Sequence | None = None
-    in_flight: int = 0
+    last_step: int = -1
     computed: int = 0
     cached: int | None = None
     preemptions: int = 0

@@ -6,65 +6,112 @@ from numpy.typing import NDArray
 from infergc.sched.plan import FROM_DEVICE, I32
 from infergc.sched.request import Request
 
+Slots = NDArray[np.intp]  # numpy indexes several times faster by integers of this kind than by others
+
 
 class Rows:
-    """Token counts by slot. Always computed ≤ scheduled ≤ known + pending ≤ limit.
+    """Tokens and their counts by slot. Always computed ≤ scheduled ≤ known + pending ≤ limit.
 
-    Columns: ``known`` tokens whose ids are known; ``pending`` tokens that steps in flight will sample;
-    ``scheduled`` tokens whose KV is computed or planned; ``computed`` tokens whose KV is computed;
-    ``limit`` most tokens; ``last`` the last known token; ``stops`` whether the request has stop ids of its own.
+    Columns: ``tokens`` ids of prompt and output; ``known`` how many of them are known; ``pending`` tokens that
+    steps in flight will sample; ``scheduled`` tokens whose KV is computed or planned; ``computed`` tokens whose
+    KV is computed; ``prompt`` tokens of the prompt; ``limit`` most tokens; ``watch`` known tokens from which on a
+    new token is looked at by itself; ``ids`` the request's id.
+
+    Memory: ``tokens`` takes slots x longest x 4 bytes when every row has held a text of the longest kind. It is
+    made once, of zeros, which systems commit page by page as rows are first written; so short texts take little,
+    and nothing is ever copied to grow.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, longest: int) -> None:
+        self.tokens: I32 = np.zeros((slots, longest), np.int32)
         self.known: I32 = np.zeros(slots, np.int32)
         self.pending: I32 = np.zeros(slots, np.int32)
         self.scheduled: I32 = np.zeros(slots, np.int32)
         self.computed: I32 = np.zeros(slots, np.int32)
+        self.prompt: I32 = np.zeros(slots, np.int32)
         self.limit: I32 = np.zeros(slots, np.int32)
-        self.last: I32 = np.zeros(slots, np.int32)
-        self.stops: NDArray[np.bool_] = np.zeros(slots, np.bool_)
+        self.watch: I32 = np.zeros(slots, np.int32)
+        self.ids: NDArray[np.object_] = np.zeros(slots, np.object_)
 
-    def enter(self, request: Request, cached: int) -> None:
-        """A request starts to run with the KV of its first ``cached`` tokens at hand."""
-        slot = request.held.slot
-        self.known[slot] = request.tokens.size
+    def enter(self, slot: int, request: Request, cached: int) -> "RowTokens":
+        """A request starts to run with the KV of its first ``cached`` tokens at hand; returns its log from now on."""
+        known = request.tokens.size
+        self.tokens[slot, :known] = request.tokens.view()
+        self.known[slot] = known
         self.pending[slot] = 0
         self.scheduled[slot] = self.computed[slot] = cached
+        self.prompt[slot] = request.prompt_len
         self.limit[slot] = request.limit
-        self.last[slot] = request.tokens.view()[-1]
-        self.stops[slot] = bool(request.stop_ids)
+        self.watch[slot] = known
+        self.ids[slot] = request.id
+        return RowTokens(self, slot)
 
-    def wanted(self, slots: I32) -> I32:
+    def wanted(self, slots: Slots) -> I32:
         """Tokens each sequence could compute now; 0 once its last token is in flight."""
         total = self.known[slots] + self.pending[slots]
-        return np.where(total < self.limit[slots], total - self.scheduled[slots], 0).astype(np.int32)
+        return (total - self.scheduled[slots]) * (total < self.limit[slots])
 
-    def decode_inputs(self, slots: I32) -> I32:
-        """The input token of sequences that compute one token: known, or still on the device."""
-        return np.where(self.pending[slots] > 0, FROM_DEVICE, self.last[slots]).astype(np.int32)
+    def inputs(self, slots: Slots, starts: I32, counts: I32) -> I32:
+        """The input tokens of a step, row by row; FROM_DEVICE for those that a step in flight samples."""
+        row, at = slots, starts
+        if counts.max() > 1:
+            row = np.repeat(slots, counts)
+            at = np.arange(len(row), dtype=np.int32) + np.repeat(starts + counts - np.cumsum(counts), counts)
+        known = at < self.known[row]
+        tokens = np.full(len(row), FROM_DEVICE, np.int32)
+        tokens[known] = self.tokens[row[known], at[known]]
+        return tokens
 
-    def launch(self, slots: I32, counts: I32) -> NDArray[np.bool_]:
+    def launch(self, slots: Slots, counts: I32) -> NDArray[np.bool_]:
         """Book a planned step; returns which rows sample a token."""
-        self.scheduled[slots] += counts
-        sample = self.scheduled[slots] == self.known[slots] + self.pending[slots]
-        self.pending[slots] += sample
-        return np.asarray(sample)
+        scheduled = self.scheduled[slots] + counts
+        pending = self.pending[slots]
+        sample = np.asarray(scheduled == self.known[slots] + pending)
+        self.scheduled[slots] = scheduled
+        self.pending[slots] = pending + sample
+        return sample
 
-    def land(self, slots: I32, ends: I32, tokens: I32) -> None:
-        """Book a finished step: KV up to ``ends`` is computed, and ``tokens`` ≥ 0 are known."""
-        self.computed[slots] = ends
-        sampled = tokens >= 0
-        self.known[slots[sampled]] += 1
-        self.pending[slots[sampled]] -= 1
-        self.last[slots[sampled]] = tokens[sampled]
+    def append(self, slots: Slots, tokens: I32) -> NDArray[np.bool_]:
+        """A step gave each of these sequences a token; returns which of them are to be looked at one by one."""
+        at = self.known[slots]
+        known = at + 1
+        self.tokens[slots, at] = tokens
+        self.known[slots] = known
+        self.pending[slots] -= 1
+        return np.asarray(known >= self.watch[slots])
 
-    def may_end(self, slots: I32, tokens: I32, eos_ids: I32) -> NDArray[np.bool_]:
-        """Which sequences could end with these tokens: all others surely go on."""
-        return np.asarray(np.isin(tokens, eos_ids) | self.stops[slots] | (self.known[slots] >= self.limit[slots]))
+    def pass_on(self, request: Request) -> None:
+        """A request's first token was told: it is not looked at again before it has to be."""
+        params = request.params
+        always = request.stop_ids or params.logprobs is not None
+        self.watch[request.held.slot] = 0 if always else request.limit
+
+    def prompting(self, slots: Slots, starts: I32, counts: I32) -> NDArray[np.bool_]:
+        """Which rows of a step compute a prompt, or again what a preemption lost."""
+        return np.asarray((starts < self.prompt[slots]) | (counts > 1))
+
+
+class RowTokens:
+    """The known tokens of a running stream: its row, where the scheduler appends for all streams at once."""
+
+    def __init__(self, rows: Rows, slot: int) -> None:
+        self._rows = rows
+        self._slot = slot
+
+    @property
+    def size(self) -> int:
+        """How many are known."""
+        return int(self._rows.known[self._slot])
+
+    def view(self) -> I32:
+        """All known tokens; valid until the next step lands. Cost: O(1)."""
+        return self._rows.tokens[self._slot, : self.size]
 
 
 def spread(wanted: I32, budget: int) -> I32:
     """Share a token budget: decodes first, then prompt chunks, each in the order given."""
+    if int(wanted.sum()) <= budget:
+        return wanted
     order = np.argsort(wanted > 1, kind="stable")
     before = np.cumsum(wanted[order]) - wanted[order]
     granted = np.empty_like(wanted)

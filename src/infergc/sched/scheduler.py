@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from infergc.heap.errors import HeapCorruption
 from infergc.heap.groups import GroupSpec, pages_for
 from infergc.heap.heap import Heap
-from infergc.heap.objects import Sequence
-from infergc.sched.finish import Finish, finish_after
+from infergc.heap.objects import Sequence, TokenLog
+from infergc.sched.counters import SchedulerCounters
+from infergc.sched.finish import finish_after
 from infergc.sched.plan import I32, Binding, StepOutcome, StepPlan, TokenLogprobs
+from infergc.sched.progress import Gain, Progress
 from infergc.sched.queue import Ordering, RequestQueue
 from infergc.sched.request import Request, Status
-from infergc.sched.rows import Rows, spread
+from infergc.sched.rows import Rows, Slots, spread
 
 
 class Preemption(Protocol):
@@ -33,32 +35,20 @@ class Preemption(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
-    """Limits of a step, and the ids that end a text."""
+    """Limits of a step and of a text, and the ids that end one."""
 
     max_num_seqs: int
     max_num_batched_tokens: int
+    max_model_len: int  # no request's ``limit`` is more
     eos_ids: frozenset[int]
 
 
-@dataclass(slots=True)
-class SchedulerCounters:
-    """Running totals since start."""
+class Flight(NamedTuple):
+    """The rows of a step in flight: where they stood, and whose they were."""
 
-    preemptions: int = 0
-    prompt_tokens: int = 0  # of requests admitted for the first time
-    generation_tokens: int = 0
-    prefix_queries: int = 0  # prompt tokens looked up, first admissions only
-    prefix_hits: int = 0  # of those, found
-    recomputed_tokens: int = 0  # computed before, lost by preemption, computed again
-
-
-class Progress(NamedTuple):
-    """A token that a request gained, and how it ended if it did."""
-
-    request: Request
-    token: int
-    finish: Finish | None
-    logprobs: TokenLogprobs | None = None
+    slots: Slots
+    ends: I32  # positions that are computed when it is done
+    owners: NDArray[np.int64]  # ids of sequences
 
 
 class Scheduler:
@@ -71,11 +61,16 @@ class Scheduler:
         self.waiting = RequestQueue(ordering)
         self.running = RequestQueue(ordering)
         self._preemption = preemption
-        self._rows = Rows(config.max_num_seqs)
-        self._eos_ids = np.array(sorted(config.eos_ids), np.int32)
+        self._rows = Rows(config.max_num_seqs, config.max_model_len)
+        self._most = [
+            window_pages(spec, heap.page_tokens, config.max_num_batched_tokens) for spec in heap.config.groups
+        ]
+        self._slides = any(spec.window is not None for spec in heap.config.groups)
         self._by_slot: dict[int, Request] = {}
-        self._flights: deque[tuple[Request, ...]] = deque()
-        self._order: I32 | None = None  # slots of running requests in order; None after a change
+        self._flights: deque[Flight] = deque()
+        self._awaiting: dict[int, Request] = {}  # preempted with a token still to come, by id of the sequence it had
+        self._refused: Request | None = None  # memory refused it, and nothing since made room
+        self._order: Slots | None = None  # slots of running requests in order; None after a change
 
     # ---- requests
 
@@ -102,33 +97,37 @@ class Scheduler:
         none the policy's victim is preempted.
         """
         slots, counts, refused = self._continue_running()
-        bindings: tuple[Binding, ...] = ()
-        if not refused:
+        bindings: list[Binding] = []
+        if not refused and self._may_admit():
             new_slots, new_counts, bindings = self._admit(self.config.max_num_batched_tokens - int(counts.sum()))
-            slots, counts = np.concatenate((slots, new_slots)), np.concatenate((counts, new_counts))
-        return self._make_plan(slots, counts, bindings) if len(slots) else None
+            slots = np.concatenate((slots, np.array(new_slots, np.intp)))
+            counts = np.concatenate((counts, np.array(new_counts, np.int32)))
+        return self._make_plan(slots, counts, tuple(bindings)) if len(slots) else None
 
-    def _continue_running(self) -> tuple[I32, I32, bool]:
+    def _continue_running(self) -> tuple[Slots, I32, bool]:
         slots = self._running_slots()
         counts = spread(self._rows.wanted(slots), self.config.max_num_batched_tokens)
-        slots, counts = slots[counts > 0], counts[counts > 0]
+        if not counts.all():
+            slots, counts = slots[counts > 0], counts[counts > 0]
         kept = self._grant(slots, counts)
-        return slots[kept], counts[kept], not kept.all()
+        if kept.all():
+            return slots, counts, False
+        return slots[kept], counts[kept], True
 
-    def _grant(self, slots: I32, counts: I32) -> NDArray[np.bool_]:
+    def _grant(self, slots: Slots, counts: I32) -> NDArray[np.bool_]:
         """Reserve memory for these growths; returns the rows that go on."""
         lengths = self._rows.scheduled[slots] + counts
         crossing = self.heap.crossing(slots, lengths)
         kept = np.ones(len(slots), np.bool_)
-        rows = np.flatnonzero(crossing).tolist()
-        wants = [(self._by_slot[int(slots[row])].held, int(lengths[row])) for row in rows]
-        if wants and not self.heap.reserve(wants):
-            kept = self._grant_in_order(slots, lengths, rows)
+        rows = crossing.nonzero()[0]
+        wants = zip(slots[rows].tolist(), lengths[rows].tolist(), strict=True)
+        if not self.heap.reserve([(self._by_slot[slot].held, length) for slot, length in wants]):
+            kept = self._grant_in_order(slots, lengths, rows.tolist())
         easy = kept & ~crossing
         self.heap.advance(slots[easy], lengths[easy])
         return kept
 
-    def _grant_in_order(self, slots: I32, lengths: I32, rows: list[int]) -> NDArray[np.bool_]:
+    def _grant_in_order(self, slots: Slots, lengths: I32, rows: list[int]) -> NDArray[np.bool_]:
         """Memory is short: serve the first in order, and let the last give way."""
         kept = np.ones(len(slots), np.bool_)
         row_of = {int(slot): row for row, slot in enumerate(slots)}
@@ -159,8 +158,12 @@ class Scheduler:
 
     def _preempt(self, victim: Request) -> None:
         """Give the victim's pages back; published ones stay cached as long as memory allows."""
-        slot = victim.held.slot
-        victim.computed = int(self._rows.computed[slot])
+        sequence = victim.held
+        victim.computed = int(self._rows.computed[sequence.slot])
+        victim.tokens = TokenLog(sequence.tokens.view())
+        victim.last_step = self.heap.last_step(sequence)
+        if victim.last_step > self.heap.completed:
+            self._awaiting[sequence.id] = victim
         victim.preemptions += 1
         self.counters.preemptions += 1
         self._leave(victim)
@@ -169,7 +172,13 @@ class Scheduler:
 
     # ---- admission
 
-    def _admit(self, budget: int) -> tuple[I32, I32, tuple[Binding, ...]]:
+    def _may_admit(self) -> bool:
+        """Whether a slot is free, and the first in line was not refused already with things as they are."""
+        first = self.waiting.first()
+        return first is not None and first is not self._refused and len(self.running) < self.config.max_num_seqs
+
+    def _admit(self, budget: int) -> tuple[list[int], list[int], list[Binding]]:
+        """Let waiting requests start; returns slots, tokens to compute and bindings."""
         slots: list[int] = []
         counts: list[int] = []
         bindings: list[Binding] = []
@@ -181,11 +190,11 @@ class Scheduler:
             counts.append(count)
             bindings.append(_binding(request))
             budget -= count
-        return np.array(slots, np.int32), np.array(counts, np.int32), tuple(bindings)
+        return slots, counts, bindings
 
     def _admit_one(self, request: Request, budget: int) -> int:
         """Let a request start, with what the prefix cache has of it; returns the tokens it computes, 0 if it waits."""
-        if request.in_flight:
+        if request.last_step > self.heap.completed:
             return 0  # preempted a moment ago: its last token is still to come
         count = self._start(request, budget)
         if count or self.running or self.heap.held:
@@ -203,36 +212,36 @@ class Scheduler:
         known = request.tokens.size
         cached = self.heap.share_prefix(sequence, known - 1, whole_pages=whole_pages)
         count = min(known - cached, budget)
-        if not (self._fits(request, sequence, cached) and self.heap.reserve([(sequence, cached + count)])):
+        if not (self._fits(sequence, cached) and self.heap.reserve([(sequence, cached + count)])):
             self.heap.close(sequence)
+            self._refused = request
             return 0
-        request.sequence = sequence
-        self._enter(request, cached)
+        self._enter(request, sequence, cached)
         return count
 
-    def _fits(self, request: Request, sequence: Sequence, cached: int) -> bool:
-        """Whether memory covers the whole known text, what running prompts still need, and a page for each decode.
+    def _fits(self, sequence: Sequence, cached: int) -> bool:
+        """Whether memory covers the whole known text beside a page, of each group, for each that runs to go on.
 
-        It keeps a new request from starting only to be preempted, or to preempt, a few steps later.
+        It keeps a new request from starting only to be preempted, or to preempt, a few steps later. Those that
+        run have the pages of their known tokens by now: tokens are left for a new request only when all that
+        they wanted was granted.
         """
         size = self.heap.page_tokens
-        slots = self._running_slots()
-        coming = (-(-self._rows.known[slots] // size) - -(-self._rows.scheduled[slots] // size)).clip(0)
-        rest = pages_for(request.tokens.size, size) - cached // size
-        needs = []
-        for spec, table in zip(self.heap.config.groups, self.heap.tables, strict=True):
-            most = window_pages(spec, size, self.config.max_num_batched_tokens)
-            own = min(rest, most - int(table.held[sequence.slot]) + bool(cached % size))
-            needs.append(own + int(np.minimum(coming, most).sum()) + len(slots))
-        return self.heap.grantable(needs)
+        rest = self._pages(sequence.tokens.size) - cached // size
+        held = [int(table.held[sequence.slot]) for table in self.heap.tables]
+        own = [min(rest, most - has + bool(cached % size)) for most, has in zip(self._most, held, strict=True)]
+        return self.heap.grantable([need + len(self.running) for need in own])
 
-    def _enter(self, request: Request, cached: int) -> None:
+    def _pages(self, tokens: int) -> int:
+        return pages_for(tokens, self.heap.page_tokens)
+
+    def _enter(self, request: Request, sequence: Sequence, cached: int) -> None:
         self.waiting.remove(request)
         self.running.add(request)
-        request.status = Status.RUNNING
-        self._by_slot[request.held.slot] = request
+        request.status, request.sequence = Status.RUNNING, sequence
+        request.tokens = sequence.tokens = self._rows.enter(sequence.slot, request, cached)
+        self._by_slot[sequence.slot] = request
         self._order = None
-        self._rows.enter(request, cached)
         if request.cached is None:
             request.cached = cached
             self.counters.prompt_tokens += request.prompt_len
@@ -243,75 +252,103 @@ class Scheduler:
 
     # ---- launching and landing
 
-    def _make_plan(self, slots: I32, counts: I32, bindings: tuple[Binding, ...]) -> StepPlan:
-        requests = tuple(self._by_slot[slot] for slot in slots.tolist())
+    def _make_plan(self, slots: Slots, counts: I32, bindings: tuple[Binding, ...]) -> StepPlan:
         starts = self._rows.scheduled[slots]
-        inputs = self._inputs(requests, slots, starts, counts)
+        inputs = self._rows.inputs(slots, starts, counts)
         step = self.heap.planning
-        sequences = tuple(request.held for request in requests)
-        tables = self.heap.begin_step(sequences, slots, starts, counts)
-        for request in requests:
-            request.in_flight += 1
-        self._flights.append(requests)
+        tables = self.heap.begin_step(slots, starts, counts)
+        self._flights.append(Flight(slots, starts + counts, self.heap.holder[slots]))
         sample = self._rows.launch(slots, counts)
-        return StepPlan(step, slots, starts, counts, inputs, sample, tables, self.heap.take_moves(), bindings)
+        rows, moves = slots.astype(np.int32), self.heap.take_moves()
+        return StepPlan(step, rows, starts, counts, inputs, sample, tables, moves, bindings)
 
-    def _inputs(self, requests: tuple[Request, ...], slots: I32, starts: I32, counts: I32) -> I32:
-        singles = self._rows.decode_inputs(slots)
-        if (counts == 1).all() and (starts + 1 >= self._rows.known[slots]).all():
-            return singles
-        ends = starts + counts
-        pieces = [
-            request.tokens.view()[start:end] if end <= request.tokens.size else singles[row : row + 1]
-            for row, (request, start, end) in enumerate(zip(requests, starts.tolist(), ends.tolist(), strict=True))
-        ]
-        return np.concatenate(pieces)
+    def commit(self, plan: StepPlan, outcome: StepOutcome) -> Progress:
+        """Book the oldest step in flight: append tokens, end requests, seal pages.
 
-    def commit(self, plan: StepPlan, outcome: StepOutcome) -> list[Progress]:
-        """Book the oldest step in flight: append tokens, seal pages, end requests; in the plan's order."""
-        requests = self._land(plan)
-        running = np.array([request.status is Status.RUNNING for request in requests], np.bool_)
-        ends = plan.starts + plan.counts
-        self._rows.land(plan.slots[running], ends[running], outcome.tokens[running])
-        may_end = ~running | self._rows.may_end(plan.slots, outcome.tokens, self._eos_ids)
-        progress = self._append(requests, outcome, may_end.tolist())
+        Requests that merely go on come first, in the plan's order; then those looked at one by one: running ones
+        in the plan's order, and after them ones that were preempted since.
+        """
+        flight = self._land(plan)
+        running = self.heap.holder[flight.slots] == flight.owners
+        self._rows.computed[flight.slots[running]] = flight.ends[running]
+        progress = self._progress(flight, outcome, running)
+        self._settle(plan.step)
+        for slot in flight.slots[running & self._filled(flight.slots, plan)].tolist():
+            if slot in self._by_slot:
+                self._seal(self._by_slot[slot])
+        return progress
+
+    def _filled(self, slots: Slots, plan: StepPlan) -> NDArray[np.bool_]:
+        """Which rows filled pages that are to be published now.
+
+        Prompts are, so that others can share them at once. Outputs are when they end, unless pages of theirs
+        slide out of a window before.
+        """
         size = self.heap.page_tokens
-        for row in np.flatnonzero(ends // size > plan.starts // size).tolist():
-            if requests[row].status is Status.RUNNING:
-                self._seal(requests[row])
+        filled = (plan.starts + plan.counts) // size > plan.starts // size
+        return np.asarray(filled if self._slides else filled & self._rows.prompting(slots, plan.starts, plan.counts))
+
+    def _progress(self, flight: Flight, outcome: StepOutcome, running: NDArray[np.bool_]) -> Progress:
+        sampled = outcome.tokens >= 0
+        rows = (running & sampled).nonzero()[0]
+        slots, tokens = flight.slots[rows], outcome.tokens[rows]
+        watched = self._rows.append(slots, tokens)
+        for end in self.config.eos_ids:
+            watched |= tokens == end
+        goes_on = ~watched
+        progress = Progress(self._rows.ids[slots[goes_on]].tolist(), tokens[goes_on].tolist())
+        late = (sampled & ~running).nonzero()[0]
+        for row in (*rows[watched].tolist(), *late.tolist()):
+            request = self._owner(int(flight.slots[row]), int(flight.owners[row]))
+            if request is not None:
+                progress.gains.append(self._gain(request, int(outcome.tokens[row]), outcome.logprobs.get(row)))
+        self.counters.generation_tokens += len(progress.tokens) + len(progress.gains)
         return progress
 
-    def _append(self, requests: tuple[Request, ...], outcome: StepOutcome, may_end: list[bool]) -> list[Progress]:
-        progress = []
-        for row, (request, token) in enumerate(zip(requests, outcome.tokens.tolist(), strict=True)):
-            if token < 0 or request.status is Status.FINISHED:
-                continue
-            request.tokens.append(token)
-            finish = finish_after(request, token, self.config.eos_ids) if may_end[row] else None
-            if finish is not None:
-                self._finish(request)
-            progress.append(Progress(request, token, finish, outcome.logprobs.get(row)))
-        self.counters.generation_tokens += len(progress)
-        return progress
+    def _gain(self, request: Request, token: int, logprobs: TokenLogprobs | None) -> Gain:
+        if request.status is Status.RUNNING:
+            self._rows.pass_on(request)
+        else:  # preempted meanwhile: its tokens stand in no row
+            request.tokens = TokenLog(np.append(request.tokens.view(), np.int32(token)))
+        finish = finish_after(request, token, self.config.eos_ids)
+        if finish is not None:
+            self._finish(request)
+        return Gain(request, token, finish, logprobs)
 
     def fail(self, plan: StepPlan) -> list[Request]:
         """The oldest step in flight failed: end the requests it computed for and return them."""
-        failed = [request for request in self._land(plan) if request.status is not Status.FINISHED]
+        flight = self._land(plan)
+        rows = zip(flight.slots.tolist(), flight.owners.tolist(), strict=True)
+        failed = [request for slot, owner in rows if (request := self._owner(slot, owner)) is not None]
         for request in failed:
             self._finish(request)
+        self._settle(plan.step)
         return failed
 
-    def _land(self, plan: StepPlan) -> tuple[Request, ...]:
+    def _land(self, plan: StepPlan) -> Flight:
+        """The oldest step in flight is done."""
+        if self.heap.held:
+            self._refused = None  # pages in transit may come free
         self.heap.complete(plan.step)
-        requests = self._flights.popleft()
-        for request in requests:
-            request.in_flight -= 1
-        return requests
+        return self._flights.popleft()
+
+    def _owner(self, slot: int, sequence: int) -> Request | None:
+        """Whose row of a step it was; None if that request has finished since."""
+        if self.heap.holder[slot] == sequence:
+            return self._by_slot[slot]
+        request = self._awaiting.get(sequence)
+        return None if request is None or request.status is Status.FINISHED else request
+
+    def _settle(self, step: int) -> None:
+        """Steps up to ``step`` have told their tokens: who was preempted before may start again."""
+        if self._awaiting:
+            self._awaiting = {key: each for key, each in self._awaiting.items() if each.last_step > step}
 
     def _seal(self, request: Request) -> None:
         computed = int(self._rows.computed[request.held.slot])
         self.heap.publish(request.held, computed)
         self.heap.slide(request.held, computed)
+        self._refused = None  # its pages can be shared now, or were given back for equal ones or out of a window
 
     def _finish(self, request: Request) -> None:
         """End a request and drop its roots."""
@@ -332,10 +369,11 @@ class Scheduler:
         del self._by_slot[sequence.slot]
         request.sequence = None
         self._order = None
+        self._refused = None
 
-    def _running_slots(self) -> I32:
+    def _running_slots(self) -> Slots:
         if self._order is None:
-            self._order = np.array([request.held.slot for request in self.running], np.int32)
+            self._order = np.array([request.held.slot for request in self.running], np.intp)
         return self._order
 
 

@@ -40,6 +40,11 @@ _VLLM_COUNTERS = {  # counter of the engine → (vLLM's name, help)
     "prompt_tokens": ("prompt_tokens", "Alias of infergc_prompt_tokens_total."),
     "generation_tokens": ("generation_tokens", "Alias of infergc_generation_tokens_total."),
 }
+_PROCESS = {  # part of the engine's footprint → (name, help)
+    "resident": ("process_resident_memory", "Memory that the engine's process holds now."),
+    "peak": ("process_peak_memory", "The most memory that the engine's process held since its model was loaded."),
+    "kv": ("kv_committed_memory", "KV storage that was ever written, which is what of it takes memory."),
+}
 _LABELS = ("model_name", "engine")  # vLLM's; dashboards filter by them
 
 
@@ -56,6 +61,7 @@ class EngineCollector(Collector):
         stats = self._client.stats
         requests, kv, counters = (stats.get(part, {}) for part in ("requests", "kv", "counters"))
         yield from _memory(self._client.ready.memory)
+        yield from _process(stats.get("process", {}))
         yield from _requests(requests)
         yield from _pages(kv)
         yield from _counters(counters)
@@ -141,10 +147,17 @@ def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
 
 
 def _memory(memory: dict[str, int]) -> Iterator[Metric]:
-    family = GaugeMetricFamily("infergc_memory_bytes", "Bytes held, by holder.", labels=("holder",))
+    text = "The most memory that each holder takes in the engine's process; they sum to its peak when KV is full."
+    family = GaugeMetricFamily("infergc_memory_bytes", text, labels=("holder",))
     for holder, size in sorted(memory.items()):
         family.add_metric((holder,), size)
     yield family
+
+
+def _process(held: dict[str, int]) -> Iterator[Metric]:
+    for key, (name, text) in _PROCESS.items():
+        if key in held:
+            yield GaugeMetricFamily(f"infergc_{name}_bytes", text, value=held[key])
 
 
 def _requests(requests: dict[str, int]) -> Iterator[Metric]:

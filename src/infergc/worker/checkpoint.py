@@ -32,6 +32,11 @@ class Shard:
         """Offset of the first tensor byte in the file."""
         return 8 + len(self.header)
 
+    def offset(self, name: str) -> int:
+        """Offset of a tensor's first byte in the file."""
+        begin: int = self.tensors[name]["data_offsets"][0]
+        return self.data_start + begin
+
 
 def read_shards(directory: Path) -> tuple[Shard, ...]:
     """The directory's shards, by file name.

@@ -25,6 +25,9 @@ class TorchExecutor:
         groups: its layer groups.
         attention: the backend that writes and reads KV.
         page_tokens: tokens in a page.
+
+    Attributes:
+        decoder, attention: as given; attention may be replaced before ``allocate``, and the decoder's operations.
     """
 
     def __init__(
@@ -37,9 +40,9 @@ class TorchExecutor:
     ) -> None:
         self.facts = facts
         self.backend = attention.name
-        self._decoder = decoder
+        self.decoder = decoder
         self._groups = groups
-        self._attention = attention
+        self.attention = attention
         self._page_tokens = page_tokens
         self._runner: StepRunner | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="infergc-worker")
@@ -57,10 +60,10 @@ class TorchExecutor:
         """
         if [group.name for group in groups] != [group.name for group in self.facts.groups]:
             raise ValueError(f"groups: {groups} are not the model's, {self.facts.groups}")
-        spec = self._decoder.spec
+        spec = self.decoder.spec
         self._runner = StepRunner(
-            decoder=self._decoder,
-            attention=self._attention,
+            decoder=self.decoder,
+            attention=self.attention,
             groups=self._groups,
             storage=KVStorage(spec, self._groups, groups, self._page_tokens),
             sampler=Sampler(max_num_seqs, spec.vocab_size, self.facts.eos_ids),
@@ -77,7 +80,11 @@ class TorchExecutor:
             raise RuntimeError("launch: the executor has no storage; call allocate first and close last")
         return self._thread.submit(self._runner.run, plan)
 
+    def release(self) -> None:
+        """Let go of KV and sampler state when no step is in flight; ``allocate`` may follow."""
+        self._runner = None
+
     def close(self) -> None:
         """Finish the steps in flight, stop the thread and let go of KV and sampler state."""
         self._thread.shutdown(wait=True)
-        self._runner = None
+        self.release()

@@ -1,67 +1,105 @@
 """Building the executor from the engine's configuration."""
 
-import os
 import sys
+from dataclasses import replace
 
 import torch
 
 from infergc.config import EngineConfig
 from infergc.engine.ports import ModelFacts
 from infergc.kernels.api import AttentionNeeds
-from infergc.kernels.registry import create_attention
+from infergc.kernels.cpu.dense import CpuOps
+from infergc.kernels.cpu.threads import CpuThreads
+from infergc.kernels.registry import create_attention, create_ops
 from infergc.models.decoder import Decoder
-from infergc.models.numerics import BatchInvariant
+from infergc.models.spec import ModelSpec
+from infergc.models.weights import nbytes
 from infergc.worker.dtypes import name
 from infergc.worker.executor import TorchExecutor
-from infergc.worker.ledger import check_kv_fits, memory_ledger
-from infergc.worker.loader import LoadedModel, load_model
+from infergc.worker.ledger import Ledger, check_fits
+from infergc.worker.loader import ModelSource, load_weights, open_model
+from infergc.worker.rehearsal import Rehearsal
 from infergc.worker.storage import LayerGroups, layer_groups
+
+_PIECES_A_THREAD = 4  # into which attention cuts the work of long rows
 
 
 def create_executor(config: EngineConfig) -> TorchExecutor:
-    """Load the model and set up its executor; sets torch's number of threads for the process.
+    """Load the model, set up its executor and measure what both take; sets torch's threads for the process.
 
     Raises:
         ModelError: the model directory cannot be used.
-        ConfigError: the KV cache does not fit this machine's memory, or ``--deterministic`` cannot be kept on it.
+        ConfigError: the memory asked for is not there, or ``--deterministic`` cannot be kept on this machine.
     """
-    threads = config.threads or len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
-    model = load_model(config.model, config.dtype, progress=sys.stderr.isatty())
-    memory = memory_ledger(model.spec, config.max_num_batched_tokens, config.max_num_seqs)
-    check_kv_fits(config.kv_cache_memory, memory)
-    groups = layer_groups(model.spec, config.block_size)
+    threads = CpuThreads(config.threads)
+    source = open_model(config.model, config.dtype)
+    _warm_up(source.spec.dtype)
+    ledger = Ledger()
+    least = nbytes(source.spec)
+    check_fits(config, {**ledger.entries, "weights": least})  # before gigabytes are read
+    ops = create_ops(source.spec.dtype, threads, deterministic=config.deterministic)
+    torch.set_num_threads(1 if isinstance(ops, CpuOps) else threads.count)  # or its threads wait for work on our cores
+    decoder = Decoder(source.spec, load_weights(source, progress=sys.stderr.isatty()), ops)
+    ledger.weights_loaded(least)
+    executor = _executor(config, source, decoder, threads)
+    longest = _longest(config, executor.facts)
+    ledger.rehearse(executor, _rehearsal(config, source.spec, threads.count, longest))
+    ledger.book_texts(config.max_num_seqs, longest)
+    check_fits(config, ledger.entries)
+    executor.facts = replace(executor.facts, memory=ledger.entries)
+    return executor
+
+
+def _warm_up(dtype: torch.dtype) -> None:
+    """Have the libraries set up what they set up once: threads, dispatch, buffers."""
+    x = torch.ones(64, 64, dtype=dtype)
+    torch.nn.functional.linear(x, x)
+
+
+def _executor(config: EngineConfig, source: ModelSource, decoder: Decoder, threads: CpuThreads) -> TorchExecutor:
+    groups = layer_groups(source.spec, config.block_size)
     needs = AttentionNeeds(
         device="cpu",
-        dtype=model.spec.dtype,
-        num_heads=model.spec.num_heads,
-        num_kv_heads=model.spec.num_kv_heads,
-        head_dim=model.spec.head_dim,
+        dtype=source.spec.dtype,
+        num_heads=source.spec.num_heads,
+        num_kv_heads=source.spec.num_kv_heads,
+        head_dim=source.spec.head_dim,
         page_tokens=config.block_size,
     )
     return TorchExecutor(
-        decoder=_decoder(model, deterministic=config.deterministic),
-        facts=_facts(model, groups, memory),
+        decoder=decoder,
+        facts=_facts(source, groups),
         groups=groups,
         attention=create_attention(config.attention_backend, needs, threads),
         page_tokens=config.block_size,
     )
 
 
-def _decoder(model: LoadedModel, *, deterministic: bool) -> Decoder:
-    if not deterministic:
-        return Decoder(model.spec, model.weights)
-    numerics = BatchInvariant(linear.weight for linear in model.weights.linears())
-    return Decoder(model.spec, model.weights, numerics)
-
-
-def _facts(model: LoadedModel, groups: LayerGroups, memory: dict[str, int]) -> ModelFacts:
+def _facts(source: ModelSource, groups: LayerGroups) -> ModelFacts:
     return ModelFacts(
-        digest=model.digest,
-        vocab_size=model.spec.vocab_size,
-        eos_ids=model.eos_ids,
-        max_len=model.spec.max_len,
+        digest=source.digest,
+        vocab_size=source.spec.vocab_size,
+        eos_ids=source.eos_ids,
+        max_len=source.spec.max_len,
         groups=groups.specs,
-        dtype=name(model.spec.dtype),
-        memory=memory,
+        dtype=name(source.spec.dtype),
+    )
+
+
+def _longest(config: EngineConfig, facts: ModelFacts) -> int:
+    """No text gets longer: the model's context, ``--max-model-len``, and what the memory holds were it all KV."""
+    whole_context = sum(group.page_bytes for group in facts.groups if group.window is None)
+    memory = config.memory or config.kv_cache_memory
+    holds = memory // whole_context * config.block_size if memory and whole_context else facts.max_len
+    return max(1, min(facts.max_len, config.max_model_len or facts.max_len, holds))
+
+
+def _rehearsal(config: EngineConfig, spec: ModelSpec, threads: int, longest: int) -> Rehearsal:
+    return Rehearsal(
+        tokens=config.max_num_batched_tokens,
+        slots=config.max_num_seqs,
+        longest=longest,
+        page_tokens=config.block_size,
+        # Of that many alike the work of one row and head is still more than a piece: see make_schedule in plan.hpp.
+        lone_rows=max(1, (_PIECES_A_THREAD * threads - 1) // spec.num_kv_heads),
     )

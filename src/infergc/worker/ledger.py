@@ -1,47 +1,101 @@
-"""What the worker holds in memory besides KV, in bytes."""
+"""The ledger of start-up: who holds the process's memory, in bytes, each part measured when it has come."""
+
+from collections.abc import Mapping
+from pathlib import Path
 
 import psutil
 
-from infergc.config import ConfigError
-from infergc.models.spec import ModelSpec
-from infergc.models.weights import nbytes
+from infergc.config import ConfigError, EngineConfig
+from infergc.engine.footprint import footprint, watched_peak
 from infergc.units import format_bytes
+from infergc.worker.executor import TorchExecutor
+from infergc.worker.rehearsal import Rehearsal
 
-_F32 = 4
-
-
-def memory_ledger(spec: ModelSpec, max_num_batched_tokens: int, max_num_seqs: int) -> dict[str, int]:
-    """Bytes by holder: ``weights``, exactly, and ``activations``, the estimated peak of the largest step."""
-    tokens, rows = max_num_batched_tokens, min(max_num_seqs, max_num_batched_tokens)
-    activations = tokens * _bytes_per_token(spec) + rows * _bytes_per_sampled_row(spec)
-    return {"weights": nbytes(spec), "activations": activations}
+_TOKEN_BYTES = 4  # of an id, as the scheduler keeps them
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 
 
-def check_kv_fits(kv_bytes: int, others: dict[str, int]) -> None:
-    """Refuse a KV cache that this machine cannot hold beside the rest; pages are committed only when written.
+class Ledger:
+    """Books the growth of the process's resident memory to what has just come.
+
+    Made when libraries are loaded and warm, but nothing of the model is. The order of the calls is that of the
+    attributes of ``entries``; their sum is then the most the process holds besides KV.
+
+    In a process that held and freed a model before, memory is used again rather than taken anew. The sum is
+    still what the process holds; what is used again counts as weights up to their known size, else as runtime.
+    """
+
+    def __init__(self) -> None:
+        self.entries = {"runtime": footprint().resident}
+
+    def weights_loaded(self, least: int) -> None:
+        """Book ``weights``: the growth since the ledger was made, but ``least`` bytes, which they surely take."""
+        resident = footprint().resident
+        weights = max(least, resident - self.entries["runtime"])
+        self.entries = {"runtime": max(0, resident - weights), "weights": weights}
+
+    def rehearse(self, executor: TorchExecutor, rehearsal: Rehearsal) -> None:
+        """Run the largest steps and book ``activations``: the peak of the memory that they take.
+
+        Code of libraries that came with the first steps is added to ``runtime``.
+        """
+        before = footprint()
+        with watched_peak() as peak:
+            rehearsal.run(executor)
+        self.entries["runtime"] += max(0, footprint().files - before.files)
+        self.entries["activations"] = max(0, peak.private - before.private)
+
+    def book_texts(self, slots: int, longest: int) -> None:
+        """Add the token ids of running sequences to ``activations``: they are committed as texts grow."""
+        self.entries["activations"] += slots * longest * _TOKEN_BYTES
+
+
+def check_fits(config: EngineConfig, taken: Mapping[str, int]) -> None:
+    """Refuse a budget that this machine cannot hold: KV pages are committed only when they are written.
+
+    Args:
+        config: gives the budget.
+        taken: bytes of what is needed beside KV, by holder, as far as it is known.
 
     Raises:
-        ConfigError: naming --kv-cache-memory and what would fit.
+        ConfigError: naming --memory or --kv-cache-memory and what would fit.
     """
-    total = psutil.virtual_memory().total
-    rest = total - sum(others.values())
-    if kv_bytes > rest:
+    machine = memory_limit()
+    here = f"this machine or container has {format_bytes(machine)} of memory"
+    if config.memory is not None and config.memory > machine:
+        raise ConfigError(f"--memory: {format_bytes(config.memory)} do not fit: {here}")
+    rest = machine - sum(taken.values())
+    needed = config.kv_cache_memory or 0
+    if needed > rest:
         raise ConfigError(
-            f"--kv-cache-memory: {format_bytes(kv_bytes)} do not fit: this machine has {format_bytes(total)} of "
-            f"memory, and beside weights and activations at most {format_bytes(max(rest, 0))} are left"
+            f"--kv-cache-memory: {format_bytes(needed)} do not fit: {here}, and beside {' and '.join(taken)} "
+            f"at most {format_bytes(max(rest, 0))} are left"
         )
 
 
-def _bytes_per_token(spec: ModelSpec) -> int:
-    """The widest moment of a layer: normed in float32, attention's inputs and output, or the gated MLP."""
-    size, hidden = spec.dtype.itemsize, spec.hidden_size
-    norm = 2 * _F32 * hidden + 2 * size * hidden
-    qkv = spec.q_width + 2 * spec.kv_width
-    attention = size * (2 * hidden + qkv + 2 * spec.q_width + 2 * spec.kv_width)
-    mlp = size * (2 * hidden + 3 * spec.intermediate_size)
-    return max(norm, attention, mlp)
+def memory_limit(own_cgroup: Path = _OWN_CGROUP, cgroups: Path = _CGROUPS) -> int:
+    """Bytes that this process may use: the machine's memory, or less where a control group sets a limit."""
+    limits = [psutil.virtual_memory().total]
+    try:
+        names = [line.split(":", 2) for line in own_cgroup.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return limits[0]
+    for _, controllers, name in names:
+        group = name.lstrip("/")
+        if not controllers:
+            limits += _limits(cgroups, cgroups / group, "memory.max")
+        elif "memory" in controllers.split(","):
+            limits += _limits(cgroups / "memory", cgroups / "memory" / group, "memory.limit_in_bytes")
+    return min(limits)
 
 
-def _bytes_per_sampled_row(spec: ModelSpec) -> int:
-    """Logits in the model's dtype and in float32, and one float32 copy that sampling works on."""
-    return spec.vocab_size * (spec.dtype.itemsize + 2 * _F32)
+def _limits(top: Path, group: Path, name: str) -> list[int]:
+    """The limits of a group and of those it lies in; inside a container the path may be of outside: skipped."""
+    found = []
+    for folder in (group, *(parent for parent in group.parents if parent.is_relative_to(top))):
+        try:
+            found.append(int((folder / name).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return found

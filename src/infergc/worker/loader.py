@@ -1,44 +1,44 @@
-"""Loading a model: its spec, then tensor by tensor from memory-mapped shards into fused weights."""
+"""Loading a model: its spec, then piece by piece from the shards' files into fused weights."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-from safetensors import SafetensorError, safe_open
 
 from infergc.models.errors import ModelError
 from infergc.models.hf_config import checkpoint_dtype, model_spec, read_config
 from infergc.models.spec import ModelSpec
 from infergc.models.weights import DecoderWeights, allocate, destinations, ignored
 from infergc.worker.checkpoint import Shard, digest, end_tokens, read_shards
-from infergc.worker.dtypes import choose_dtype, cpu_flags
+from infergc.worker.dtypes import choose_dtype
 
 _STORED = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
 _SHOWN = 8  # tensor names in an error
+_PIECE = 4 << 20  # bytes read at once: mapped files would count as ours until they are unmapped
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """Weights with what names and ends their texts."""
+class ModelSource:
+    """What a model directory says, with the weights not read yet: the model's shape, what names and ends its texts."""
 
     spec: ModelSpec
-    weights: DecoderWeights
+    shards: tuple[Shard, ...]
     digest: str
     eos_ids: tuple[int, ...]
 
 
-def load_model(directory: Path, dtype: str = "auto", *, progress: bool = False) -> LoadedModel:
-    """Load a model from a Hugging Face directory; reads local files only and runs no code from them.
+def open_model(directory: Path, dtype: str = "auto") -> ModelSource:
+    """Read everything of a Hugging Face directory but the weights; local files only, and no code from them.
 
     Args:
         directory: holds config.json and safetensors, single or sharded.
         dtype: ``--dtype``; see ``choose_dtype``.
-        progress: draw a progress bar on standard error.
 
     Raises:
         ModelError: the directory cannot be used; the message names the file or tensor.
@@ -49,11 +49,23 @@ def load_model(directory: Path, dtype: str = "auto", *, progress: bool = False) 
     config = read_config(directory)
     shards = read_shards(directory)
     stored = checkpoint_dtype(config) or _embedding_dtype(shards)
-    spec = model_spec(config, choose_dtype(dtype, stored, cpu_flags()))
-    weights = allocate(spec)
-    _fill(spec, destinations(spec, weights), shards, progress=progress)
-    eos_ids = end_tokens(directory, config.eos_token_id)
-    return LoadedModel(spec, weights, digest(shards, repr(spec)), eos_ids)
+    spec = model_spec(config, choose_dtype(dtype, stored))
+    return ModelSource(spec, shards, digest(shards, repr(spec)), end_tokens(directory, config.eos_token_id))
+
+
+def load_weights(source: ModelSource, *, progress: bool = False) -> DecoderWeights:
+    """Read the weights. Beside them this takes no more than one buffer of 4 MiB.
+
+    Args:
+        source: from ``open_model``.
+        progress: draw a progress bar on standard error.
+
+    Raises:
+        ModelError: a tensor is missing, unknown or of the wrong shape, or a file is damaged.
+    """
+    weights = allocate(source.spec)
+    _fill(source.spec, destinations(source.spec, weights), source.shards, progress=progress)
+    return weights
 
 
 def _embedding_dtype(shards: tuple[Shard, ...]) -> torch.dtype:
@@ -66,9 +78,10 @@ def _fill(spec: ModelSpec, views: dict[str, torch.Tensor], shards: tuple[Shard, 
     _check_names(spec, set(views), shards)
     with _progress_bar(sum(view.nbytes for view in views.values()), shown=progress) as bar:
         for shard in shards:
-            for name, stored in _tensors(shard, set(views)):
-                _copy(name, stored, views[name], shard.path)
-                bar.advance(bar.task_ids[0], views[name].nbytes)
+            with shard.path.open("rb", buffering=0) as file:
+                for name in sorted(views.keys() & shard.tensors.keys(), key=shard.offset):
+                    _read(file, shard, name, views[name])
+                    bar.advance(bar.task_ids[0], views[name].nbytes)
 
 
 def _check_names(spec: ModelSpec, wanted: set[str], shards: tuple[Shard, ...]) -> None:
@@ -85,24 +98,21 @@ def _check_names(spec: ModelSpec, wanted: set[str], shards: tuple[Shard, ...]) -
         raise ModelError(f"{directory}: tensors do not match {spec.architecture}: {'; '.join(problems)}")
 
 
-def _tensors(shard: Shard, wanted: set[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """The shard's wanted tensors in file order, each a view of the mapped file."""
-    names = sorted(wanted & shard.tensors.keys(), key=lambda name: shard.tensors[name]["data_offsets"][0])
-    try:
-        with safe_open(shard.path, framework="pt") as file:
-            for name in names:
-                yield name, file.get_tensor(name)
-    except SafetensorError as error:
-        raise ModelError(f"{shard.path} is damaged: {error}") from error
-
-
-def _copy(name: str, stored: torch.Tensor, view: torch.Tensor, path: Path) -> None:
-    if stored.shape != view.shape or stored.dtype not in _STORED.values():
+def _read(file: FileIO, shard: Shard, name: str, view: torch.Tensor) -> None:
+    """Read a tensor, converted, some rows at a time."""
+    stored, shape = _STORED.get(shard.tensors[name]["dtype"]), tuple(shard.tensors[name]["shape"])
+    if stored is None or shape != view.shape:
         raise ModelError(
-            f"{path}: {name} is {tuple(stored.shape)} {stored.dtype}; "
+            f"{shard.path}: {name} is {shape} {shard.tensors[name]['dtype']}; "
             f"config.json asks for {tuple(view.shape)} in floating point"
         )
-    view.copy_(stored)
+    file.seek(shard.offset(name))
+    row_bytes = max(1, view[0].numel() * stored.itemsize)
+    for rows in torch.split(view, max(1, _PIECE // row_bytes)):
+        piece = bytearray(rows.numel() * stored.itemsize)
+        if file.readinto(piece) != len(piece):
+            raise ModelError(f"{shard.path} is damaged: {name} ends before its time")
+        rows.copy_(torch.frombuffer(piece, dtype=stored).view(rows.shape))
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """One step: bind slots, move pages, run the decoder over paged KV, sample.
 
-Shapes: S rows of the plan, T tokens, R sampled rows, E hidden, H query heads, G KV heads, D head dim.
+Shapes: S rows of the plan, T tokens, R sampled rows, E hidden, V vocabulary.
 """
 
 import time
@@ -8,10 +8,11 @@ import time
 import numpy as np
 import torch
 
-from infergc.kernels.api import AttentionBackend, BatchLayout
-from infergc.models.decoder import Attend, Decoder
+from infergc.kernels.api import AttentionBackend
+from infergc.models.decoder import Decoder
 from infergc.sched.plan import I32, StepOutcome, StepPlan, TokenLogprobs
 from infergc.worker.batch import Batch, build_batch
+from infergc.worker.forward import create_forward
 from infergc.worker.sampler import Sampler
 from infergc.worker.storage import KVStorage, LayerGroups
 
@@ -38,9 +39,8 @@ class StepRunner:
         max_num_seqs: int,
     ) -> None:
         self._decoder = decoder
-        self._attention = attention
-        self._groups = groups
         self._storage = storage
+        self._forward = create_forward(decoder, attention, groups, storage)
         self._sampler = sampler
         self._latest = np.zeros(max_num_seqs, np.int32)  # slot → token sampled last
 
@@ -52,22 +52,9 @@ class StepRunner:
             self._sampler.bind(binding)
         self._storage.apply(plan.moves)
         batch = build_batch(plan, self._latest)
-        hidden_TE = self._decoder.forward(batch.token_ids_T, batch.positions_T, self._attend(plan))
+        hidden_TE = self._forward(plan, batch)
         tokens, logprobs = self._sample(plan, batch, hidden_TE)
         return StepOutcome(plan.step, tokens, logprobs, time.perf_counter() - started)
-
-    def _attend(self, plan: StepPlan) -> Attend:
-        """Plan each group's attention once; the result writes and attends for one layer."""
-        steps = [self._attention.plan(BatchLayout(plan.starts, plan.counts, table)) for table in plan.tables]
-        spec = self._decoder.spec
-
-        def attend(layer: int, q_THD: torch.Tensor, k_TGD: torch.Tensor, v_TGD: torch.Tensor) -> torch.Tensor:
-            step = steps[self._groups.of_layer[layer]]
-            k_NGPD, v_NGPD = self._storage.layer(layer)
-            self._attention.write(step, k_TGD, v_TGD, k_NGPD, v_NGPD)
-            return self._attention.attend(step, q_THD, k_NGPD, v_NGPD, spec.scale, spec.windows[layer])
-
-        return attend
 
     def _sample(self, plan: StepPlan, batch: Batch, hidden_TE: torch.Tensor) -> tuple[I32, dict[int, TokenLogprobs]]:
         tokens_S = np.full(len(plan.slots), -1, np.int32)

@@ -1,6 +1,6 @@
 // Paged attention for one instruction set. Compiled once for each, with
 //   LANES   floats in a vector (4, 8 or 16)
-//   EXPORT  name of the function that hands the kernels out
+//   VARIANT name of the instruction set, and of the namespace that holds its kernels
 //   PAIRS   1 where bfloat16 scores are computed by multiplying pairs (AVX-512-BF16, or its emulation)
 //
 // A task walks its splits; a split walks its blocks of keys: transpose K, scores, weights, weighted V.
@@ -14,12 +14,14 @@
 #include "kernels.hpp"
 
 namespace infergc {
+namespace VARIANT {
 namespace {
 
 #include "vec.hpp"
 #include "tile.hpp"
 
-constexpr int kPackRows = 12;     // from this many rows on, values are packed before use
+constexpr int kPackRows = 12;     // from this many rows on, keys are widened and values packed before use
+constexpr int kRows = LANES == 16 ? 12 : 6;  // rows at once: with these, sums fill the registers
 constexpr float kNothing = -__builtin_inff();
 
 template <class T>
@@ -48,7 +50,7 @@ INLINE void score_tile(const Tile& t, int r0, int key) {
       U k[N];
 #pragma GCC unroll 4
       for (int n = 0; n < N; n++) k[n] = load<U>(keys + n * units * W);
-#pragma GCC unroll 4
+#pragma GCC unroll 12
       for (int r = 0; r < R; r++) {
         U pair = bits<uint32_t>(q[r * dims + u]) + U{};
 #pragma GCC unroll 4
@@ -60,7 +62,7 @@ INLINE void score_tile(const Tile& t, int r0, int key) {
       for (int n = 0; n < N; n++) T::expand(load<U>(keys + n * units * W), k[n]);
 #pragma GCC unroll 2
       for (int x = 0; x < T::kPack; x++)
-#pragma GCC unroll 4
+#pragma GCC unroll 12
         for (int r = 0; r < R; r++) {
           V one = splat(q[r * dims + u * T::kPack + x]);
 #pragma GCC unroll 4
@@ -82,20 +84,38 @@ void score_rows(const Tile& t, int r0, const Block& b) {
 }
 
 template <class T>
-void score(const Tile& t, const Block& b) {
-  const int units = t.dims / T::kPack;
+void score_all(const Tile& t, const Block& b) {
+  for (int r = 0; r < t.rows; r += kRows)
+    with_count<kRows>(least(kRows, t.rows - r), [&](auto count) { score_rows<T, count.value>(t, r, b); });
+}
+
+// The keys of a vector, transposed: as they are, [units][W], or widened to floats, [dims][W].
+template <class T>
+INLINE void lay_out_keys(const Tile& t, const int64_t* offset, bool wide, uint32_t* to) {
   const auto* k = static_cast<const typename T::Elem*>(t.call.k);
+  const int units = t.dims / T::kPack;
+  if (!wide) return transpose<T>(k, offset, units, to);
+  uint32_t narrow[kMaxDims / T::kPack * W];
+  transpose<T>(k, offset, units, narrow);
+  for (int u = 0; u < units; u++) {
+    V dims[T::kPack];
+    T::expand(load<U>(narrow + u * W), dims);
+    for (int x = 0; x < T::kPack; x++, to += W) store(to, dims[x]);
+  }
+}
+
+template <class T>
+void score(const Tile& t, const Block& b) {
+  const bool wide = T::kPack == 2 && !T::kDot && t.rows >= kPackRows;  // widening pays when many rows use it
+  const int words = wide ? t.dims : t.dims / T::kPack;
   for (int key = round_down(b.low, W); key < b.high; key += W) {
     prefetch<T>(t, t.call.v, b, key, key + W);
-    transpose<T>(k, b.offset + key, units, t.scratch.keys + key * units);
+    lay_out_keys<T>(t, b.offset + key, wide, t.scratch.keys + key * words);
   }
-  int r = 0;
-  for (; r + 4 <= t.rows; r += 4) score_rows<T, 4>(t, r, b);
-  switch (t.rows - r) {
-    case 3: return score_rows<T, 3>(t, r, b);
-    case 2: return score_rows<T, 2>(t, r, b);
-    case 1: return score_rows<T, 1>(t, r, b);
-  }
+  if (wide)
+    score_all<Float32>(t, b);
+  else
+    score_all<T>(t, b);
 }
 
 // ---- weights: the online softmax (Milakov and Gimelshein 2018), in base 2 ------------------------------
@@ -168,7 +188,7 @@ INLINE void add_tile(const Tile& t, int r0, int d, const Block& b, Source values
     X value[N];
 #pragma GCC unroll 4
     for (int n = 0; n < N; n++) value[n] = values.at(j, n);
-#pragma GCC unroll 4
+#pragma GCC unroll 12
     for (int r = 0; r < R; r++) {
       X weight = weights[r * kBlock + j] - X{};
 #pragma GCC unroll 4
@@ -181,13 +201,9 @@ INLINE void add_tile(const Tile& t, int r0, int d, const Block& b, Source values
 
 template <class X, int N, class Source>
 void add_rows(const Tile& t, int d, const Block& b, Source values) {
-  int r = 0;
-  for (; r + 4 <= t.rows; r += 4) add_tile<X, 4, N>(t, r, d, b, values);
-  switch (t.rows - r) {
-    case 3: return add_tile<X, 3, N>(t, r, d, b, values);
-    case 2: return add_tile<X, 2, N>(t, r, d, b, values);
-    case 1: return add_tile<X, 1, N>(t, r, d, b, values);
-  }
+  for (int r = 0; r < t.rows; r += kRows)
+    with_count<kRows>(least(kRows, t.rows - r),
+                      [&](auto count) { add_tile<X, count.value, N>(t, r, d, b, values); });
 }
 
 // Values read where they lie, a few whole rows at a time: memory is walked in order.
@@ -309,13 +325,13 @@ void merge(const Call& call, const Merge& m, const Scratch& scratch) {
 }
 
 template <class T>
-Kernels kernels() {
+AttentionKernels kernels() {
   return {attend<T>, merge<T>};
 }
 
 }  // namespace
 
-Kernels EXPORT(int dtype) {
+AttentionKernels attention_kernels(int dtype) {
   if (dtype == kFloat32) return kernels<Float32>();
   if (dtype == kFloat16) return kernels<Float16>();
 #if PAIRS
@@ -325,4 +341,5 @@ Kernels EXPORT(int dtype) {
 #endif
 }
 
+}  // namespace VARIANT
 }  // namespace infergc

@@ -5,7 +5,6 @@ E extents.
 """
 
 import ctypes
-import os
 import weakref
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,16 +14,15 @@ import torch
 
 from infergc.kernels.api import AttentionNeeds, BatchLayout
 from infergc.kernels.capabilities import Capabilities
-from infergc.kernels.cpu.library import LibraryMissingError, load, variants
+from infergc.kernels.cpu.library import DTYPES, LibraryMissingError, choose_variant, load
+from infergc.kernels.cpu.threads import CpuThreads
 from infergc.sched.plan import I32
 
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-_TEST_ONLY = frozenset({"emulated512"})
-_ERRORS = {
+_ERRORS = {  # as Error in api.hpp
     1: "the page table names a page that storage does not have",
     2: "a row's window reaches into pages that its table has released",
-    3: "no memory for partial results",
 }
+_NO_MEMORY = 3
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -36,7 +34,7 @@ class CpuStep:
 
 
 class CpuAttention:
-    """Attention in C++, for one shape, with threads of its own.
+    """Attention in C++, for one shape.
 
     The instruction set is chosen when this is made. Steps may be planned ahead, and from another thread;
     write and attend are called from one thread at a time, since they share the engine's memory.
@@ -44,6 +42,7 @@ class CpuAttention:
     Attributes:
         isa: the instruction set that runs.
         threads: threads at work, the caller's among them.
+        handle: of the C++ side.
 
     Raises:
         ValueError: ``isa`` is not compiled in, or not supported by this machine.
@@ -54,25 +53,26 @@ class CpuAttention:
     name = "cpu"
     capabilities: ClassVar[Capabilities] = Capabilities(
         devices=frozenset({"cpu"}),
-        dtypes=frozenset(_DTYPES),
+        dtypes=frozenset(DTYPES),
         head_dim_step=8,
         head_dim_max=256,
         page_tokens=frozenset({8, 16, 32, 64}),
     )
 
-    def __init__(self, needs: AttentionNeeds, threads: int = 0, isa: str = "auto") -> None:
+    def __init__(self, needs: AttentionNeeds, threads: CpuThreads, isa: str = "auto") -> None:
         self._lib = load()
         self._needs = needs
         self._dtype = needs.dtype
         page = needs.page_tokens * needs.head_dim
         self._page_strides = (needs.num_kv_heads * page, page, needs.head_dim, 1)
-        self.threads = threads or len(os.sched_getaffinity(0))
-        self.isa, index = _choose(isa)
-        shape = (needs.num_heads, needs.num_kv_heads, needs.head_dim, needs.page_tokens, _DTYPES[needs.dtype])
-        self._engine = self._lib.infergc_engine(index, *shape, self.threads)
-        if self._engine is None:
-            raise MemoryError(f"no memory or threads for attention kernels; --threads is {self.threads}")
-        weakref.finalize(self, self._lib.infergc_engine_free, self._engine)
+        self.threads = threads.count
+        self._pool = threads  # the C++ side keeps only its handle
+        self.isa, index = choose_variant(isa)
+        shape = (needs.num_heads, needs.num_kv_heads, needs.head_dim, needs.page_tokens, DTYPES[needs.dtype])
+        self.handle = self._lib.infergc_engine(index, *shape, threads.handle)
+        if self.handle is None:
+            raise MemoryError("no memory for attention kernels")
+        weakref.finalize(self, self._lib.infergc_engine_free, self.handle)
 
     @staticmethod
     def unavailable() -> str | None:
@@ -95,7 +95,7 @@ class CpuAttention:
         arrays = (layout.starts, layout.counts, table.skipped, table.first, table.pages)
         keep = [np.ascontiguousarray(array, dtype=np.int32) for array in arrays]
         pointers = [array.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)) for array in keep]
-        handle = self._lib.infergc_plan(self._engine, rows, extents, *pointers, ctypes.byref(bad_row))
+        handle = self._lib.infergc_plan(self.handle, rows, extents, *pointers, ctypes.byref(bad_row))
         if handle is None:
             raise _plan_error(layout, bad_row.value)
         step = CpuStep(handle, int(layout.counts.sum()))
@@ -113,8 +113,8 @@ class CpuAttention:
         k, k_stride = self._tokens(step, k_TGD, self._needs.num_kv_heads)
         v, v_stride = self._tokens(step, v_TGD, self._needs.num_kv_heads)
         k_pages, v_pages, count = self._storage(k_NGPD, v_NGPD)
-        lib, engine = self._lib, self._engine
-        _check(lib.infergc_write(engine, step.handle, k, v, k_stride, v_stride, k_pages, v_pages, count))
+        lib, engine = self._lib, self.handle
+        check(lib.infergc_write(engine, step.handle, k, v, k_stride, v_stride, k_pages, v_pages, count))
 
     def attend(
         self,
@@ -135,8 +135,8 @@ class CpuAttention:
         k_pages, v_pages, count = self._storage(k_NGPD, v_NGPD)
         out_THD = torch.empty(q_THD.shape, dtype=self._dtype)
         out, window = out_THD.data_ptr(), window or 0
-        lib, engine = self._lib, self._engine
-        _check(lib.infergc_attend(engine, step.handle, q, stride, k_pages, v_pages, count, out, scale, window))
+        lib, engine = self._lib, self.handle
+        check(lib.infergc_attend(engine, step.handle, q, stride, k_pages, v_pages, count, out, scale, window))
         return out_THD
 
     def _tokens(self, step: CpuStep, x_THD: torch.Tensor, heads: int) -> tuple[int, int]:
@@ -162,17 +162,6 @@ class CpuAttention:
         return k_NGPD.data_ptr(), v_NGPD.data_ptr(), min(len(k_NGPD), len(v_NGPD))
 
 
-def _choose(isa: str) -> tuple[str, int]:
-    """Return the variant's name and its index in the library."""
-    known = variants()
-    usable = [name for name, runs in known.items() if runs]
-    if isa == "auto":
-        isa = next(name for name in usable if name not in _TEST_ONLY)
-    if isa not in usable:
-        raise ValueError(f"instruction set {isa!r} does not run here; these do: {', '.join(usable)}")
-    return isa, list(known).index(isa)
-
-
 def _plan_error(layout: BatchLayout, row: int) -> Exception:
     if row < 0:
         return MemoryError("no memory to plan attention")
@@ -187,6 +176,14 @@ def _extents(first_E: I32, pages_E: I32) -> str:
     return ", ".join(f"{f}+{n}" for f, n in zip(first_E, pages_E, strict=True) if n)
 
 
-def _check(code: int) -> None:
+def check(code: int) -> None:
+    """Raise what a code of the C++ side stands for.
+
+    Raises:
+        MemoryError: the system grants no more for what lies between kernels.
+        ValueError: a page table does not suit the storage.
+    """
+    if code == _NO_MEMORY:
+        raise MemoryError("no memory for a step's intermediate results")
     if code:
         raise ValueError(_ERRORS[code])

@@ -1,4 +1,4 @@
-// What the library and the per-instruction-set kernels share: plain data, no inline code.
+// What the library and the per-instruction-set attention share: plain data, no inline code.
 //
 // Letters: T tokens of the step, H query heads, G KV heads, D head dim, P tokens in a page.
 // KV of a layer is two arrays [page][G][P][D], K and V apart.
@@ -15,6 +15,9 @@ constexpr int kSplit = 512;
 
 // Rows (query positions × heads of one KV head) that one task handles; a larger group raises it.
 constexpr int kTileRows = 64;
+
+// The widest head.
+constexpr int kMaxDims = 256;
 
 // A softmax state is a record: maximum (of scores in base 2), sum, then from kState on the D weighted values.
 constexpr int kState = 16;
@@ -80,12 +83,11 @@ struct Scratch {
   int64_t* offset;  // [2][kBlock]: element offset of each key's row in k and v, this block and the next
 };
 
-struct Kernels {
+struct AttentionKernels {
   void (*attend)(const Call&, const Task&, const Scratch&);
   void (*merge)(const Call&, const Merge&, const Scratch&);
 };
 
-// Null where the instruction set was not compiled in; `dtype` is one of Dtype.
-using KernelsOf = Kernels (*)(int dtype);
+using AttentionKernelsOf = AttentionKernels (*)(int dtype);  // one of Dtype
 
 }  // namespace infergc

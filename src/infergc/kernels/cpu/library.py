@@ -5,14 +5,21 @@ from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
-PATH = Path(__file__).with_name("libattention.so")
+import torch
+
+PATH = Path(__file__).with_name("libkernels.so")
 BUILD = "python setup.py build_ext --inplace"  # in a checkout; an installed package is installed again
 
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # as Dtype in kernels.hpp
+
+_TEST_ONLY = frozenset({"emulated512"})
 _I32_ARRAY = POINTER(c_int32)
-_FUNCTIONS: dict[str, tuple[object, list[object]]] = {  # name → result, arguments; as in library.cpp
+_FUNCTIONS: dict[str, tuple[object, list[object]]] = {  # name → result, arguments; as in *_api.cpp and variants.cpp
     "infergc_variant": (c_char_p, [c_int]),
     "infergc_variant_runs": (c_int, [c_int]),
-    "infergc_engine": (c_void_p, [c_int] * 7),
+    "infergc_pool": (c_void_p, [c_int]),
+    "infergc_pool_free": (None, [c_void_p]),
+    "infergc_engine": (c_void_p, [*[c_int] * 6, c_void_p]),
     "infergc_engine_free": (None, [c_void_p]),
     "infergc_plan": (c_void_p, [c_void_p, c_int, c_int, *[_I32_ARRAY] * 5, POINTER(c_int)]),
     "infergc_plan_free": (None, [c_void_p]),
@@ -21,6 +28,18 @@ _FUNCTIONS: dict[str, tuple[object, list[object]]] = {  # name → result, argum
         c_int,
         [*[c_void_p] * 3, c_int64, c_void_p, c_void_p, c_int64, c_void_p, c_float, c_int],
     ),
+    "infergc_dense": (c_void_p, [c_int, c_int, c_void_p]),
+    "infergc_dense_free": (None, [c_void_p]),
+    "infergc_packed_bytes": (c_int64, [c_void_p, c_int, c_int]),
+    "infergc_pack": (None, [c_void_p, c_void_p, c_int, c_int, c_void_p]),
+    "infergc_linear": (c_int, [c_void_p, c_void_p, c_int64, c_int, c_int, c_int, *[c_void_p] * 3]),
+    "infergc_embed": (c_int, [c_void_p, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p]),
+    "infergc_add_norm": (None, [*[c_void_p] * 4, c_float, c_int, c_int, c_void_p]),
+    "infergc_silu_mul": (None, [c_void_p, c_void_p, c_int, c_int, c_void_p]),
+    "infergc_stack": (c_void_p, [c_void_p] * 4),
+    "infergc_stack_free": (None, [c_void_p]),
+    "infergc_stack_run": (c_int, [*[c_void_p] * 3, c_int, *[c_void_p] * 4]),
+    "infergc_rotate": (None, [c_void_p, c_void_p, c_int64, *[c_int] * 4, *[c_void_p] * 4, c_float]),
 }
 
 
@@ -57,3 +76,18 @@ def variants() -> dict[str, bool]:
     while (name := library.infergc_variant(len(found))) is not None:
         found[name.decode()] = bool(library.infergc_variant_runs(len(found)))
     return found
+
+
+def choose_variant(isa: str) -> tuple[str, int]:
+    """An instruction set's name and its index in the library; "auto" is the fastest that runs here.
+
+    Raises:
+        ValueError: that instruction set is unknown or does not run here.
+    """
+    known = variants()
+    usable = [name for name, runs in known.items() if runs]
+    if isa == "auto":
+        isa = next(name for name in usable if name not in _TEST_ONLY)
+    if isa not in usable:
+        raise ValueError(f"instruction set {isa!r} does not run here; these do: {', '.join(usable)}")
+    return isa, list(known).index(isa)

@@ -1,6 +1,10 @@
-// A small persistent thread pool. Workers sleep between jobs after a short spin; the caller works as well.
+// A small persistent thread pool, whose caller works as well and waits for nobody who has not begun.
+//
+// On a machine that is busy with other things a step is so not held up by a thread that the system has put aside, as
+// it would be at the barriers of OpenMP.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <functional>
@@ -27,10 +31,11 @@ class Pool {
 
   int threads() const { return int(workers_.size()) + 1; }
 
-  // Calls job(worker, task) once for each task in [0, tasks), and returns when all are done. The caller is
-  // worker 0. A worker that wakes only after the last task was taken does not take part.
-  void run(int tasks, const Job& job) {
-    if (workers_.empty() || tasks < 2) {
+  // Calls job(worker, task) once for each task in [0, tasks), and returns when all are done; alone the caller
+  // does not wake anybody. The caller is worker 0. A worker that wakes only after the last task was taken does
+  // not take part. Jobs do not throw.
+  void run(int tasks, const Job& job, bool alone = false) {
+    if (workers_.empty() || tasks < 2 || alone) {
       for (int task = 0; task < tasks; task++) job(0, task);
       return;
     }
@@ -43,12 +48,14 @@ class Pool {
     }
     if (asleep_.load(std::memory_order_relaxed) > 0) wake_.notify_all();
     work(0, job, tasks);
-    std::unique_lock lock(mutex_);
-    job_ = nullptr;  // nobody joins from here on
-    idle_.wait(lock, [this] { return active_ == 0; });
+    finish();
   }
 
  private:
+  // How often a thread looks before it goes to sleep: some fifty microseconds, about what waking up takes, and
+  // longer than most pauses between two jobs of a step.
+  static constexpr int kSpins = 4000;
+
   void stop() {
     {
       std::lock_guard lock(mutex_);
@@ -59,10 +66,19 @@ class Pool {
     for (auto& worker : workers_) worker.join();
   }
 
-  static constexpr int kSpins = 2000;  // some ten microseconds
-
   void work(int worker, const Job& job, int tasks) {
     for (int task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks;) job(worker, task);
+  }
+
+  // Lets nobody join any more and waits for those who have.
+  void finish() {
+    {
+      std::lock_guard lock(mutex_);
+      job_ = nullptr;
+    }
+    for (int i = 0; i < kSpins && active_.load(std::memory_order_acquire) > 0; i++) relax();
+    std::unique_lock lock(mutex_);
+    idle_.wait(lock, [this] { return active_.load(std::memory_order_relaxed) == 0; });
   }
 
   // Returns the new epoch, with the lock held.
@@ -88,7 +104,7 @@ class Pool {
       lock.unlock();
       work(worker, job, tasks);
       lock.lock();
-      if (--active_ == 0) idle_.notify_one();
+      if (active_.fetch_sub(1, std::memory_order_release) == 1) idle_.notify_one();
     }
   }
 
@@ -101,12 +117,11 @@ class Pool {
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable wake_, idle_;
-  // Guarded by mutex_. A job stays alive while a worker is active: run() waits for it.
+  // Changed under mutex_. A job stays alive while a worker is active: run() waits for it.
   const Job* job_ = nullptr;
   int tasks_ = 0;
-  int active_ = 0;
   bool stop_ = false;
-  std::atomic<int> asleep_{0}, next_{0};
+  std::atomic<int> active_{0}, asleep_{0}, next_{0};
   std::atomic<unsigned> epoch_{0};
 };
 

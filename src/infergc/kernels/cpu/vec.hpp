@@ -51,6 +51,19 @@ struct MakeSeq<0, Rest...> {
 };
 using Lanes = typename MakeSeq<W>::type;
 
+template <int N>
+struct Count {
+  static constexpr int value = N;
+};
+
+// Calls f(Count<n>) for a count n in [1, Most] known only at run time.
+template <int Most, class F>
+INLINE void with_count(int n, F f) {
+  if constexpr (Most > 1)
+    if (n < Most) return with_count<Most - 1>(n, f);
+  f(Count<Most>{});
+}
+
 template <int Step, int... N>
 INLINE V rotate(V x, Seq<N...>) {
   return __builtin_shufflevector(x, x, ((N + Step) % W)...);
@@ -94,7 +107,7 @@ INLINE float exp2(float x) { return exp2(splat(x))[0]; }
 // A 32-bit unit of memory holds kPack dims. expand() turns a vector of units into kPack vectors of floats.
 
 template <class To, class From>
-INLINE To widen(From x) {  // 16-bit lanes to 32-bit lanes
+INLINE To widen(From x) {  // 16-bit lanes to 32-bit lanes, or back
   return __builtin_convertvector(x, To);
 }
 
@@ -124,6 +137,8 @@ struct Float32 {
   static INLINE X load_row(const Elem* p) {
     return load<X>(p);
   }
+  static INLINE V round(V x) { return x; }
+  static INLINE void store_row(Elem* p, V x) { store(p, x); }
   static float to_float(Elem x) { return x; }
   static Elem from_float(float x) { return x; }
 };
@@ -140,6 +155,13 @@ struct Bfloat16 {
   static INLINE X load_row(const Elem* p) {
     return bits<X>(widen<typename Halves<X>::wide>(load<typename Halves<X>::type>(p)) << 16);
   }
+  static INLINE U rounded_bits(V x) {  // as from_float, in the upper half
+    const U b = bits<U>(x), quiet = b | 0x400000u;
+    const U nearest = b + 0x7fffu + (b >> 16 & 1u);
+    return bits<U>((b & 0x7fffffffu) > 0x7f800000u ? quiet : nearest) & 0xffff0000u;
+  }
+  static INLINE V round(V x) { return bits<V>(rounded_bits(x)); }
+  static INLINE void store_row(Elem* p, V x) { store(p, widen<Halves<V>::type>(rounded_bits(x) >> 16)); }
   static float to_float(Elem x) { return bits<float>(uint32_t(x) << 16); }
   static Elem from_float(float x) {
     uint32_t b = bits<uint32_t>(x);
@@ -182,6 +204,13 @@ struct Float16 {
   template <class X>
   static INLINE X load_row(const Elem* p) {
     return half<X>(widen<typename Halves<X>::wide>(load<typename Halves<X>::type>(p)));
+  }
+  static INLINE V round(V x) {
+    for (int i = 0; i < W; i++) x[i] = to_float(from_float(x[i]));
+    return x;
+  }
+  static INLINE void store_row(Elem* p, V x) {
+    for (int i = 0; i < W; i++) p[i] = from_float(x[i]);
   }
   static float to_float(Elem x) { return half<V>(U{x})[0]; }
   static Elem from_float(float x) {

@@ -5,86 +5,17 @@
 #include <cstring>
 #include <new>
 
-#include "kernels.hpp"
+#include "api.hpp"
+#include "buffer.hpp"
 #include "plan.hpp"
 #include "pool.hpp"
-
-#define API extern "C" __attribute__((visibility("default")))
+#include "variants.hpp"
 
 namespace infergc {
 
-Kernels portable_kernels(int dtype);
-#ifdef INFERGC_AVX2
-Kernels avx2_kernels(int dtype);
-#endif
-#ifdef INFERGC_EMULATED512
-Kernels emulated512_kernels(int dtype);
-#endif
-#ifdef INFERGC_AVX512
-Kernels avx512_kernels(int dtype);
-#endif
-#ifdef INFERGC_AVX512BF16
-Kernels avx512bf16_kernels(int dtype);
-#endif
-
-namespace {
-
-bool always() { return true; }
-#if defined(__x86_64__)
-[[maybe_unused]] bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-[[maybe_unused]] bool has_avx512() {
-  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-}
-[[maybe_unused]] bool has_avx512bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
-#endif
-
-struct Variant {
-  const char* name;
-  KernelsOf kernels;
-  bool (*runs)();  // asks CPU and operating system
-};
-
-// Fastest first. "emulated512" is the source of avx512bf16 lowered to AVX2: for tests, never chosen.
-const Variant kVariants[] = {
-#ifdef INFERGC_AVX512BF16
-    {"avx512bf16", avx512bf16_kernels, has_avx512bf16},
-#endif
-#ifdef INFERGC_AVX512
-    {"avx512", avx512_kernels, has_avx512},
-#endif
-#ifdef INFERGC_AVX2
-    {"avx2", avx2_kernels, has_avx2},
-#endif
-    {"portable", portable_kernels, always},
-#ifdef INFERGC_EMULATED512
-    {"emulated512", emulated512_kernels, has_avx2},
-#endif
-};
-
-constexpr int64_t kWorthThreads = 1 << 18;       // multiply-adds below which waking a thread costs more
-constexpr int64_t kWorthThreadsBytes = 1 << 18;  // bytes to copy, likewise
-
-enum Error : int { kOk = 0, kPageOutOfRange = 1, kReleasedPage = 2, kNoMemory = 3 };
-
-struct Buffer {
-  ~Buffer() { std::free(data); }
-  // At least `bytes`, zeroed, aligned to 64; the content is lost when it grows.
-  bool reserve(size_t bytes) {
-    if (bytes <= size) return true;
-    std::free(data);
-    size = (bytes + 4095) / 4096 * 4096;
-    data = std::aligned_alloc(64, size);
-    if (data == nullptr) size = 0;
-    else std::memset(data, 0, size);
-    return data != nullptr;
-  }
-  void* data = nullptr;
-  size_t size = 0;
-};
-
+// Threads and memory for the attention of one shape.
 struct Engine {
-  Engine(const Shape& s, Kernels k, int threads) : shape(s), kernels(k), pool(threads), memory(threads) {}
+  Engine(const Shape& s, AttentionKernels k, Pool& p) : shape(s), kernels(k), pool(p), memory(p.threads()) {}
 
   size_t element() const { return shape.dtype == kFloat32 ? 4 : 2; }
   size_t page_bytes() const { return element() * shape.kv_heads * shape.page_tokens * shape.head_dim; }
@@ -119,12 +50,17 @@ struct Engine {
   }
 
   Shape shape;
-  Kernels kernels;
-  Pool pool;
+  AttentionKernels kernels;
+  Pool& pool;
   std::vector<Buffer> memory;
   std::vector<Scratch> scratch;  // one a thread
   Buffer states;
 };
+
+namespace {
+
+constexpr int64_t kWorthThreads = 1 << 18;       // multiply-adds below which waking a thread costs more
+constexpr int64_t kWorthThreadsBytes = 1 << 18;  // bytes to copy, likewise
 
 void run_tasks(Engine& engine, Plan& plan, const Call& call) {
   Schedule& s = plan.schedule;
@@ -138,8 +74,7 @@ void run_tasks(Engine& engine, Plan& plan, const Call& call) {
     s.unfinished[task.merge].store(s.merges[task.merge].pieces, std::memory_order_relaxed);
   };
   const int tasks = int(s.tasks.size());
-  if (s.cost >= kWorthThreads) return engine.pool.run(tasks, job);
-  for (int i = 0; i < tasks; i++) job(0, i);
+  engine.pool.run(tasks, job, s.cost < kWorthThreads);
 }
 
 }  // namespace
@@ -147,20 +82,13 @@ void run_tasks(Engine& engine, Plan& plan, const Call& call) {
 
 using namespace infergc;
 
-// Name of the i-th variant compiled in, fastest first; null past the last.
-API const char* infergc_variant(int i) {
-  return i < int(sizeof kVariants / sizeof *kVariants) ? kVariants[i].name : nullptr;
-}
-
-// Whether this machine runs the i-th variant.
-API int infergc_variant_runs(int i) { return kVariants[i].runs(); }
-
-// An engine for one shape; null when memory or threads are short. The caller has checked that the variant runs.
+// An engine for one shape; null when memory is short. The caller has checked that the variant runs, and keeps the
+// pool for as long as the engine.
 API Engine* infergc_engine(int variant, int heads, int kv_heads, int head_dim, int page_tokens, int dtype,
-                           int threads) {
+                           Pool* pool) {
   try {
     const Shape shape{heads, kv_heads, head_dim, page_tokens, dtype};
-    auto engine = std::make_unique<Engine>(shape, kVariants[variant].kernels(dtype), threads);
+    auto engine = std::make_unique<Engine>(shape, variant_at(variant)->attention(dtype), *pool);
     return engine->make_scratch() ? engine.release() : nullptr;
   } catch (const std::exception&) {
     return nullptr;

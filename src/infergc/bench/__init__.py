@@ -1,0 +1,1 @@
+"""Measurements of the engine's parts on this machine: what ``infergc bench`` runs."""

@@ -1,0 +1,189 @@
+"""Tokens a second of the whole engine under a load, beside the least time that its steps could take."""
+
+import os
+import resource
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from statistics import median_low
+from typing import Any, cast
+
+from infergc.bench.bound import Bound, bound, row_counts
+from infergc.bench.rounds import Round, StepLog
+from infergc.bench.workload import Load, digest
+from infergc.config import ConfigError, EngineConfig
+from infergc.engine.assembly import assemble
+from infergc.engine.messages import Submit
+from infergc.engine.rates import MachineRates
+from infergc.llm import LLM
+from infergc.params import SamplingParams
+
+# What measures tensors stands behind the torch line, so it is found by name.
+_RATES = "infergc.worker.rates:measure_rates"
+_TIMED = "infergc.worker.timed:create_timed_executor"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Where the time of a round went, in seconds; the parts add up to the round.
+
+    How the worker's time falls apart is known from another round, with clocks in it.
+
+    Attributes:
+        products: matrix products, as the engine runs them.
+        attention: planning it, writing K and V, attending.
+        rowwise: norms, rotation, activation, embedding.
+        rest: what else the worker does: laying out the batch, sampling, calls.
+        engine: the worker waits: planning and output that no step overlaps.
+    """
+
+    products: float
+    attention: float
+    rowwise: float
+    rest: float
+    engine: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run measured.
+
+    Attributes:
+        load: what was run.
+        dtype, backend: what it ran in, as the engine says.
+        kv_bytes: memory that the engine had for KV.
+        rounds: the measured ones.
+        peak_bytes: the process's largest resident set, before anything but the load was run.
+        rates, bound, split: of the machine and of the median round; None unless asked for.
+    """
+
+    load: Load
+    dtype: str
+    backend: str
+    kv_bytes: int
+    rounds: list[Round]
+    peak_bytes: int
+    rates: MachineRates | None = None
+    bound: Bound | None = None
+    split: Split | None = None
+
+    @property
+    def speeds(self) -> list[float]:
+        """Output tokens a second, round by round."""
+        return [self.load.generated / one.seconds for one in self.rounds]
+
+    @property
+    def median_round(self) -> Round:
+        """The round in the middle by its time; of two the faster."""
+        seconds = median_low(one.seconds for one in self.rounds)
+        return next(one for one in self.rounds if one.seconds == seconds)
+
+    @property
+    def speed(self) -> float:
+        """Output tokens a second in the median round."""
+        return self.load.generated / self.median_round.seconds
+
+    @property
+    def decode_speed(self) -> float | None:
+        """Tokens a second of one request after its first token, in the median round; None if there are none."""
+        gaps = self.median_round.gaps
+        return len(gaps) / sum(gaps) if gaps else None
+
+
+def run(config: EngineConfig, load: Load, rounds: int, warmup: int, *, with_bound: bool) -> Report:
+    """Load a model, run the load round after round, then measure what the machine allows.
+
+    Rounds are numbered from the first that warms up, and each has prompts of its own.
+
+    Raises:
+        ConfigError: the model cannot take such requests, or a setting is wrong; the message names the flag.
+        OSError, ValueError, RuntimeError: the engine cannot be built.
+    """
+    report = _measured(config, load, rounds, warmup)
+    return _explained(report, config) if with_bound else report
+
+
+def _measured(config: EngineConfig, load: Load, rounds: int, warmup: int) -> Report:
+    log = StepLog()
+    with LLM(**config.model_dump(), sinks=[log]) as llm:
+        check_fits(load, llm.ready.max_model_len)
+        done = [_round(llm, log, load, number) for number in range(warmup + rounds)]
+        ready = llm.ready
+    return Report(load, ready.dtype, ready.backend, ready.memory["kv"], done[warmup:], _peak_bytes())
+
+
+def check_fits(load: Load, longest: int) -> None:
+    """Refuse requests that the engine cannot take.
+
+    Raises:
+        ConfigError: naming both flags and the limit.
+    """
+    length = load.input_len + load.output_len
+    if length > longest:
+        raise ConfigError(
+            f"--input-len and --output-len: {load.input_len} + {load.output_len} tokens are over the {longest} that "
+            "one request may have; --max-model-len, the model's context and --kv-cache-memory set that limit"
+        )
+
+
+def _greedy(load: Load) -> SamplingParams:
+    return SamplingParams(max_tokens=load.output_len, temperature=0, ignore_eos=True, seed=0)
+
+
+def _round(llm: LLM, log: StepLog, load: Load, number: int) -> Round:
+    prompts = load.prompts(number, llm.ready.vocab_size)
+    log.begin()
+    results = llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], _greedy(load), use_tqdm=False)
+    done = log.end()
+    done.digest = digest([result.outputs[0].token_ids for result in results])
+    return done
+
+
+def _explained(report: Report, config: EngineConfig) -> Report:
+    """The same with the machine's rates, the bound, and where the rest goes."""
+    typical = report.median_round
+    shares = _worker_shares(config.model_copy(update={"memory": None, "kv_cache_memory": report.kv_bytes}), report.load)
+    rates: MachineRates = _found(_RATES)(
+        config.model,
+        report.dtype,
+        config.threads or len(os.sched_getaffinity(0)),
+        row_counts(plan.tokens for plan in typical.plans),
+        row_counts(int(plan.sample.sum()) for plan in typical.plans),
+    )
+    least = bound(typical.plans, rates)
+    return replace(report, rates=rates, bound=least, split=_split(typical, shares))
+
+
+def _split(typical: Round, shares: dict[str, float]) -> Split:
+    parts = {name: typical.worker * share for name, share in shares.items()}
+    return Split(**parts, rest=typical.worker - sum(parts.values()), engine=typical.seconds - typical.worker)
+
+
+def _worker_shares(config: EngineConfig, load: Load) -> dict[str, float]:
+    """Shares of the worker's time, from one more round with clocks in the worker."""
+    executor, watch = _found(_TIMED)(config)
+    log = StepLog()
+    engine = assemble(config, executor, [log])
+    try:
+        prompts = load.prompts(0, executor.facts.vocab_size)
+        watch.reset()
+        log.begin()
+        engine.step([Submit(str(index), prompt, _greedy(load)) for index, prompt in enumerate(prompts)])
+        while engine.has_work():
+            engine.step()
+        worker = log.end().worker
+        return {name: seconds / worker for name, seconds in watch.seconds.items()}
+    finally:
+        engine.close()
+
+
+def _found(name: str) -> Callable[..., Any]:
+    module, _, function = name.partition(":")
+    return cast(Callable[..., Any], getattr(import_module(module), function))
+
+
+def _peak_bytes() -> int:
+    """The largest resident set so far; Linux counts it in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,1 @@
+"""``infergc bench``: one file for each command."""

@@ -1,0 +1,17 @@
+"""``infergc bench``: measure the engine on this machine."""
+
+import click
+
+from infergc.cli.bench.control import control
+from infergc.cli.bench.heap import heap
+from infergc.cli.bench.throughput import throughput
+
+
+@click.group()
+def bench() -> None:
+    """Measure the engine on this machine."""
+
+
+bench.add_command(throughput)
+bench.add_command(control)
+bench.add_command(heap)

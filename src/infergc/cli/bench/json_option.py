@@ -1,0 +1,35 @@
+"""``--json``, which every measuring command has."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from infergc.bench.json_file import cannot_write, check_writable
+from infergc.cli.grouped import option
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def json_option(heading: str) -> Callable[[_Function], _Function]:
+    """The option, passed on as ``json_file``; a file that cannot be written is refused before anything runs."""
+    return option(
+        heading,
+        "--json",
+        "json_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        callback=_writable,
+        help="Write the figures there too.",
+    )
+
+
+def _writable(_: click.Context, __: click.Parameter, file: Path | None) -> Path | None:
+    if file is None:
+        return None
+    try:
+        check_writable(file)
+    except OSError as error:
+        raise click.UsageError(f"--json: {cannot_write(file, error)}") from None
+    return file

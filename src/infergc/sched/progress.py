@@ -1,0 +1,32 @@
+"""What a step brought to whom."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from infergc.sched.finish import Finish
+from infergc.sched.plan import TokenLogprobs
+from infergc.sched.request import Request
+
+
+class Gain(NamedTuple):
+    """A token that a request gained, and what else there is to say of it."""
+
+    request: Request
+    token: int
+    finish: Finish | None
+    logprobs: TokenLogprobs | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """A step's gains. Most requests merely go on: they are told as two columns, so that a row costs next to nothing.
+
+    Attributes:
+        ids: requests that gained a token and go on, in the plan's order.
+        tokens: the tokens, in the same order.
+        gains: the others that gained one: it was their first or last, or they asked for log probabilities.
+    """
+
+    ids: list[str]
+    tokens: list[int]
+    gains: list[Gain] = field(default_factory=list)

@@ -1,0 +1,180 @@
+"""The ledger: what it says is what a process takes that fills its KV, whatever the steps look like."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infergc.config import ConfigError, engine_config
+from infergc.units import GIB, KIB, MIB
+from infergc.worker.ledger import check_fits, memory_limit
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "models" / "demo"
+
+# Prompts of all lengths, more than the pool holds; half of the requests ask for all that sampling has to offer.
+FILL = """
+import json, random, sys
+from infergc import LLM, SamplingParams
+from infergc.engine.footprint import footprint
+
+model, settings = sys.argv[1], json.loads(sys.argv[2])
+plain = dict(ignore_eos=True, max_tokens=8, top_p=0.9, seed=1)
+dear = dict(plain, repetition_penalty=1.1, frequency_penalty=0.2, min_p=0.01, logprobs=5, logit_bias={5: 1.0})
+rng = random.Random(0)
+with LLM(model, threads=1, **settings) as llm:
+    done, capacity = 0, llm.ready.kv_capacity_tokens
+    while done < 1.2 * capacity:
+        lengths = [rng.randrange(1, 600) for _ in range(40)]
+        prompts = [{"prompt_token_ids": [rng.randrange(3, 4000) for _ in range(length)]} for length in lengths]
+        params = [SamplingParams(**rng.choice((plain, dear))) for _ in lengths]
+        llm.generate(prompts, params, use_tqdm=False)
+        done += sum(lengths)
+    held = footprint()
+    print(json.dumps({"ledger": llm.ready.memory, "peak": held.peak, "kv": held.shared, "stats": llm.stats["kv"]}))
+"""
+
+# The peak of private memory while loading above what was there before, and the growth of mapped files.
+LOAD = """
+import sys, json
+from pathlib import Path
+from infergc.engine.footprint import footprint, watched_peak
+from infergc.worker.loader import load_weights, open_model
+source = open_model(Path(sys.argv[1]), "float32")
+before = footprint()
+with watched_peak() as peak:
+    weights = load_weights(source)
+print(json.dumps([peak.private - before.private, footprint().files - before.files]))
+"""
+
+
+def in_fresh_process(script: str, *arguments: str) -> Any:
+    """What a script prints as JSON."""
+    path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
+    command, environment = [sys.executable, "-c", script, *arguments], {**os.environ, "PYTHONPATH": path}
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dtype": "float32", "kv_cache_memory": "48MiB"},
+        {"dtype": "float32", "memory": "480MiB", "max_num_batched_tokens": 333, "max_num_seqs": 17},
+        {"dtype": "bfloat16", "kv_cache_memory": "16MiB", "max_num_batched_tokens": 128, "max_num_seqs": 128},
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_the_sum_is_the_peak_of_a_run_that_fills_the_pool(settings: dict[str, object]) -> None:
+    found = in_fresh_process(FILL, str(MODEL), json.dumps(settings))
+    ledger, peak, stats = found["ledger"], found["peak"], found["stats"]
+    assert list(ledger) == ["runtime", "weights", "activations", "kv"]
+    assert abs(sum(ledger.values()) - peak) <= 0.05 * peak, found
+    assert abs(found["kv"] - ledger["kv"]) <= 0.05 * ledger["kv"], "storage is full, and is all that is shared memory"
+    assert stats["full"]["cached"] > 0.9 * stats["full"]["capacity"]
+    if "memory" in settings:
+        assert 478 * MIB < sum(ledger.values()) <= 480 * MIB
+
+
+def test_loading_takes_little_beside_the_weights(tmp_path: Path) -> None:
+    """The peak while loading, and after it, of a model that takes 64 MiB and whose file has half of that."""
+    make = [ROOT / "tools" / "make_random_model.py", tmp_path / "m", "--hidden", "256", "--layers", "1", "--heads", "4"]
+    size = ["--vocab", "65536", "--ffn", "512"]
+    subprocess.run([sys.executable, *map(str, make), *size], check=True, capture_output=True)
+    private, files = in_fresh_process(LOAD, str(tmp_path / "m"))
+    assert 64 * MIB < private < 64 * MIB + 20 * MIB
+    assert files < 4 * MIB, "the checkpoint is read, not mapped"
+
+
+# What a whole executor books; it waits at the end, so that who looks from outside sees its last peak.
+CREATE = """
+import json, sys, time
+from infergc.config import engine_config
+from infergc.worker.factory import create_executor
+executor = create_executor(engine_config(
+    model=sys.argv[1], dtype="float32", threads=2, max_num_seqs=2, max_num_batched_tokens=64
+))
+print(json.dumps(executor.facts.memory), flush=True)
+time.sleep(0.1)
+"""
+
+
+def test_loading_and_packing_a_large_vocabulary_fit_in_the_sum(tmp_path: Path) -> None:
+    """The peak is looked at from outside: the process restarts its own before the rehearsal."""
+    make = [ROOT / "tools" / "make_random_model.py", tmp_path / "m", "--hidden", "256", "--layers", "1", "--heads", "4"]
+    subprocess.run([sys.executable, *map(str, make), "--vocab", "120001"], check=True, capture_output=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command, peak = [sys.executable, "-c", CREATE, str(tmp_path / "m")], 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        while child.poll() is None:
+            status = Path(f"/proc/{child.pid}/status").read_text(encoding="ascii").splitlines()
+            peak = max([peak, *(int(line.split()[1]) * KIB for line in status if line.startswith("VmHWM"))])
+            time.sleep(0.002)
+        assert child.stdout is not None
+        memory = json.loads(child.stdout.read())
+    assert abs(sum(memory.values()) - peak) <= 0.05 * peak, (memory, peak)
+
+
+# Growth of private memory, by how many texts of full length are decoded after start-up has rehearsed.
+LONG = """
+import json, sys
+from infergc.config import engine_config
+from infergc.engine.footprint import footprint
+from infergc.worker.factory import create_executor
+from infergc.worker.rehearsal import Rehearsal
+executor = create_executor(engine_config(
+    model=sys.argv[1], dtype="float32", threads=2, max_num_seqs=4, max_num_batched_tokens=64
+))
+grown = []
+for rows in (1, 2, 3):
+    before = footprint().private
+    Rehearsal(tokens=64, slots=4, longest=131072, page_tokens=16, lone_rows=rows).run(executor)
+    grown.append(footprint().private - before)
+print(json.dumps(grown))
+"""
+
+
+def test_after_the_rehearsal_long_texts_take_no_more(tmp_path: Path) -> None:
+    """With 4 KV heads and 2 threads attention cuts the work of one long text, but of two no more."""
+    sizes = "--layers 1 --heads 12 --kv-heads 4 --hidden 768 --ffn 64 --vocab 8192 --context 131072"
+    make = [str(ROOT / "tools" / "make_random_model.py"), str(tmp_path / "m"), *sizes.split()]
+    subprocess.run([sys.executable, *make], check=True, capture_output=True)
+    assert max(in_fresh_process(LONG, str(tmp_path / "m"))) < 4 * MIB
+
+
+def test_budgets_larger_than_the_machine_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--kv-cache-memory: 100.0 TiB do not fit: this machine .* beside runtime"):
+        check_fits(engine_config(model="m", kv_cache_memory="100TiB"), {"runtime": GIB, "weights": GIB})
+    with pytest.raises(ConfigError, match=r"--memory: 100.0 TiB do not fit: this machine or container has .* memory$"):
+        check_fits(engine_config(model="m", memory="100TiB"), {"runtime": GIB})
+    check_fits(engine_config(model="m", kv_cache_memory=MIB), {"runtime": MIB})
+
+
+def test_weights_that_leave_nothing_are_refused_before_they_are_loaded() -> None:
+    with pytest.raises(ConfigError, match="beside runtime and weights at most 0 B are left"):
+        check_fits(engine_config(model="m"), {"runtime": GIB, "weights": 100 * 1024 * GIB})
+
+
+def test_the_limit_of_a_container_counts(tmp_path: Path) -> None:
+    machine = memory_limit(tmp_path / "absent", tmp_path)
+    own = tmp_path / "cgroup"
+    for line, folder, name in (
+        ("0::/a/b", "a/b", "memory.max"),
+        ("5:cpu,memory:/c", "memory/c", "memory.limit_in_bytes"),
+    ):
+        own.write_text(line + "\n1:name=systemd:/x\n")
+        (tmp_path / folder).mkdir(parents=True)
+        assert memory_limit(own, tmp_path) == machine
+        (tmp_path / folder / name).write_text("max\n")
+        assert memory_limit(own, tmp_path) == machine
+        (tmp_path / folder / name).write_text(f"{MIB}\n")
+        assert memory_limit(own, tmp_path) == MIB
+    own.write_text("0::/outside\n")
+    (tmp_path / "memory.max").write_text(f"{2 * MIB}\n")
+    assert memory_limit(own, tmp_path) == 2 * MIB, "inside a container its own group is the top"
