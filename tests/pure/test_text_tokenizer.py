@@ -8,7 +8,7 @@ from tempfile import mkdtemp
 
 import pytest
 import tokenizers
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, normalizers
 
@@ -227,6 +227,7 @@ TEXTS = st.text(max_size=80) | st.text(ODD, max_size=80) | st.sampled_from([*TEX
 @pytest.mark.parametrize("normalizer", [None, normalizers.NFC(), normalizers.Replace(" ", "\u2581"),
                                         normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.NFC()]),
                                         normalizers.Strip(), normalizers.NFKC(), normalizers.Lowercase()])  # fmt: skip
+@settings(deadline=None)  # a busy machine is no fault of the text
 @given(kind=kinds, text=TEXTS)
 def test_a_text_is_never_shorter_than_its_bound(kind, normalizer, text):
     tokenizer = with_normalizer(kind, normalizer)
