@@ -197,13 +197,7 @@ LinearKernels kernels() {
 }  // namespace
 
 LinearKernels linear_kernels(int dtype) {
-  if (dtype == kFloat32) return kernels<Float32>();
-  if (dtype == kFloat16) return kernels<Float16>();
-#if PAIRS
-  return kernels<Bfloat16Dot>();
-#else
-  return kernels<Bfloat16>();
-#endif
+  return with_type(dtype, [](auto type) { return kernels<decltype(type)>(); });
 }
 
 }  // namespace VARIANT

@@ -227,6 +227,18 @@ struct Float16 {
   }
 };
 
+// Calls f with the element type of a Dtype; bfloat16 goes by pairs where the instruction set multiplies them.
+template <class F>
+INLINE auto with_type(int dtype, F f) {
+  if (dtype == kFloat32) return f(Float32{});
+  if (dtype == kFloat16) return f(Float16{});
+#if PAIRS
+  return f(Bfloat16Dot{});
+#else
+  return f(Bfloat16{});
+#endif
+}
+
 // ---- transposition -------------------------------------------------------------------------------------
 
 // Lane-local interleaving of 32-bit elements: in every 128 bits, {a0 b0 a1 b1} or {a2 b2 a3 b3}.
