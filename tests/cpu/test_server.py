@@ -85,7 +85,8 @@ def test_chat_logprobs(client: openai.OpenAI) -> None:
 def test_a_client_that_leaves_frees_its_request(server: Server) -> None:
     body = {"prompt": "hello", "max_tokens": 3000, "ignore_eos": True}
     with server.http.stream("POST", "/v1/completions", json={**body, "stream": True}) as answer:
-        next(answer.iter_lines())
+        lines = answer.iter_lines()  # held: httpx closes the connection with the iterator
+        next(lines)
         assert server.pages("live") > 0
     with pytest.raises(httpx.ReadTimeout):
         server.http.post("/v1/completions", json=body, timeout=0.3)
