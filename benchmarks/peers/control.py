@@ -1,11 +1,11 @@
 """What the control plane costs beside vLLM's scheduler and KV manager, in turns on one machine.
 
-    python benchmarks/peers/control.py --peers FOLDER --vllm-python PYTHON [--rounds 5] [--running 64,256,1024]
+    python benchmarks/peers/control.py --vllm-python PYTHON [--rounds 5] [--running 64,256,1024]
 
-FOLDER holds ``vllm_control_plane.py``, which drives vLLM's Scheduler with made-up tokens. Both sides run the same
-loads, and both leave out what making tokens up takes. Ours also fills in metrics and tells clients; theirs does not
-hash prompts within its steps, so the arrival of the requests is counted on both sides in ``overall`` and ``churn``.
-A round is one process of each; a ratio is the median over the rounds of ours over theirs.
+Both sides run the same requests with made-up tokens, and both leave out what making them up takes. Ours also fills
+in metrics and tells clients; theirs does not hash prompts within its steps, so the arrival of the requests is
+counted on both sides in ``overall`` and ``churn``. A round is one process of each; a ratio is the median over the
+rounds of ours over theirs.
 """
 
 import argparse
@@ -14,13 +14,17 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from contender import SOURCE
 from paired import in_pairs, ratios, spread
 
-Figures = dict[str, Any]
+from infergc.bench.control import MODEL, SCENARIOS, ControlLoad, Scenario
+from infergc.bench.json_file import write_json
+
+Figures = dict[str, dict[str, float]]  # running sequences → kind → µs a token
 KINDS = ("decode", "overall", "churn")  # decode steps of lockstep, all of lockstep, all of churn
 
 
@@ -28,58 +32,88 @@ def main() -> None:
     """Measure, print the figures, and write them if asked to."""
     args = _arguments()
     rounds = in_pairs(lambda _: _ours(args), {"vllm": lambda _: _theirs(args)}, args.rounds)["vllm"]
-    figures = {
-        running: {kind: _compared(rounds, running, kind) for kind in KINDS} for running in args.running.split(",")
-    }
+    figures = {running: {kind: _compared(rounds, running, kind) for kind in KINDS} for running in _running(args)}
     if args.json is not None:
-        args.json.write_text(json.dumps({"figures": figures, "rounds": rounds}, indent=2) + "\n")
+        write_json(args.json, {"unit": "microseconds a token", "figures": figures})
 
 
 def _compared(rounds: list[tuple[Figures, Figures]], running: str, kind: str) -> dict[str, list[float]]:
     """Print and return µs a token of both sides, round by round."""
-    ours = [_our_cost(ours["by_running"][running], kind) for ours, _ in rounds]
-    theirs = [_their_cost(theirs["by_running"][running], kind) for _, theirs in rounds]
+    ours = [ours[running][kind] for ours, _ in rounds]
+    theirs = [theirs[running][kind] for _, theirs in rounds]
     print(
         f"{running:>5} {kind:8} infergc {spread(ours)} µs a token, vllm {spread(theirs)}; ratio {ratios(ours, theirs)}"
     )
     return {"ours": ours, "theirs": theirs}
 
 
-def _our_cost(entry: Figures, kind: str) -> float:
-    part = entry["churn"] if kind == "churn" else entry["lockstep"]
-    return float((part["decode"] if kind == "decode" else part)["us_per_token"])
-
-
-def _their_cost(entry: Figures, kind: str) -> float:
-    if kind == "decode":
-        return float(entry["lockstep"]["decode"]["us_per_token"])
-    return float(entry["churn" if kind == "churn" else "lockstep"]["us_per_output_token_with_add"])
-
-
 def _ours(args: argparse.Namespace) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "figures.json"
-        command = [args.python, "-m", "infergc.cli", "bench", "control", *_load(args), "--json", str(path)]
+        load = ["--running", args.running, "--input-len", str(args.input_len), "--output-len", str(args.output_len)]
+        command = [args.python, "-m", "infergc.cli", "bench", "control", *load, "--json", str(path)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(SOURCE)})
-        figures: Figures = json.loads(path.read_text())
-    return figures
+        entries = json.loads(path.read_text())["by_running"]
+    return {
+        running: {
+            "decode": entry["lockstep"]["decode"]["us_per_token"],
+            "overall": entry["lockstep"]["us_per_token"],
+            "churn": entry["churn"]["us_per_token"],
+        }
+        for running, entry in entries.items()
+    }
 
 
 def _theirs(args: argparse.Namespace) -> Figures:
-    command = [args.vllm_python, str(args.peers / "vllm_control_plane.py"), *_load(args)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    figures: Figures = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    loads = [ControlLoad(int(running), args.input_len, args.output_len) for running in _running(args)]
+    orders = [_order(load, scenario) for load in loads for scenario in SCENARIOS]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [args.vllm_python, str(Path(__file__).with_name("run_vllm_control.py"))]
+    pipes = {"input": "\n".join(orders), "stdout": subprocess.PIPE}
+    done = subprocess.run(command, **pipes, text=True, env=environment, check=False)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    if done.returncode or len(answers) < len(orders):
+        sys.exit(f"--vllm-python: vLLM's side ended with exit code {done.returncode} after {len(answers)} answers")
+    pairs = zip(loads, answers[::2], answers[1::2], strict=True)
+    return {str(load.running): _costs(load.running, lockstep, churn) for load, lockstep, churn in pairs}
 
 
-def _load(args: argparse.Namespace) -> list[str]:
-    lengths = ("--input-len", str(args.input_len), "--output-len", str(args.output_len))
-    return ["--running", args.running, *lengths]
+def _order(load: ControlLoad, scenario: Scenario) -> str:
+    """A load in the words of ``run_vllm_control.py``."""
+    requests = load.requests(scenario)
+    order = {
+        "model": {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "intermediate_size": 2048, **MODEL},
+        "running": load.running,
+        "pages": load.pages,
+        "block_size": load.block_size,
+        "batched_tokens": max(load.batched_tokens, load.running),
+        "longest": load.longest,
+        "requests": [(request.prompt, request.params.max_tokens) for request in requests],
+    }
+    return json.dumps(order)
+
+
+def _costs(running: int, lockstep: dict[str, Any], churn: dict[str, Any]) -> dict[str, float]:
+    """µs a token; of decode steps those in which every sequence runs, but for the last, which ends them all."""
+    decode = [step for step in lockstep["steps"] if step[1:] == [running] * 3][:-1]
+    return {
+        "decode": _cost(decode),
+        "overall": _cost(lockstep["steps"], lockstep["arrival"]),
+        "churn": _cost(churn["steps"], churn["arrival"]),
+    }
+
+
+def _cost(steps: Iterable[list[float]], arrival: float = 0.0) -> float:
+    seconds, _, _, gained = map(sum, zip(*steps, strict=True))
+    return (seconds + arrival) * 1e6 / gained
+
+
+def _running(args: argparse.Namespace) -> list[str]:
+    return list(args.running.split(","))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=Path, required=True, help="folder that holds vllm_control_plane.py")
     parser.add_argument("--vllm-python", required=True, help="interpreter of vLLM's environment")
     parser.add_argument("--python", default=sys.executable, help="our interpreter, default this one")
     parser.add_argument("--rounds", type=int, default=5, help="default 5")

@@ -13,6 +13,7 @@ from transformers import RepetitionPenaltyLogitsProcessor
 from infergc.params import ParameterError, SamplingParams
 from infergc.sched.plan import Binding
 from infergc.worker.sampler import Sampler
+from infergc.worker.sampling.pieces import pieces
 
 V = 200
 EOS = (3, 5)
@@ -253,3 +254,21 @@ def test_ids_outside_the_vocabulary_are_refused_and_change_nothing():
 def test_a_vocabulary_that_is_too_large():
     with pytest.raises(ValueError, match="vocab_size: 4194305 is not allowed; it must be ≤ 4194304"):
         Sampler(1, (1 << 22) + 1)
+
+
+def test_rows_of_a_large_vocabulary_are_worked_on_a_few_at_a_time() -> None:
+    """Penalties, draw and report together touch no more than a few rows at once, and no row depends on its piece."""
+    vocab_size, rows = 100_000, 7  # two rows a piece
+    params = [SamplingParams(temperature=0.7, repetition_penalty=1.3, logprobs=2, seed=row) for row in range(rows)]
+    logits_SV = torch.randn((rows, vocab_size), generator=torch.Generator().manual_seed(0))
+    together = Sampler(rows, vocab_size, EOS)
+    for slot, each in enumerate(params):
+        together.bind(binding(slot, each))
+    tokens_S, reports = together.sample(logits_SV.clone(), np.arange(rows), np.full(rows, 4))
+    for row, each in enumerate(params):
+        alone = Sampler(1, vocab_size, EOS)
+        alone.bind(binding(0, each))
+        token_S, report = alone.sample(logits_SV[row : row + 1].clone(), np.arange(1), np.full(1, 4))
+        assert (int(token_S[0]), report[0]) == (int(tokens_S[row]), reports[row])
+    assert [piece.tolist() for piece in pieces(np.arange(rows), vocab_size)] == [[0, 1], [2, 3], [4, 5], [6]]
+    assert [piece.tolist() for piece in pieces(np.arange(2), 1 << 22)] == [[0], [1]]

@@ -10,7 +10,7 @@ import torch
 
 from cpu.families import make_family
 from cpu.plans import GREEDY, Planner, Row, greedy_streams
-from infergc.config import engine_config
+from infergc.config import ConfigError, engine_config
 from infergc.engine.ports import Executor
 from infergc.params import SamplingParams
 from infergc.sched.plan import FROM_DEVICE, Binding, Move
@@ -179,3 +179,8 @@ def test_threads_are_the_kernels_own_and_torch_keeps_off_their_cores(directory: 
     assert executor.decoder.ops.threads == threads
     assert executor._thread.submit(torch.get_num_threads).result() == 1
     executor.close()
+
+
+def test_more_threads_than_cores_are_refused(directory: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--threads: 999 are more than the cores that this process may use, \d+$"):
+        executor_for(directory, threads=999)

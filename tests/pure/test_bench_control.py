@@ -89,7 +89,7 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     assert "churn, overall" in done.output
     assert "4 times the sequences" in done.output
     assert done.output.count("lockstep, overall") == 2
-    assert "µs/token" in done.output
+    assert "µs a token" in done.output
     assert json.loads(file.read_text())["by_running"]["8"]["num_blocks"] == 8 * 2 * 1.25 + 1
 
 

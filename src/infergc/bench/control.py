@@ -29,7 +29,7 @@ Scenario = Literal["lockstep", "churn"]
 SCENARIOS: tuple[Scenario, ...] = ("lockstep", "churn")
 
 _LONGEST = 1 << 20  # tokens of a request
-_MODEL = {
+MODEL = {  # the shape of the benchmarked model, as a config.json has it
     "num_hidden_layers": 12,
     "hidden_size": 768,
     "num_attention_heads": 12,
@@ -85,10 +85,9 @@ class ControlLoad:
             raise ConfigError(
                 f"--slack: {self.slack} is not allowed; it must be 1, which holds what runs, to {_MOST_SLACK}"
             )
-        longest = self.input_len + self.output_len + self.output_len // 2
-        if longest > _LONGEST:
+        if self.longest > _LONGEST:
             raise ConfigError(
-                f"--input-len and --output-len: {self.input_len} + {longest - self.input_len} tokens, the longest "
+                f"--input-len and --output-len: {self.input_len} + {self.longest - self.input_len} tokens, the longest "
                 f"output in churn, are over {_LONGEST}, which is what one request may have"
             )
         if self.pages > _MOST_PAGES:
@@ -96,6 +95,11 @@ class ControlLoad:
                 f"--running {self.running}: the pool would have {self.pages:,} pages, over {_MOST_PAGES:,}; make "
                 "--input-len, --output-len or --slack less, or --block-size more"
             )
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of a request."""
+        return self.input_len + self.output_len + self.output_len // 2
 
     @property
     def pages(self) -> int:
@@ -206,7 +210,7 @@ def measure(load: ControlLoad, scenario: Scenario) -> Result:
         ConfigError: no engine can be made for the load; the message names the flag.
     """
     load.check()
-    executor = IdleExecutor(facts_of(_MODEL, load.block_size))
+    executor = IdleExecutor(facts_of(MODEL, load.block_size))
     engine = _engine(load, executor)
     requests = load.requests(scenario)
     with frozen_heap():
@@ -247,6 +251,7 @@ def _engine(load: ControlLoad, executor: IdleExecutor) -> Engine:
         model=".",
         kv_cache_memory=load.pages * sum(group.page_bytes for group in executor.facts.groups),
         block_size=load.block_size,
+        max_model_len=load.longest,
         max_num_seqs=load.running,
         max_num_batched_tokens=max(load.batched_tokens, load.running),
         pipeline_depth=load.pipeline_depth,

@@ -123,7 +123,7 @@ def check_fits(load: Load, longest: int) -> None:
     if length > longest:
         raise ConfigError(
             f"--input-len and --output-len: {load.input_len} + {load.output_len} tokens are over the {longest} that "
-            "one request may have; --max-model-len, the model's context and --kv-cache-memory set that limit"
+            "one request may have; the model's context, --max-model-len, --memory and --kv-cache-memory set that limit"
         )
 
 

@@ -1,11 +1,12 @@
 """Building the executor from the engine's configuration."""
 
+import os
 import sys
 from dataclasses import replace
 
 import torch
 
-from infergc.config import EngineConfig
+from infergc.config import ConfigError, EngineConfig
 from infergc.engine.ports import ModelFacts
 from infergc.kernels.api import AttentionNeeds
 from infergc.kernels.cpu.dense import CpuOps
@@ -29,9 +30,9 @@ def create_executor(config: EngineConfig) -> TorchExecutor:
 
     Raises:
         ModelError: the model directory cannot be used.
-        ConfigError: the memory asked for is not there, or ``--deterministic`` cannot be kept on this machine.
+        ConfigError: the memory or threads asked for are not there, or ``--deterministic`` cannot be kept here.
     """
-    threads = CpuThreads(config.threads)
+    threads = _threads(config)
     source = open_model(config.model, config.dtype)
     _warm_up(source.spec.dtype)
     ledger = Ledger()
@@ -48,6 +49,14 @@ def create_executor(config: EngineConfig) -> TorchExecutor:
     check_fits(config, ledger.entries)
     executor.facts = replace(executor.facts, memory=ledger.entries)
     return executor
+
+
+def _threads(config: EngineConfig) -> CpuThreads:
+    """Threads wait for each other at every layer: with less than a core for each, the engine would seem to hang."""
+    cores = len(os.sched_getaffinity(0))
+    if config.threads > cores:
+        raise ConfigError(f"--threads: {config.threads} are more than the cores that this process may use, {cores}")
+    return CpuThreads(config.threads)
 
 
 def _warm_up(dtype: torch.dtype) -> None:

@@ -5,6 +5,7 @@ Shapes: T rows, K inputs, N outputs.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -21,10 +22,12 @@ from infergc.kernels.cpu.threads import CpuThreads
 from infergc.kernels.torch_ops import TorchOps
 from infergc.models.hf_config import model_spec, read_config
 from infergc.models.spec import ModelSpec
+from infergc.models.weights import Linear, allocate
 
+Shape = tuple[int, int]  # [outputs, inputs]
 Product = Callable[[], torch.Tensor]
 Way = Callable[[torch.Tensor, torch.Tensor], Product]  # (weight_NK, x_TK) → x @ weight.T, the weight laid out
-_COLD_BYTES = 128 << 20  # copies of a weight that are used in turn, together more than caches hold
+_COLD_BYTES = 128 << 20  # more than caches hold
 _READ_BYTES = 512 << 20
 _BLOCKS = 3
 _SECONDS = 0.03  # of a block, at least
@@ -46,16 +49,19 @@ def measure_rates(
     """
     torch.set_num_threads(threads)
     spec = model_spec(read_config(directory), getattr(torch, dtype))
-    bench = _Products(spec, threads)
-    layers = {rows: spec.num_layers * sum(bench.seconds(shape, rows) for shape in _layer(spec)) for rows in layer_rows}
-    head = {rows: bench.seconds(_head(spec), rows) for rows in head_rows}
+    matrices = _matrices(spec)
+    bench = _Products(spec.dtype, threads, min(_COLD_BYTES, matrices.nbytes))
+    layers = {
+        rows: spec.num_layers * sum(bench.seconds(shape, rows) for shape in matrices.layer) for rows in layer_rows
+    }
+    head = {rows: bench.seconds(matrices.head, rows) for rows in head_rows}
     return MachineRates(
         layers=layers,
         head=head,
         packing=bench.packing,
         matrix_flops=bench.fastest_flops,
         read_bytes=_read_bandwidth(),
-        weight_bytes=_weight_bytes(spec),
+        weight_bytes=matrices.nbytes,
         attention=AttentionCost(
             pair_flops=4 * spec.q_width, position_bytes=2 * spec.kv_width * spec.dtype.itemsize, windows=spec.windows
         ),
@@ -65,20 +71,25 @@ def measure_rates(
 class _Products:
     """Times products of weights of given shapes and remembers the fastest.
 
+    Args:
+        dtype: of weights.
+        threads: of the kernels.
+        cold_bytes: of copies of a weight that are used in turn, as a model's pass finds its weights cold.
+
     Attributes:
         packing: what was fastest for each shape and number of rows.
         fastest_flops: operations a second of the fastest product so far.
     """
 
-    def __init__(self, spec: ModelSpec, threads: int) -> None:
+    def __init__(self, dtype: torch.dtype, threads: int, cold_bytes: int) -> None:
         self.packing: dict[str, str] = {}
         self.fastest_flops = 0.0
-        self._ways = ways(spec.dtype, threads)
-        self._dtype = spec.dtype
-        self._cold_bytes = min(_COLD_BYTES, _weight_bytes(spec))
+        self._ways = ways(dtype, threads)
+        self._dtype = dtype
+        self._cold_bytes = cold_bytes
 
     @torch.inference_mode()
-    def seconds(self, shape: tuple[int, int], rows: int) -> float:
+    def seconds(self, shape: Shape, rows: int) -> float:
         """Time of one product, by the fastest way of laying out the weight."""
         outputs, inputs = shape
         weight_NK = torch.randn(shape).to(self._dtype)
@@ -173,24 +184,32 @@ def _by_mkl(weight_NK: torch.Tensor, x_TK: torch.Tensor) -> Product:
     return partial(mkl._mkl_linear, x_TK, packed, weight_NK, None, rows)  # noqa: SLF001
 
 
-def _layer(spec: ModelSpec) -> list[tuple[int, int]]:
-    """Shapes ``[outputs, inputs]`` of a layer's weights, fused."""
-    return [
-        (spec.q_width + 2 * spec.kv_width, spec.hidden_size),
-        (spec.hidden_size, spec.q_width),
-        (2 * spec.intermediate_size, spec.hidden_size),
-        (spec.hidden_size, spec.intermediate_size),
-    ]
+@dataclass(frozen=True, slots=True)
+class _Matrices:
+    """What every token is multiplied with, fused as the engine fuses it.
+
+    Attributes:
+        layer: shapes of the matrices of one layer.
+        head: shape of the output matrix.
+        nbytes: of the matrices of all layers and the output matrix.
+    """
+
+    layer: list[Shape]
+    head: Shape
+    nbytes: int
 
 
-def _head(spec: ModelSpec) -> tuple[int, int]:
-    return spec.vocab_size, spec.hidden_size
+def _matrices(spec: ModelSpec) -> _Matrices:
+    with torch.device("meta"):
+        weights = allocate(spec)
+    first = weights.layers[0]
+    layer = [_shape(linear) for linear in (first.qkv, first.out, first.gate_up, first.down)]
+    return _Matrices(layer, _shape(weights.head), sum(linear.weight.nbytes for linear in weights.linears()))
 
 
-def _weight_bytes(spec: ModelSpec) -> int:
-    """Of the matrices that every token is multiplied with."""
-    layer = sum(outputs * inputs for outputs, inputs in _layer(spec))
-    return (spec.num_layers * layer + spec.vocab_size * spec.hidden_size) * spec.dtype.itemsize
+def _shape(linear: Linear) -> Shape:
+    outputs, inputs = linear.weight.shape
+    return outputs, inputs
 
 
 def _read_bandwidth() -> float:

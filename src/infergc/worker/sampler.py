@@ -19,6 +19,7 @@ from infergc.worker.sampling.draw import MAX_VOCAB, draw
 from infergc.worker.sampling.entries import SlotEntries
 from infergc.worker.sampling.knobs import Knobs
 from infergc.worker.sampling.penalties import Penalties
+from infergc.worker.sampling.pieces import pieces
 from infergc.worker.sampling.report import report
 from infergc.worker.sampling.uniform import uniforms
 
@@ -121,11 +122,11 @@ class Sampler:
 
     def _report(self, logits_SV: torch.Tensor, slots: NDArray[np.integer], tokens_S: I32) -> dict[int, TokenLogprobs]:
         counts = self._knobs.logprobs[slots]
-        asking = np.flatnonzero(counts >= 0)
-        if not len(asking):
-            return {}
-        reports = report(_rows(logits_SV, asking), tokens_S[asking], counts[asking])
-        return dict(zip(asking.tolist(), reports, strict=True))
+        reports: dict[int, TokenLogprobs] = {}
+        for rows in pieces(np.flatnonzero(counts >= 0), self._vocab_size):
+            found = report(_rows(logits_SV, rows), tokens_S[rows], counts[rows])
+            reports.update(zip(rows.tolist(), found, strict=True))
+        return reports
 
 
 def _rows(logits_SV: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:

@@ -76,11 +76,11 @@ def _show(results: "list[Result]") -> None:
     table = Table(
         title=f"Control plane: {load.input_len} tokens in, {load.output_len} out, pages of {load.block_size}",
         caption="p99: 99th percentile. Overall has the arrival of the requests.\n"
-        "Making tokens up is in no figure but the last.",
+        "Made up: µs a token of making tokens up, which no other figure has.",
     )
     table.add_column("running", justify="right")
     table.add_column("load", no_wrap=True)
-    for heading in ("steps", "median, µs/step", "p99, µs/step", "µs/token", "made up, µs/token"):
+    for heading in ("steps", "median, µs a step", "p99, µs a step", "µs a token", "made up"):
         table.add_column(heading, justify="right")
     for result in results:
         for name, part in (("decode", result.decode), ("overall", result.overall)):

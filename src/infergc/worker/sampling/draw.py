@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from infergc.worker.sampling.knobs import Knobs
+from infergc.worker.sampling.pieces import pieces
 
 MAX_VOCAB = 1 << 22  # weights of at most 2^40 sum within 63 bits
 _ONE = 2.0**40
 _FIRST_CANDIDATES = 64  # a nucleus or top-k is nearly always inside; else eight times more are looked at
-_CHUNK = 1 << 18  # elements worked on at once: stays in the caches, and bounds a draw's memory to some 10 MiB
 
 
 def draw(logits_RV: torch.Tensor, knobs: Knobs, u_R: NDArray[np.float64]) -> torch.Tensor:
@@ -36,10 +36,9 @@ def draw(logits_RV: torch.Tensor, knobs: Knobs, u_R: NDArray[np.float64]) -> tor
         ids_R, int64: the first id, in the order of ids, at which the cumulated probability exceeds u.
         A row that holds NaN gives some valid id.
     """
-    step = max(1, _CHUNK // logits_RV.shape[1])
     ids = [
-        _draw(logits_RV[i : i + step], knobs.take(np.arange(i, min(i + step, len(u_R)))), u_R[i : i + step])
-        for i in range(0, len(u_R), step)
+        _draw(logits_RV[rows[0] : rows[-1] + 1], knobs.take(rows), u_R[rows])
+        for rows in pieces(np.arange(len(u_R)), logits_RV.shape[1])
     ]
     return torch.cat(ids)
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from infergc.params import SamplingParams
 from infergc.sched.plan import I32
+from infergc.worker.sampling.pieces import pieces
 
 _IN_PROMPT = 1  # lowest bit of a count: the token is in the prompt
 _ONE_USE = 2  # the bits above it count uses in the output
@@ -50,10 +51,10 @@ class Penalties:
         multiplied (CTRL, Keskar et al. 2019, section 4.1). Then tokens in the output lose
         frequency × uses + presence.
         """
-        rows = np.flatnonzero(self._row_of[slots] >= 0)
-        if not len(rows):
-            return
-        asking = slots[rows]
+        for rows in pieces(np.flatnonzero(self._row_of[slots] >= 0), logits_SV.shape[1]):
+            self._apply(logits_SV, rows, slots[rows])
+
+    def _apply(self, logits_SV: torch.Tensor, rows: NDArray[np.int64], asking: NDArray[np.integer]) -> None:
         at_R = torch.from_numpy(rows).to(logits_SV.device)
         uses_RV = self._uses_NV.index_select(0, torch.from_numpy(self._row_of[asking]).to(logits_SV.device))
         x_RV = logits_SV.index_select(0, at_R)
