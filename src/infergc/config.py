@@ -63,8 +63,26 @@ class EngineConfig(BaseModel):
         "fcfs",
         description="Order of waiting requests: first come first served, or by the request's priority.",
     )
-    retention_policy: Literal["lru"] = Field("lru", description="Which cached pages stay when memory runs short.")
+    retention_policy: Literal["generational", "lru"] = Field(
+        "generational", description="Which cached pages stay when memory runs short."
+    )
     pipeline_depth: int = Field(2, ge=1, le=2, description="Steps in flight: at 2, a step is planned while one runs.")
+    gc: Literal["on", "off"] = Field(
+        "on",
+        description="The collector: cycles, generations, leaks. off: reference counts alone, for experiments; "
+        "cancelled beam searches and deleted sessions then leak.",
+    )
+    gc_step_us: float = Field(100.0, ge=1, le=1e6, description="Collector time between two steps, in microseconds.")
+    gc_idle_us: float = Field(1000.0, ge=1, le=1e6, description="Collector time at once when nothing runs.")
+    gc_minor_pages: int = Field(256, ge=1, description="Pages born in the prefix cache from one minor collection on.")
+    gc_major_pages: int = Field(16384, ge=1, description="Pages born in the prefix cache from one major collection on.")
+    gc_watermark: float = Field(
+        0.9, ge=0, le=1, description="Share of pages in use above which collections come twice as often."
+    )
+    gc_young_steps: int = Field(256, ge=1, description="Steps until a young cached prefix survives, if it was used.")
+    gc_survivor_steps: int = Field(2048, ge=1, description="Steps until a survivor is tenured, or young again.")
+    gc_tenured_steps: int = Field(16384, ge=1, description="Steps until a tenured prefix unused is a survivor again.")
+    max_sessions: int = Field(1024, ge=1, le=1 << 20, description="Most open sessions; the oldest goes beyond that.")
     attention_backend: Literal["auto", "cpu", "reference"] = Field(
         "auto", description="Attention kernels; auto takes the fastest that can run here."
     )

@@ -62,9 +62,9 @@ def free_forgets_the_last_page_of_a_run(patch: Patch) -> None:
 
 @_mutant(1)
 def a_hit_forgets_that_pages_were_cached(patch: Patch) -> None:
-    def retain(original: Any, pages: Pages, extents: list[Extent]) -> None:
+    def retain(original: Any, pages: Pages, extents: list[Extent], by: int) -> None:
         cached = pages.cached
-        original(pages, extents)
+        original(pages, extents, by)
         pages.cached = cached
 
     _around(patch, Pages, "retain", retain)
@@ -80,7 +80,7 @@ def a_superblock_stays_in_the_class_it_had(patch: Patch) -> None:
 
 @_mutant(2)
 def sharing_counts_only_the_first_extent(patch: Patch) -> None:
-    _around(patch, Pages, "retain", lambda original, pages, extents: original(pages, extents[:1]))
+    _around(patch, Pages, "retain", lambda original, pages, extents, by: original(pages, extents[:1], by))
 
 
 @_mutant(2)
@@ -199,8 +199,8 @@ def reclaim_leaves_the_tokens_of_the_pages_it_takes(patch: Patch) -> None:
 def a_shrunken_leaf_is_forgotten(patch: Patch) -> None:
     def trim(original: Any, tree: PrefixTree, leaf: Node, pages: int) -> Any:
         removed = original(tree, leaf, pages)
-        tree.order._queue = [entry for entry in tree.order._queue if entry[2] is not leaf]
-        tree.order._queued.discard(leaf.id)
+        tree.order._queue = [entry for entry in tree.order._queue if entry[-1] is not leaf]
+        tree.order._queued.pop(leaf.id, None)
         return removed
 
     _around(patch, PrefixTree, "trim", trim)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infergc.engine.messages import Abort, Delta, Logprobs, Outputs, Ready, Shutdown, Submit, Verify
+from infergc.engine.messages import Abort, Answer, Ask, Delta, Logprobs, Outputs, Ready, Shutdown, Submit
 from infergc.engine.wire import (
     MAX_FRAME,
     EngineChannel,
@@ -24,14 +24,19 @@ PARAMS = SamplingParams(
     max_tokens=None, temperature=0.5, top_k=3, logit_bias={5: -1.5}, seed=2**63 - 1, stop=("a", "é"),
     stop_token_ids=(7,), logprobs=2,
 )  # fmt: skip
-COMMANDS = [Submit("r", [1, 2, 3], PARAMS, priority=-2, salt="s"), Abort("r"), Verify(), Shutdown()]
+COMMANDS = [
+    Submit("r", [1, 2, 3], PARAMS, priority=-2, salt="s"),
+    Abort("r"),
+    Ask(3, "verify", {"of": "x"}),
+    Shutdown(),
+]
 READY = Ready(100, 50, (1, 2), "bfloat16", "cpu", {"weights": 2**40}, 4096, error="é")
 OUTPUTS = Outputs(
     [Delta("r", [4, 5], "stop", 5, 16, [Logprobs(-0.5, 1, (4, 9), (-0.5, float("-inf")))] * 2, "none")],
     ["q"],
     [7],
     {"requests": {"running": 1}, "kv": {"full": {"free": 3}}},
-    "",
+    [Answer(3, {"closed": True}), Answer(4, error="no")],
 )
 
 
@@ -81,8 +86,8 @@ def test_a_channel_takes_all_that_is_there_and_waits_only_when_told() -> None:
     with ours, theirs:
         channel = EngineChannel(theirs)
         assert channel.take(wait=False) == []
-        ours.sendall(encode_frame(COMMANDS) + encode_frame([Verify()]) + encode_frame([Abort("x")])[:3])
-        assert channel.take(wait=True) == [*COMMANDS, Verify()]
+        ours.sendall(encode_frame(COMMANDS) + encode_frame([Ask(4, "verify")]) + encode_frame([Abort("x")])[:3])
+        assert channel.take(wait=True) == [*COMMANDS, Ask(4, "verify")]
         assert channel.take(wait=False) == []
         ours.sendall(encode_frame([Abort("x")])[3:])
         assert channel.take(wait=True) == [Abort("x")]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from infergc.config import ConfigError
-from infergc.engine.messages import Abort, Shutdown, Submit, Verify
+from infergc.engine.messages import Abort, Answer, Ask, Shutdown, Submit
 from infergc.engine.record import Recorder
 from infergc.heap.groups import GroupSpec
 from infergc.sched.plan import StepOutcome, StepPlan
@@ -216,7 +216,7 @@ def test_what_cannot_run_is_refused_with_a_reason():
     assert "1 to 511 are allowed" in results.errors["long"]
     assert "0 to 49" in results.errors["ids"]
     assert "running already" in results.errors["ok"]
-    assert engine.step([Verify()]).verified == ""
+    assert engine.step([Ask(1, "verify")]).answers == [Answer(1, "")]
 
 
 def test_shutdown_aborts_everything():

@@ -61,9 +61,9 @@ def test_slots_run_out_and_come_back() -> None:
     first, second = open_stream(heap, [1]), open_stream(heap, [2])
     assert heap.open("third", first.tokens, first.namespace) is None
     assert heap.fork(first, "branch") is None
+    slot = second.slot
     heap.close(second)
-    third = open_stream(heap, [3])
-    assert third.slot == second.slot
+    assert open_stream(heap, [3]).slot == slot
     heap.check()
 
 

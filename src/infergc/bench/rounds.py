@@ -62,6 +62,9 @@ class StepLog:
         """See ``engine.ports.Sink``."""
         self._round.worker += outcome.seconds
 
+    def collected(self, budget: int) -> None:
+        """Of no concern here."""
+
     def outputs(self, outputs: Outputs) -> None:
         """See ``engine.ports.Sink``."""
         now = perf_counter() - self._began

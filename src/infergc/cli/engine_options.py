@@ -13,6 +13,18 @@ HEADINGS = {  # heading → fields; a field that is in none stands under the las
     "Model": ("dtype", "max_model_len", "attention_backend", "threads"),
     "Memory": ("memory", "kv_cache_memory", "block_size", "enable_prefix_caching", "retention_policy"),
     "Scheduling": ("max_num_seqs", "max_num_batched_tokens", "scheduling_policy", "pipeline_depth"),
+    "Collector": (
+        "gc",
+        "gc_step_us",
+        "gc_idle_us",
+        "gc_minor_pages",
+        "gc_major_pages",
+        "gc_watermark",
+        "gc_young_steps",
+        "gc_survivor_steps",
+        "gc_tenured_steps",
+        "max_sessions",
+    ),
     "Repeatability": ("deterministic", "seed"),
     "Development": ("executor",),
 }
@@ -44,5 +56,5 @@ def _option(name: str, field: FieldInfo) -> Callable[[_Function], _Function]:
         return option(_heading(name), flag(name), name, type=choice, default=field.default, help=help_text)
     if name in _IN_BYTES:  # the configuration reads sizes itself
         return option(_heading(name), flag(name), name, metavar="BYTES", default=field.default, help=help_text)
-    kind = str if field.annotation is str else int  # bounds are the configuration's to check
+    kind = field.annotation if field.annotation in (str, float) else int  # bounds are the configuration's to check
     return option(_heading(name), flag(name), name, type=kind, default=field.default, help=help_text)

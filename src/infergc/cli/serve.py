@@ -35,6 +35,8 @@ _SERVER = "Server"
 @option(_SERVER, "--max-body-size", metavar="BYTES", default="8MiB", help="Largest request body.")
 @option(_SERVER, "--shutdown-timeout", metavar="SECONDS", default=10.0, type=click.FloatRange(min=0),
         help="How long running requests may go on after SIGTERM or Ctrl-C before they are aborted.")  # fmt: skip
+@option(_SERVER, "--session-timeout", metavar="SECONDS", default=600.0, type=click.FloatRange(min=0.1),
+        help="How long the KV of a session is kept that no request uses.")  # fmt: skip
 @engine_options
 def serve(
     model: Path | None,
@@ -46,6 +48,7 @@ def serve(
     chat_template: Path | None,
     max_body_size: str,
     shutdown_timeout: float,
+    session_timeout: float,
     **engine: Any,
 ) -> None:
     """Serve a model over an OpenAI-compatible API.
@@ -69,6 +72,7 @@ def serve(
         chat_template=chat_template,
         max_body_bytes=_size(max_body_size),
         shutdown_timeout=shutdown_timeout,
+        session_timeout=session_timeout,
     )
 
     def announce(ready: Ready, url: str) -> None:

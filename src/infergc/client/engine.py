@@ -10,7 +10,7 @@ from infergc.client.prepare import RequestBuilder
 from infergc.client.spawn import end_process, exit_code, spawn_engine
 from infergc.client.stream import RequestStream
 from infergc.config import EngineConfig
-from infergc.engine.messages import Abort, Command, Outputs, Ready, Shutdown, Submit, Verify
+from infergc.engine.messages import Abort, Answer, Ask, Command, Outputs, Ready, Shutdown, Submit
 from infergc.engine.wire import FrameReader, WireError, decode_outputs, decode_ready, encode_frame
 from infergc.params import SamplingParams
 from infergc.wording import shown
@@ -46,8 +46,8 @@ class EngineClient:
         self._link = link
         self._streams: dict[str, RequestStream] = {}
         self._death: EngineDeadError | None = None
-        self._check: asyncio.Future[str] | None = None
-        self._one_check = asyncio.Lock()  # the engine's answers carry no name
+        self._questions: dict[int, asyncio.Future[Any]] = {}
+        self._asked = 0
         self._reader = asyncio.create_task(self._read(), name="engine-reader")
 
     @classmethod
@@ -76,9 +76,12 @@ class EngineClient:
         *,
         priority: int = 0,
         cache_salt: str = "",
+        session: str = "",
     ) -> Submit:
         """A checked request, ready for ``submit``; see ``RequestBuilder.build``."""
-        return self.builder.build(prompt_ids, params, request_id, priority=priority, cache_salt=cache_salt)
+        return self.builder.build(
+            prompt_ids, params, request_id, priority=priority, cache_salt=cache_salt, session=session
+        )
 
     def submit(self, *requests: Submit) -> RequestStream:
         """Start requests and stream what comes back of them, one delta a request and step at most.
@@ -112,12 +115,35 @@ class EngineClient:
             self.abort(request_id)
 
     async def verify(self) -> str:
-        """Have the engine check the heap's laws now: "" when they hold, else what is broken."""
-        async with self._one_check:
-            self._require_health()
-            self._check = asyncio.get_running_loop().create_future()
-            self._link.send(Verify())
-            return await self._check
+        """Have the engine recount all references and check the heap's laws now: "" when all is well, else what is not.
+
+        Leaked pages and garbage that it finds are reclaimed.
+        """
+        return str(await self.ask("verify"))
+
+    async def close_session(self, session: str, salt: str = "", reason: str = "asked") -> str:
+        """Close a tenant's session, so that its KV may be reclaimed: "closed", or "unknown" if it is not open.
+
+        With the reason "idle" one that is at work stays open: "busy".
+        """
+        return str(await self.ask("close_session", session=session, salt=salt, reason=reason))
+
+    async def ask(self, what: str, **about: Any) -> Any:
+        """Ask the engine something that ``engine.inquiries`` knows; it answers between two steps.
+
+        Raises:
+            EngineDeadError: there is no engine, or it died before it answered.
+            ValueError: the engine cannot answer this; the message says why.
+        """
+        self._require_health()
+        self._asked += 1
+        number, answer = self._asked, asyncio.get_running_loop().create_future()
+        self._questions[number] = answer
+        try:
+            self._link.send(Ask(number, what, about))
+            return await answer
+        finally:
+            del self._questions[number]
 
     async def gone(self) -> EngineDeadError | None:
         """Wait until the engine is gone: how it died, or None where it was closed."""
@@ -157,14 +183,23 @@ class EngineClient:
     def _take(self, outputs: Outputs) -> None:
         if outputs.stats is not None:
             self.stats = outputs.stats
-        if outputs.verified is not None and self._check is not None and not self._check.done():
-            self._check.set_result(outputs.verified)
+        for answer in outputs.answers:
+            self._answer(answer)
         for delta in outputs.news():
             stream = self._streams.get(delta.request_id)
             if stream is not None:
                 stream.put(delta)
                 if delta.finish:
                     del self._streams[delta.request_id]
+
+    def _answer(self, answer: Answer) -> None:
+        question = self._questions.get(answer.number)
+        if question is None or question.done():
+            return  # whoever asked has left
+        if answer.error:
+            question.set_exception(ValueError(answer.error))
+        else:
+            question.set_result(answer.value)
 
     def _abort_each(self, request_ids: Iterable[str]) -> None:
         """Their stream was closed; it stays here until the engine's last word, so that no new request gets it."""
@@ -176,8 +211,9 @@ class EngineClient:
         for stream in set(self._streams.values()):
             stream.fail(error)
         self._streams.clear()
-        if self._check is not None and not self._check.done():
-            self._check.set_exception(error)
+        for question in self._questions.values():
+            if not question.done():
+                question.set_exception(error)
 
     def _require_health(self) -> None:
         if not self.healthy:

@@ -46,6 +46,7 @@ class RequestBuilder:
         *,
         priority: int = 0,
         cache_salt: str = "",
+        session: str = "",
     ) -> Submit:
         """One checked request; ``request_id`` must be unique among the open ones and is numbered if None.
 
@@ -55,6 +56,7 @@ class RequestBuilder:
             request_id: at most 1024 characters.
             priority: smaller runs first under the priority policy; a signed number of 32 bits.
             cache_salt: names the prefix cache that the request shares; at most 1024 characters.
+            session: the conversation that it is a turn of, whose KV is kept for the next; at most 1024 characters.
 
         Raises:
             PromptError: the prompt is empty, too long, or holds ids that the model does not have; or max_tokens
@@ -63,6 +65,7 @@ class RequestBuilder:
         """
         _check_label("request_id", request_id or "")
         _check_label("cache_salt", cache_salt)
+        _check_label("session_id", session)
         _check_priority(priority)
         prompt = list(prompt_ids)
         self._check_prompt(prompt)
@@ -71,7 +74,7 @@ class RequestBuilder:
         if params.seed is None:
             params = replace(params, seed=self._seeds.randint(0, MAX_SEED))
         number = next(self._numbers)
-        return Submit(request_id or f"request-{number}", prompt, params, priority, cache_salt)
+        return Submit(request_id or f"request-{number}", prompt, params, priority, cache_salt, session)
 
     def check_length(self, tokens: int, measure: str = "is") -> None:
         """Refuse a prompt of more tokens than the context has room for; ``measure`` may be "is at least".

@@ -11,19 +11,24 @@ from infergc.config import ConfigError, EngineConfig
 from infergc.engine.budget import capacities, longest_text
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Ready
+from infergc.engine.pacing import Pacer
 from infergc.engine.ports import Executor, ModelFacts, Sink
+from infergc.heap.collector import Collector, Triggers
+from infergc.heap.generations import Ages
 from infergc.heap.groups import GroupSpec
 from infergc.heap.heap import Heap
+from infergc.heap.retention import Retention
 from infergc.heap.stats import HeapConfig
 from infergc.policies.ordering.fcfs import Fcfs
 from infergc.policies.ordering.priority import Priority
 from infergc.policies.preemption.last import Last
+from infergc.policies.retention.generational import Generational
 from infergc.policies.retention.lru import Lru
 from infergc.sched.queue import Ordering
 from infergc.sched.scheduler import Scheduler, SchedulerConfig
 
 ORDERINGS: dict[str, Callable[[], Ordering]] = {"fcfs": Fcfs, "priority": Priority}
-RETENTIONS = {"lru": Lru}
+RETENTIONS: dict[str, Callable[[], Retention]] = {"generational": Generational, "lru": Lru}
 
 LAYOUT = "pages-v1"  # part of the cache namespace: changes when KV of a page is laid out differently
 
@@ -59,13 +64,18 @@ def assemble(config: EngineConfig, executor: Executor, sinks: Iterable[Sink] = (
     groups = capacities(config, facts)
     longest = longest_text(config, facts, groups)
     executor.allocate(groups, config.max_num_seqs)
-    shape = HeapConfig(groups, config.block_size, config.max_num_seqs, config.enable_prefix_caching)
+    ages = Ages(config.gc_young_steps, config.gc_survivor_steps, config.gc_tenured_steps)
+    shape = HeapConfig(groups, config.block_size, config.max_num_seqs, config.enable_prefix_caching, ages)
     heap = Heap(shape, RETENTIONS[config.retention_policy]())
-    limits = SchedulerConfig(config.max_num_seqs, config.max_num_batched_tokens, longest, frozenset(facts.eos_ids))
+    limits = SchedulerConfig(
+        config.max_num_seqs, config.max_num_batched_tokens, longest, frozenset(facts.eos_ids), config.max_sessions
+    )
     scheduler = Scheduler(heap, limits, ORDERINGS[config.scheduling_policy](), Last())
+    collector = Collector(heap, Triggers(config.gc_minor_pages, config.gc_major_pages, config.gc_watermark))
+    pacer = Pacer(collector, config.gc_step_us, config.gc_idle_us, on=config.gc == "on")
     namespace = f"{facts.digest}/{facts.dtype}/{LAYOUT}/{config.block_size}"
     ready = _ready(facts, executor.backend, groups, longest, config.block_size)
-    return Engine(scheduler, executor, ready, namespace, config.pipeline_depth, sinks)
+    return Engine(scheduler, executor, ready, namespace, config.pipeline_depth, pacer, sinks)
 
 
 def _ready(facts: ModelFacts, backend: str, groups: tuple[GroupSpec, ...], longest: int, size: int) -> Ready:

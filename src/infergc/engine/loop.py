@@ -6,10 +6,11 @@ from concurrent.futures import Future
 
 import numpy as np
 
-from infergc.engine.messages import Abort, Command, Delta, Logprobs, Outputs, Ready, Shutdown, Submit, Verify
+from infergc.engine.inquiries import Inquiries
+from infergc.engine.messages import Abort, Ask, Command, Delta, Logprobs, Outputs, Ready, Shutdown, Submit
+from infergc.engine.pacing import Pacer
 from infergc.engine.ports import Executor, Flight, Sink
 from infergc.engine.stats import EngineCounters, snapshot
-from infergc.heap.errors import HeapCorruption
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import TokenLog
 from infergc.sched.plan import StepOutcome, StepPlan, TokenLogprobs
@@ -31,12 +32,15 @@ class Engine:
         ready: Ready,
         namespace: str,
         depth: int,
+        pacer: Pacer,
         sinks: Iterable[Sink] = (),
     ) -> None:
         self.ready = ready
         self.scheduler = scheduler
         self.heap = scheduler.heap
         self.counters = EngineCounters()
+        self.pacer = pacer
+        self._inquiries = Inquiries(scheduler, pacer)
         self._executor = executor
         self._namespace = namespace
         self._depth = depth
@@ -60,8 +64,9 @@ class Engine:
         launched = len(self._flights) < self._depth and self._launch()
         if self._flights and (len(self._flights) == self._depth or not launched):
             self._commit(outputs)
+        self._collect()
         if outputs.deltas or outputs.ids or not self.has_work():
-            outputs.stats = snapshot(self.scheduler, self.counters)
+            outputs.stats = snapshot(self.scheduler, self.counters, self.pacer)
         for sink in self._sinks:
             sink.outputs(outputs)
         return outputs
@@ -75,6 +80,10 @@ class Engine:
             self.scheduler.abort(request)
         self._executor.close()
 
+    def idle(self) -> bool:
+        """Use the time in which there is nothing to do: collect for a moment. False when nothing is left to collect."""
+        return self.pacer.when_idle()
+
     # ---- commands
 
     def _take(self, command: Command, outputs: Outputs) -> None:
@@ -83,8 +92,8 @@ class Engine:
                 self._submit(command, outputs)
             case Abort():
                 self._abort(command.request_id, outputs)
-            case Verify():
-                outputs.verified = self._verify()
+            case Ask():
+                outputs.answers.append(self._inquiries.answer(command))
             case Shutdown():
                 for request_id in list(self._requests):
                     self._abort(request_id, outputs)
@@ -106,6 +115,7 @@ class Engine:
             limit,
             Namespace(self._namespace, submit.salt),
             submit.priority,
+            submit.session,
             stop_ids=frozenset(params.stop_token_ids),
         )
         self._arrivals += 1
@@ -132,14 +142,14 @@ class Engine:
         self.counters.finished["abort"] += 1
         outputs.deltas.append(Delta(request_id, [], "abort", cached_tokens=request.cached or 0))
 
-    def _verify(self) -> str:
-        try:
-            self.heap.check()
-        except HeapCorruption as error:
-            return str(error)
-        return ""
-
     # ---- steps
+
+    def _collect(self) -> None:
+        """The safepoint between two plans. How much may be collected is an input, as it comes from a clock."""
+        budget = self.pacer.between_steps()
+        if budget:
+            for sink in self._sinks:
+                sink.collected(budget)
 
     def _launch(self) -> bool:
         plan = self.scheduler.plan()

@@ -15,6 +15,7 @@ class Submit(msgspec.Struct, tag="submit", array_like=True):
     params: SamplingParams
     priority: int = 0  # smaller runs first under the priority policy
     salt: str = ""  # cache namespace of the tenant; pages are shared only inside one
+    session: str = ""  # a turn of this session of the tenant's, which is opened if it is not open; "" for none
 
 
 class Abort(msgspec.Struct, tag="abort", array_like=True):
@@ -23,15 +24,22 @@ class Abort(msgspec.Struct, tag="abort", array_like=True):
     request_id: str
 
 
-class Verify(msgspec.Struct, tag="verify", array_like=True):
-    """Run ``heap.check()`` now; the answer comes as ``Outputs.verified``."""
+class Ask(msgspec.Struct, tag="ask", array_like=True):
+    """Have a question answered, or a thing done, at the next safepoint; see ``engine.inquiries`` for what there is.
+
+    The answer comes as an ``Answer`` of the same number in ``Outputs.answers``.
+    """
+
+    number: int
+    what: str
+    about: dict[str, Any] = {}
 
 
 class Shutdown(msgspec.Struct, tag="shutdown", array_like=True):
     """Abort everything and leave."""
 
 
-Command = Submit | Abort | Verify | Shutdown
+Command = Submit | Abort | Ask | Shutdown
 
 
 class Logprobs(msgspec.Struct, array_like=True):
@@ -65,6 +73,14 @@ class Delta(msgspec.Struct, array_like=True):
     error: str = ""
 
 
+class Answer(msgspec.Struct, array_like=True):
+    """What came of an ``Ask``: a value, or why there is none."""
+
+    number: int
+    value: Any = None
+    error: str = ""
+
+
 class Outputs(msgspec.Struct, array_like=True):
     """One step's news, and the engine's counters with it.
 
@@ -75,7 +91,7 @@ class Outputs(msgspec.Struct, array_like=True):
     ids: list[str] = []  # requests that gained one token and go on
     tokens: list[int] = []  # the token of each
     stats: dict[str, Any] | None = None  # see engine.stats.snapshot
-    verified: str | None = None  # "" when the laws hold, else what is broken
+    answers: list[Answer] = []
 
     def news(self) -> list[Delta]:
         """Everything told of requests, at most one delta for a step's token of a request."""

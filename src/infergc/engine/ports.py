@@ -76,6 +76,10 @@ class Sink(Protocol):
         """The oldest step in flight gave this outcome."""
         ...
 
+    def collected(self, budget: int) -> None:
+        """The collector did something, and had so many work units for it."""
+        ...
+
     def outputs(self, outputs: Outputs) -> None:
         """An iteration of the loop is over."""
         ...

@@ -17,7 +17,7 @@ from infergc.engine.assembly import build_engine
 from infergc.engine.footprint import ProcessGauge
 from infergc.engine.garbage import frozen_heap
 from infergc.engine.loop import Engine
-from infergc.engine.messages import Outputs, Ready, Shutdown
+from infergc.engine.messages import Command, Outputs, Ready, Shutdown
 from infergc.engine.wire import EngineChannel
 
 _START_ERRORS = (ValueError, OSError, ImportError, MemoryError, RuntimeError)
@@ -50,7 +50,7 @@ def serve(engine: Engine, channel: EngineChannel) -> None:
     channel.send(engine.ready)
     channel.send(_measured(engine.step(), gauge, idle=True))  # of an idle engine, for metrics before the first request
     while True:
-        commands = channel.take(wait=not engine.has_work())
+        commands = _next_commands(engine, channel, gauge)
         if commands is None:
             return
         outputs = engine.step(commands)
@@ -60,8 +60,23 @@ def serve(engine: Engine, channel: EngineChannel) -> None:
             return
 
 
+def _next_commands(engine: Engine, channel: EngineChannel, gauge: ProcessGauge) -> list[Command] | None:
+    """What has arrived; None once the client is gone. An idle engine collects garbage until something arrives."""
+    collected = False
+    while not engine.has_work():
+        commands = channel.take(wait=False)
+        if commands or commands is None:
+            return commands
+        if not engine.idle():
+            if collected:
+                channel.send(_measured(engine.step(), gauge, idle=True))
+            return channel.take(wait=True)
+        collected = True
+    return channel.take(wait=False)
+
+
 def _has_news(outputs: Outputs) -> bool:
-    return bool(outputs.deltas or outputs.ids) or outputs.stats is not None or outputs.verified is not None
+    return bool(outputs.deltas or outputs.ids or outputs.answers) or outputs.stats is not None
 
 
 def _measured(outputs: Outputs, gauge: ProcessGauge, *, idle: bool) -> Outputs:

@@ -16,6 +16,7 @@ class Recorder:
     def __init__(self) -> None:
         self.events: list[str] = []
         self.outcomes: list[StepOutcome] = []
+        self.budgets: list[int] = []
 
     def planned(self, plan: StepPlan) -> None:
         """Record a plan: rows, tokens, page tables, moves and bindings."""
@@ -37,9 +38,13 @@ class Recorder:
         self.outcomes.append(outcome)
         self._event(kind="outcome", step=outcome.step, tokens=outcome.tokens.tolist())
 
+    def collected(self, budget: int) -> None:
+        """Record the collector's budget, for a replay: it comes from measured times."""
+        self.budgets.append(budget)
+
     def outputs(self, outputs: Outputs) -> None:
         """Record what clients are told."""
-        self._event(kind="outputs", deltas=outputs.news(), stats=outputs.stats, verified=outputs.verified)
+        self._event(kind="outputs", deltas=outputs.news(), stats=outputs.stats, answers=outputs.answers)
 
     def _event(self, **fields: object) -> None:
         self.events.append(msgspec.json.encode(fields).decode())

@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from infergc.engine.pacing import Pacer
+from infergc.heap.collector import CollectorCounters
 from infergc.heap.stats import GroupStats
 from infergc.sched.counters import SchedulerCounters
 from infergc.sched.scheduler import Scheduler
@@ -20,13 +22,14 @@ class EngineCounters:
     finished: Counter[str] = field(default_factory=Counter)  # by reason
 
 
-def snapshot(scheduler: Scheduler, counters: EngineCounters) -> dict[str, Any]:
+def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer) -> dict[str, Any]:
     """Everything that is counted, as nested plain data.
 
     Keys: ``requests`` {running, waiting}; ``kv`` {group: {capacity, free, live, cached, in_transit}} in pages;
-    ``counters`` running totals, tokens and pages as their names say.
+    ``counters`` running totals, tokens and pages as their names say; ``sessions`` {open, closed by reason};
+    ``collector`` what the collector did: see ``heap.collector`` and ``engine.pacing``.
     """
-    heap = scheduler.heap
+    heap, collector = scheduler.heap, pacer.collector
     return {
         "requests": {"running": len(scheduler.running), "waiting": len(scheduler.waiting)},
         "kv": {group.name: _columns(group) for group in heap.stats()},
@@ -41,9 +44,20 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters) -> dict[str, Any]:
             "refused_reservations": heap.counters.refusals,
             **{name: counters.finished[reason] for reason, name in _FINISHED.items()},
         },
+        "sessions": {"open": len(scheduler.sessions), **scheduler.sessions.closed},
+        "collector": {
+            **_columns(collector.counters),
+            "cycles": heap.counters.cycles,
+            "cycle_objects": heap.counters.cycle_objects,
+            "promoted": heap.tree.generations.promoted,
+            "demoted": heap.tree.generations.demoted,
+            "pauses": pacer.pauses.counts,
+            "pause_seconds": pacer.pauses.seconds,
+            "longest_pause": pacer.pauses.longest,
+        },
     }
 
 
-def _columns(figures: GroupStats | SchedulerCounters) -> dict[str, int]:
+def _columns(figures: GroupStats | SchedulerCounters | CollectorCounters) -> dict[str, Any]:
     """The figures by name. It runs at every step: ``dataclasses.asdict`` would take a twentieth of it."""
     return {name: getattr(figures, name) for name in figures.__slots__ if name != "name"}

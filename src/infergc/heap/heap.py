@@ -1,72 +1,41 @@
 """The Heap facade: sequences hold pages, the prefix tree shares them, steps in flight keep them.
 
-Laws 5 and 9 are kept here: every reference a sequence drops goes through ``_drop``, which parks it while a
-step in flight still reads the page; and ``reserve`` counts before it touches anything.
+Law 9 is kept here: ``reserve`` counts before it touches anything.
 Words and laws: docs/laws.md. P is page_tokens.
 """
 
 from collections.abc import Sequence as SequenceOf
-from heapq import heapify, heappop, heappush
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infergc.heap.errors import HeapCorruption
 from infergc.heap.groups import pages_for
+from infergc.heap.holdings import Holdings
 from infergc.heap.laws import violations
 from infergc.heap.moves import I32, Move, PageTable
-from infergc.heap.nodes import Namespace, Node
-from infergc.heap.objects import InFlight, KnownTokens, Sequence, StepReads, TokenLog
+from infergc.heap.nodes import Node
+from infergc.heap.objects import Sequence, StepReads, TokenLog
 from infergc.heap.pages import page_numbers, runs_of
+from infergc.heap.provenance import Place, taken_by
 from infergc.heap.reclaim import Reclaimer
 from infergc.heap.retention import Retention
 from infergc.heap.space import TAIL_TOKENS, Extent
-from infergc.heap.state import HeapState
 from infergc.heap.stats import HeapConfig
 from infergc.heap.tables import BlockTables, Slots
 
 
-class Heap(HeapState):
+class Heap(Holdings):
     """Memory of KV pages. Every call is made at a safepoint, on one thread."""
 
     def __init__(self, config: HeapConfig, retention: Retention) -> None:
         super().__init__(config, retention)
         self._reclaimer = Reclaimer(self.tree, self.groups, self.sequences, self.counters)
-        self._last_read: NDArray[np.int64] = np.full(config.max_sequences, -1, np.int64)  # step, by slot
-        # Single entries go through views of the same memory: a third of the cost of numpy's own.
-        self._length_at, self._barrier_at = self.length.data, self.barrier.data
-        self._last_read_at, self._holder_at = self._last_read.data, self.holder.data
         self._private = [-1] * len(config.groups)  # no group's tail needs a copy
         self._moves: list[Move] = []
         self._tail = TAIL_TOKENS // config.page_tokens  # pages that a growing tail hopes to find side by side
-        self._next_id = 0
-        self._slots = list(range(config.max_sequences))
-        heapify(self._slots)
 
     # ---- sequences
-
-    def open(self, owner: str, tokens: KnownTokens, namespace: Namespace) -> Sequence | None:
-        """Open a sequence that holds nothing yet; None when every slot is taken. Cost: O(log slots)."""
-        if not self._slots:
-            return None
-        root = self.tree.root(namespace)
-        sequence = Sequence(self._next_id, heappop(self._slots), owner, namespace, tokens, root)
-        self._next_id += 1
-        self.tree.enter(root, self.planning)
-        self.sequences[sequence.id] = sequence
-        slot = sequence.slot
-        self._length_at[slot], self._barrier_at[slot], self._last_read_at[slot] = 0, False, -1
-        self._holder_at[slot] = sequence.id
-        return sequence
-
-    def close(self, sequence: Sequence) -> None:
-        """Drop all that the sequence holds, at once unless a step in flight reads it. Cost: O(extents)."""
-        for group, table in enumerate(self.tables):
-            self._drop(sequence, group, table.clear(sequence.slot))
-        self.tree.leave(sequence.tip, self.planning)
-        del self.sequences[sequence.id]
-        self._holder_at[sequence.slot] = -1
-        heappush(self._slots, sequence.slot)
 
     def share_prefix(self, sequence: Sequence, limit: int, *, whole_pages: bool = False) -> int:
         """Give an empty sequence the longest cached prefix of its first ``limit`` tokens.
@@ -97,7 +66,8 @@ class Heap(HeapState):
             self._share(sequence, group, columns[0] if len(columns) == 1 else np.concatenate(columns), total)
         self._length_at[sequence.slot] = total
         self._barrier_at[sequence.slot] = match.partial is not None
-        sequence.tip.uses += 1
+        for node in chain:
+            self.tree.serve(node, self.planning)
         return total
 
     def fork(self, sequence: Sequence, owner: str) -> Sequence | None:
@@ -116,7 +86,7 @@ class Heap(HeapState):
         if branch is None:
             return None
         for group, table in enumerate(self.tables):
-            self.groups[group].retain(table.copy(sequence.slot, branch.slot))
+            self.groups[group].retain(table.copy(sequence.slot, branch.slot), taken_by(branch.id, Place.FORK))
         self.tree.stand(branch, sequence.tip, sequence.sealed, self.planning)
         branch.exact, branch.publishing = sequence.exact, sequence.publishing
         self.length[branch.slot] = self.length[sequence.slot]
@@ -235,26 +205,11 @@ class Heap(HeapState):
         self.planning += 1
         return tables
 
-    def last_step(self, sequence: Sequence) -> int:
-        """The last step begun that reads the sequence, -1 if none did. Cost: O(1)."""
-        return int(self._last_read[sequence.slot])
-
     def take_moves(self) -> tuple[Move, ...]:
         """The moves that the step being planned must make first, in order. Cost: O(moves)."""
         moves = tuple(self._moves)
         self._moves.clear()
         return moves
-
-    def complete(self, step: int) -> None:
-        """Steps up to ``step`` are done: what only they held is dropped. Cost: O(extents dropped)."""
-        self.completed = step
-        for done in [number for number in self.flights if number <= step]:
-            del self.flights[done]
-        over = [hold for hold in self.held if hold.step <= step]
-        self.held = [hold for hold in self.held if hold.step > step]
-        for hold in over:
-            for group, extent in hold.extents():
-                self.groups[group].release([extent])
 
     def check(self) -> None:
         """Recompute every law from raw tables and objects. Cost: O(capacity + pages held).
@@ -267,20 +222,6 @@ class Heap(HeapState):
             raise HeapCorruption("; ".join(broken))
 
     # ---- steps of the operations above
-
-    def _drop(self, sequence: Sequence, group: int, extents: list[Extent]) -> None:
-        if not extents:
-            return
-        step = self._last_read_at[sequence.slot]
-        if step <= self.completed:
-            self.groups[group].release(extents)
-        else:
-            self._hold(step, group, extents)
-
-    def _hold(self, step: int, group: int, extents: list[Extent]) -> None:
-        if not self.held or self.held[-1].step != step:
-            self.held.append(InFlight(step))
-        self.held[-1].held.append((group, extents))
 
     def _check_truncation(self, slot: int, tokens: int) -> None:
         if not 0 <= tokens <= self.length[slot]:
@@ -299,7 +240,7 @@ class Heap(HeapState):
         window = self.config.groups[group].window
         hidden = 0 if window is None else min(self._hidden_pages(total, window), len(pages))
         extents = runs_of(pages[hidden:])
-        self.groups[group].retain(extents)
+        self.groups[group].retain(extents, taken_by(sequence.id, Place.SHARE))
         self.tables[group].start_at(sequence.slot, hidden)
         self.tables[group].append(sequence.slot, extents)
 
@@ -323,7 +264,8 @@ class Heap(HeapState):
             if shared[group] >= 0:
                 self._copy_tail(sequence, group, shared[group])
             if growth:
-                table.append(slot, self._allocate(sequence, group, growth, self._expected(sequence, table)))
+                expect = self._expected(sequence, table)
+                table.append(slot, self._allocate(sequence, group, growth, expect, Place.RESERVE))
         self._length_at[slot] = max(self._length_at[slot], length)
         self._barrier_at[slot] = False
 
@@ -333,7 +275,8 @@ class Heap(HeapState):
             allocate_one = self.groups[group].allocate_one
             for sequence, _ in wants:
                 last = table.last_page(sequence.slot)
-                if last >= 0 and allocate_one(last + 1, lossy=not sequence.exact):
+                by = taken_by(sequence.id, Place.RESERVE)
+                if last >= 0 and allocate_one(last + 1, lossy=not sequence.exact, by=by):
                     table.lengthen(sequence.slot)
                 else:
                     self._start_run(sequence, group, table)
@@ -345,7 +288,7 @@ class Heap(HeapState):
         expect, pages = self._expected(sequence, table), self.groups[group]
         self._reclaimer.make_runs(group, 1, -1, expect)
         page = pages.space.start(expect)
-        pages.allocate_one(page, lossy=not sequence.exact)
+        pages.allocate_one(page, lossy=not sequence.exact, by=taken_by(sequence.id, Place.RESERVE))
         table.append(sequence.slot, [(page, 1)])
 
     def _expected(self, sequence: Sequence, table: BlockTables) -> int:
@@ -354,17 +297,18 @@ class Heap(HeapState):
         coming = -(-sequence.tokens.size // self.page_tokens) - skipped - held
         return max(coming, min(held, self._tail))
 
-    def _allocate(self, sequence: Sequence, group: int, pages: int, expect: int) -> list[Extent]:
+    def _allocate(self, sequence: Sequence, group: int, pages: int, expect: int, place: Place) -> list[Extent]:
         after = self.tables[group].last_page(sequence.slot)
         self._reclaimer.make_runs(group, pages, after, expect)
-        return self.groups[group].allocate(pages, after, expect, lossy=not sequence.exact)
+        by = taken_by(sequence.id, place)
+        return self.groups[group].allocate(pages, after, expect, lossy=not sequence.exact, by=by)
 
     def _copy_tail(self, sequence: Sequence, group: int, source: int) -> None:
         """Write barrier: replace the shared tail by a copy; the original is held until the copy is made."""
         slot, table = sequence.slot, self.tables[group]
         kept = int(self.length[slot])
         table.drop_tail(slot, kept // self.page_tokens)
-        table.append(slot, self._allocate(sequence, group, 1, 0))
+        table.append(slot, self._allocate(sequence, group, 1, 0, Place.COPY))
         self._moves.append(Move("copy", group, source, table.last_page(slot), kept % self.page_tokens))
         self._hold(self.planning, group, [(source, 1)])
         self.counters.copies += 1
@@ -373,9 +317,9 @@ class Heap(HeapState):
         low, size = sequence.sealed, self.page_tokens
         extents = [table.slice(sequence.slot, low, full) for table in self.tables]
         columns = tuple(page_numbers(runs) for runs in extents)
-        tip = self.tree.extend(sequence.tip, tokens[low * size : full * size], columns)
+        tip = self.tree.extend(sequence.tip, tokens[low * size : full * size], columns, self.planning)
         for pages, runs in zip(self.groups, extents, strict=True):
-            pages.seal(runs)
+            pages.seal(runs, tip.generation)
         self.tree.stand(sequence, tip, full, self.planning)
         self.counters.sealed += full - low
 
@@ -385,7 +329,7 @@ class Heap(HeapState):
         node = self.tree.settle(known, count)
         for group, table in enumerate(self.tables):
             theirs = node.pages[group].view()
-            self.groups[group].retain(runs_of(theirs))
+            self.groups[group].retain(runs_of(theirs), taken_by(sequence.id, Place.ADOPT))
             self._drop(sequence, group, table.replace(sequence.slot, low, theirs))
         self.tree.stand(sequence, node, low + count, self.planning)
         self.counters.deduplicated += count

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from infergc.heap.groups import pages_for
 from infergc.heap.moves import I32, PageTable
 from infergc.heap.nodes import Node
-from infergc.heap.objects import StepReads
+from infergc.heap.objects import Sequence, StepReads
 from infergc.heap.pages import Pages, page_numbers
 from infergc.heap.state import HeapState
 from infergc.heap.stats import GroupStats
@@ -28,7 +28,7 @@ def violations(heap: HeapState) -> list[str]:
         broken += _law_1_conservation(heap, group, stats)
         broken += _law_2_counts(heap.groups[group], held)
         broken += _law_8_lossy(heap.groups[group])
-    for law in (_law_3_writes, _law_4_and_5_reads, _law_6_closed_tree, _law_6_users, _law_7_exact, _law_9_whole):
+    for law in _LAWS:
         broken += law(heap)
     return broken
 
@@ -37,7 +37,7 @@ def _counts_by_objects(heap: HeapState, group: int) -> I32:
     """References per page, counted over sequences, prefix-tree nodes and work in flight."""
     counts = np.zeros(heap.groups[group].spec.capacity, np.int32)
     for sequence in heap.sequences.values():
-        np.add.at(counts, page_numbers(heap.tables[group].row(sequence.slot)), 1)
+        np.add.at(counts, page_numbers(heap.extents(sequence, group)), 1)
     for node in heap.tree.nodes():
         np.add.at(counts, node.pages[group].view(), 1)
     for hold in heap.held:
@@ -51,7 +51,7 @@ def _live(heap: HeapState, group: int) -> NDArray[np.bool_]:
     """Which pages a sequence holds."""
     live = np.zeros(heap.groups[group].spec.capacity, np.bool_)
     for sequence in heap.sequences.values():
-        live[page_numbers(heap.tables[group].row(sequence.slot))] = True
+        live[page_numbers(heap.extents(sequence, group))] = True
     return live
 
 
@@ -87,6 +87,21 @@ def _law_2_counts(pages: Pages, held: I32) -> Iterator[str]:
         )
 
 
+def _law_2_objects(heap: HeapState) -> Iterator[str]:
+    """Counts of heap objects are true, and the sequences that hold pages are those of the graph."""
+    held = Counter(number for one in heap.graph for number in one.holds)
+    for one in heap.graph:
+        if one.refs != held.pop(one.id, 0) + one.roots:
+            yield f"law 2: object {one.id} of {one.owner} counts {one.refs} references, others hold it less or more"
+        if (one.roots > 0) != (one.id in heap.graph.rooted):
+            yield f"law 2: object {one.id} of {one.owner} has {one.roots} roots, and the graph says otherwise"
+    if held:
+        yield f"law 2: freed objects are held: {sorted(held)}"
+    sequences = {one.id for one in heap.graph if isinstance(one, Sequence)}
+    if sequences != heap.sequences.keys():
+        yield "law 2: the sequences that hold pages differ from those in the object graph"
+
+
 def _law_3_writes(heap: HeapState) -> Iterator[str]:
     for step, reads in heap.flights.items():
         for group, table in enumerate(reads.tables):
@@ -116,7 +131,7 @@ def _law_4_and_5_reads(heap: HeapState) -> Iterator[str]:
                 if (heap.groups[group].count[read] == 0).any():
                     yield f"law 4: step {step} reads a page of {_owner(heap, reads, row)} that is free"
                 sequence = heap.sequences.get(number)
-                owned = set(page_numbers(heap.tables[group].row(sequence.slot)).tolist()) if sequence else set()
+                owned = set(page_numbers(heap.extents(sequence, group)).tolist()) if sequence else set()
                 if not set(read.tolist()) <= owned | parked:
                     yield f"law 5: step {step} is in flight, but nothing keeps a page of {_owner(heap, reads, row)}"
 
@@ -167,16 +182,16 @@ def _law_7_exact(heap: HeapState) -> Iterator[str]:
         elif heap.tree.roots.get(sequence.namespace) is not _root(sequence.tip):
             yield f"law 7: {sequence.owner} stands in another namespace"
         else:
-            yield from _same_pages(heap, sequence.slot, chain, sequence.owner)
+            yield from _same_pages(heap, sequence, chain)
 
 
-def _same_pages(heap: HeapState, slot: int, chain: list[Node], owner: str) -> Iterator[str]:
+def _same_pages(heap: HeapState, sequence: Sequence, chain: list[Node]) -> Iterator[str]:
     for group, table in enumerate(heap.tables):
         path = np.concatenate([np.empty(0, np.int32), *(node.pages[group].view() for node in chain)])
-        skipped = int(table.skipped[slot])
-        row = page_numbers(table.slice(slot, skipped, len(path)))
-        if not np.array_equal(row, path[skipped:]):
-            yield f"law 7: {owner} holds other pages than the prefix tree has for its tokens"
+        row = page_numbers(heap.extents(sequence, group))
+        skipped = len(path) - len(row) if sequence.slot < 0 else int(table.skipped[sequence.slot])
+        if not np.array_equal(row[: max(0, len(path) - skipped)], path[skipped:]):
+            yield f"law 7: {sequence.owner} holds other pages than the prefix tree has for its tokens"
 
 
 def _law_8_lossy(pages: Pages) -> Iterator[str]:
@@ -186,6 +201,8 @@ def _law_8_lossy(pages: Pages) -> Iterator[str]:
 
 def _law_9_whole(heap: HeapState) -> Iterator[str]:
     for sequence in heap.sequences.values():
+        if sequence.slot < 0:
+            continue
         want = pages_for(int(heap.length[sequence.slot]), heap.page_tokens)
         for pages, table in zip(heap.groups, heap.tables, strict=True):
             if int(table.skipped[sequence.slot] + table.held[sequence.slot]) != want:
@@ -211,3 +228,14 @@ def _row_pages(table: PageTable, row: int) -> I32:
 def _logical(table: PageTable, row: int, low: int, high: int) -> I32:
     skipped = int(table.skipped[row])
     return _row_pages(table, row)[low - skipped : high - skipped]
+
+
+_LAWS = (
+    _law_2_objects,
+    _law_3_writes,
+    _law_4_and_5_reads,
+    _law_6_closed_tree,
+    _law_6_users,
+    _law_7_exact,
+    _law_9_whole,
+)

@@ -67,10 +67,16 @@ class Node:
         keys: the children's keys, sorted, so that the one that shares most tokens is a neighbour.
         users: open sequences whose sealed prefix ends here.
         used: step of the last use, here or below.
-        uses: how often a request was served from here.
+        uses: how often a request was served from here or below.
+        generation: 0 young, 1 survivor, 2 tenured.
+        proved: ``uses`` when it was last looked at.
+        resting: young, was looked at and not served, and will be looked at again once it is.
     """
 
-    __slots__ = ("children", "id", "keys", "pages", "parent", "tokens", "used", "users", "uses")
+    __slots__ = (
+        "children", "generation", "id", "keys", "pages", "parent", "proved", "resting", "tokens", "used",
+        "users", "uses",
+    )  # fmt: skip
 
     def __init__(self, node_id: int, parent: "Node | None", tokens: I32, pages: tuple[I32, ...]) -> None:
         self.id = node_id
@@ -82,6 +88,9 @@ class Node:
         self.users = 0
         self.used = 0
         self.uses = 0
+        self.generation = 0
+        self.proved = 0
+        self.resting = False
 
     @property
     def length(self) -> int:

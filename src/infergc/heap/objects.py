@@ -49,29 +49,60 @@ class TokenLog:
 
 
 @dataclass(slots=True, eq=False)
-class Sequence:
-    """One token stream's hold on pages: a row of every group's block tables. A root while it is open.
+class HeapObject:
+    """What holds references: a node of the object graph (``heap.graph``), which alone changes its counts.
 
     Attributes:
-        id: ascending in order of opening; breaks ties.
-        slot: its row in tables and in worker state.
-        owner: the request it belongs to, for dumps and leak reports.
+        id: ascending in order of creation; breaks ties.
+        owner: the request or session it belongs to, for dumps and reports.
+        refs: references to it, roots among them.
+        roots: references from outside the heap.
+        holds: the objects that it keeps, by id.
+    """
+
+    id: int
+    owner: str
+    refs: int = field(default=0, init=False)
+    roots: int = field(default=0, init=False)
+    holds: dict[int, "HeapObject"] = field(default_factory=dict, init=False)
+
+
+class BeamGroup(HeapObject):
+    """The hypotheses of a beam search: it holds them, and they hold it."""
+
+    __slots__ = ()
+
+
+class Session(HeapObject):
+    """Requests that belong together: it holds their sequences, and they hold it."""
+
+    __slots__ = ()
+
+
+@dataclass(slots=True, eq=False)
+class Sequence(HeapObject):
+    """One token stream's hold on pages: a row of every group's block tables, or extents of its own once it is parked.
+
+    Attributes:
+        slot: its row in tables and in worker state; -1 when it is parked.
         tokens: what is known of the stream.
         tip: the prefix-tree node at which its sealed prefix ends.
         sealed: leading pages that the prefix tree holds too.
         exact: its KV is what an exact computation gives; only then is it published (law 8).
         publishing: whether full pages go to the prefix tree.
+        parked: what it holds in each group once its request has ended and others keep it.
+        last_read: the last step that read it before it was parked.
     """
 
-    id: int
     slot: int
-    owner: str
     namespace: Namespace
     tokens: KnownTokens
     tip: Node
     sealed: int = 0
     exact: bool = True
     publishing: bool = True
+    parked: tuple[list[Extent], ...] = ()
+    last_read: int = -1
 
 
 @dataclass(slots=True)

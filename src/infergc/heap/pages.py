@@ -15,7 +15,8 @@ class Pages:
 
     Columns, one entry a page: ``count`` references of heap objects, the prefix tree among them;
     ``sealed`` the prefix tree holds it, so it is immutable; ``lossy`` its KV is not what an exact
-    computation gives (law 8).
+    computation gives (law 8); ``generation`` of a sealed page, 0 young to 2 tenured; ``taken`` by whom and where the
+    last reference was taken (``heap.provenance``).
     ``cached`` counts the pages that only the tree holds: sealed with count 1.
     """
 
@@ -25,34 +26,40 @@ class Pages:
         self.count: NDArray[np.int32] = np.zeros(spec.capacity, np.int32)
         self.sealed: NDArray[np.bool_] = np.zeros(spec.capacity, np.bool_)
         self.lossy: NDArray[np.bool_] = np.zeros(spec.capacity, np.bool_)
+        self.generation: NDArray[np.int8] = np.zeros(spec.capacity, np.int8)
+        self.taken: NDArray[np.int64] = np.zeros(spec.capacity, np.int64)
         self.cached = 0
-        self._count_at, self._lossy_at = self.count.data, self.lossy.data  # for single entries, cheaper than numpy's
+        # For single entries, cheaper than numpy's.
+        self._count_at, self._lossy_at, self._taken_at = self.count.data, self.lossy.data, self.taken.data
 
     @property
     def grantable(self) -> int:
         """Pages that a reservation may have: free ones and those reclaimed from the cache. Cost: O(1)."""
         return self.space.free + self.cached
 
-    def allocate(self, pages: int, after: int, expect: int, *, lossy: bool) -> list[Extent]:
-        """Take pages with a count of 1. Arguments and cost as in FreeSpace.take."""
+    def allocate(self, pages: int, after: int, expect: int, *, lossy: bool, by: int = 0) -> list[Extent]:
+        """Take pages with a count of 1. ``by`` is for ``taken``; other arguments and cost as in FreeSpace.take."""
         extents = self.space.take(pages, after, expect)
         for first, length in extents:
             self.count[first : first + length] = 1
             self.lossy[first : first + length] = lossy
+            self.taken[first : first + length] = by
         return extents
 
-    def allocate_one(self, page: int, *, lossy: bool) -> bool:
+    def allocate_one(self, page: int, *, lossy: bool, by: int = 0) -> bool:
         """Take this page, with a count of 1, if it is there and free. Cost: O(1)."""
         if not self.space.take_one(page):
             return False
-        self._count_at[page], self._lossy_at[page] = 1, lossy
+        self._count_at[page], self._lossy_at[page], self._taken_at[page] = 1, lossy, by
         return True
 
-    def retain(self, extents: list[Extent]) -> None:
-        """Add a reference to every page; no page stands in two extents.
+    def retain(self, extents: list[Extent], by: int = 0) -> None:
+        """Add a reference to every page; no page stands in two extents. ``by`` is for ``taken``.
 
         Cost: O(extents, and cuts of them where the count changes) and O(pages) array work.
         """
+        for first, length in extents:
+            self.taken[first : first + length] = by
         for first, counts in self._alike(extents):
             count = counts.item(0)
             counts.fill(count + 1)
@@ -69,11 +76,12 @@ class Pages:
             elif count == 2:
                 self.cached += self._sealed(first, len(counts))
 
-    def seal(self, extents: list[Extent]) -> None:
+    def seal(self, extents: list[Extent], generation: int = 0) -> None:
         """The prefix tree takes a reference: the pages are immutable from now on. Cost: as retain."""
         for first, counts in self._alike(extents):
             counts.fill(counts.item(0) + 1)
             self.sealed[first : first + len(counts)] = True
+            self.generation[first : first + len(counts)] = generation
 
     def unseal(self, extents: list[Extent]) -> None:
         """The prefix tree lets go; pages nobody else holds are freed. Cost: as retain."""
@@ -84,6 +92,15 @@ class Pages:
             if count == 1:
                 self.cached -= len(counts)
                 self.space.give(first, len(counts))
+
+    def restore(self, first: int, counts: NDArray[np.int32]) -> None:
+        """Put counts right that were too low: what lies on the free masks is taken from them. Cost: O(pages)."""
+        at = slice(first, first + len(counts))
+        self.cached -= int(np.count_nonzero(self.sealed[at] & (self.count[at] == 1)))
+        for page in range(first, first + len(counts)):
+            self.space.take_one(page)
+        self.count[at] = counts
+        self.cached += int(np.count_nonzero(self.sealed[at] & (counts == 1)))
 
     def _alike(self, extents: list[Extent]) -> Iterator[tuple[int, NDArray[np.int32]]]:
         """Cut extents into runs of pages with equal counts: the first page, and the run's part of ``count``.

@@ -19,24 +19,36 @@ class ReclaimOrder:
 
     def __init__(self, retention: Retention) -> None:
         self._retention = retention
-        self._queue: list[tuple[float, int, Node]] = []
-        self._queued: set[int] = set()
+        self._queue: list[tuple[float, int, int, Node]] = []  # rank, id, entry's number, node
+        self._queued: dict[int, int] = {}  # id → number of the entry that counts
+        self._entries = 0
 
     def offer(self, node: Node) -> None:
         """The node may have become idle. Cost: O(log leaves)."""
         if node.idle and node.id not in self._queued:
-            self._queued.add(node.id)
-            heappush(self._queue, (self._retention.rank(node), node.id, node))
+            self._push(node)
+
+    def renew(self, node: Node) -> None:
+        """The node's rank may have fallen: what is queued of it would come too late. Cost: O(log leaves)."""
+        if node.id in self._queued:
+            self._push(node)
 
     def pop(self) -> Node | None:
         """Remove and return the idle leaf to reclaim next, None if there is none. Cost: O(log leaves) amortised."""
         while self._queue:
-            rank, node_id, node = heappop(self._queue)
-            self._queued.discard(node_id)
+            rank, node_id, entry, node = heappop(self._queue)
+            if self._queued.get(node_id) != entry:
+                continue  # another entry took its place
+            del self._queued[node_id]
             if node.idle and self._retention.rank(node) == rank:
                 return node
             self.offer(node)
         return None
+
+    def _push(self, node: Node) -> None:
+        self._entries += 1
+        self._queued[node.id] = self._entries
+        heappush(self._queue, (self._retention.rank(node), node.id, self._entries, node))
 
     def __contains__(self, node: Node) -> bool:
         return node.id in self._queued

@@ -3,9 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from infergc.heap.generations import Generations
+from infergc.heap.graph import ObjectGraph
+from infergc.heap.nodes import Node
 from infergc.heap.objects import InFlight, Sequence, StepReads
 from infergc.heap.pages import Pages, page_numbers
+from infergc.heap.provenance import Owners
 from infergc.heap.retention import Retention
+from infergc.heap.space import Extent
 from infergc.heap.stats import GroupStats, HeapConfig, HeapCounters
 from infergc.heap.tables import BlockTables
 from infergc.heap.tree import PrefixTree
@@ -15,11 +20,13 @@ class HeapState:
     """What is held, by whom.
 
     Attributes:
+        graph: heap objects and the references between them.
         groups, tables: pages and block tables of each layer group.
         tree: the prefix tree over all groups.
-        sequences: open sequences by id: roots.
+        sequences: sequences that hold pages, by id.
         held: references that work in flight keeps: roots.
         flights: what each planned step reads and writes, until it is done.
+        owners: names of sequences that are gone.
         length: token slots granted, by slot.
         barrier: whether the tail page may be shared, by slot.
         holder: id of the open sequence, by slot; -1 where there is none.
@@ -27,21 +34,49 @@ class HeapState:
         completed: the last step known to be done, -1 before the first.
     """
 
+    graph: ObjectGraph
+
     def __init__(self, config: HeapConfig, retention: Retention) -> None:
         self.config = config
         self.page_tokens = config.page_tokens
         self.groups = tuple(Pages(spec, config.page_tokens) for spec in config.groups)
         self.tables = tuple(BlockTables(config.max_sequences) for _ in config.groups)
-        self.tree = PrefixTree(config.page_tokens, len(config.groups), retention)
+        self.tree = PrefixTree(
+            config.page_tokens, len(config.groups), retention, Generations(config.ages, self._moved_generation)
+        )
         self.sequences: dict[int, Sequence] = {}
         self.held: list[InFlight] = []
         self.flights: dict[int, StepReads] = {}
         self.counters = HeapCounters()
+        self.owners = Owners()
         self.length: NDArray[np.int32] = np.zeros(config.max_sequences, np.int32)
         self.barrier: NDArray[np.bool_] = np.zeros(config.max_sequences, np.bool_)
         self.holder: NDArray[np.int64] = np.full(config.max_sequences, -1, np.int64)
         self.planning = 0
         self.completed = -1
+
+    def _moved_generation(self, node: Node) -> None:
+        for pages, column in zip(self.groups, node.pages, strict=True):
+            pages.generation[column.view()] = node.generation
+        self.tree.order.renew(node)
+
+    def extents(self, sequence: Sequence, group: int) -> list[Extent]:
+        """What a sequence holds in a group, in order. Cost: O(extents)."""
+        if sequence.slot < 0:
+            return sequence.parked[group]
+        return self.tables[group].row(sequence.slot)
+
+    def tree_references(self, group: int) -> NDArray[np.int32]:
+        """References of the prefix tree to each page of a group, from its nodes. Cost: O(capacity + nodes)."""
+        counts = np.zeros(self.groups[group].spec.capacity, np.int32)
+        for node in self.tree.nodes():
+            np.add.at(counts, node.pages[group].view(), 1)
+        return counts
+
+    def table_units(self, group: int) -> int:
+        """What looking through all holders of a group's pages once costs, in units: one an object or 64 entries."""
+        parked = len(self.sequences) - int(np.count_nonzero(self.holder >= 0))
+        return 4 + self.tables[group].first.size // 64 + parked + len(self.held)
 
     def stats(self) -> tuple[GroupStats, ...]:
         """Pages by state, per group; they add up to the capacity (law 1). Cost: O(pages held in flight)."""

@@ -1,18 +1,20 @@
 """What a heap is shaped like and what it counts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from infergc.heap.generations import Ages
 from infergc.heap.groups import GroupSpec
 
 
 @dataclass(frozen=True, slots=True)
 class HeapConfig:
-    """Shape of a heap: its layer groups with capacities, tokens in a page, most open sequences."""
+    """Shape of a heap: its layer groups with capacities, tokens in a page, most open sequences, ages of generations."""
 
     groups: tuple[GroupSpec, ...]
     page_tokens: int
     max_sequences: int
     prefix_caching: bool = True
+    ages: Ages = field(default_factory=Ages)
 
 
 @dataclass(slots=True)
@@ -24,6 +26,8 @@ class HeapCounters:
     sealed: int = 0  # pages published, counted once for all groups
     deduplicated: int = 0  # pages swapped for identical ones at publication, counted once
     refusals: int = 0  # reservations refused
+    cycles: int = 0  # times that trial deletion found garbage
+    cycle_objects: int = 0  # heap objects that it freed
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from infergc.heap.generations import Generations
 from infergc.heap.nodes import I32, Namespace, Node
 from infergc.heap.objects import Sequence
 from infergc.heap.retention import ReclaimOrder, Retention
@@ -35,11 +36,12 @@ class Match:
 class PrefixTree:
     """A radix tree per namespace over whole pages. It holds pages' numbers; the heap keeps their counts."""
 
-    def __init__(self, page_tokens: int, groups: int, retention: Retention) -> None:
+    def __init__(self, page_tokens: int, groups: int, retention: Retention, generations: Generations) -> None:
         self.page_tokens = page_tokens
         self.roots: dict[Namespace, Node] = {}
         self._namespaces: dict[int, Namespace] = {}  # by the root's id
         self.order = ReclaimOrder(retention)
+        self.generations = generations
         self._groups = groups
         self._next_id = 0
 
@@ -93,13 +95,20 @@ class PrefixTree:
         key, parent = self.key(node), node.parent
         tokens = node.tokens.shift(into * self.page_tokens)
         upper = self._make(parent, tokens, tuple(column.shift(into) for column in node.pages))
-        upper.used, upper.uses = node.used, node.uses
+        self._inherit(upper, node)
         parent.children[key] = upper
         node.parent = upper
         upper.add_child(self.key(node), node)
         return upper
 
-    def extend(self, tip: Node, tokens: I32, pages: tuple[I32, ...]) -> Node:
+    def serve(self, node: Node, step: int) -> None:
+        """A request is served from here, or from below. Cost: O(1)."""
+        node.uses += 1
+        if node.resting:
+            node.resting = False
+            self.generations.enter(node, step)
+
+    def extend(self, tip: Node, tokens: I32, pages: tuple[I32, ...], step: int) -> Node:
         """Hang new pages below ``tip``, on its own edge if only one sequence stands there, and return the new tip.
 
         The caller moves its stand to the returned node. Cost: O(pages) amortised.
@@ -111,6 +120,7 @@ class PrefixTree:
             return tip
         child = self._make(tip, tokens, pages)
         tip.add_child(self.key(child), child)
+        self.generations.enter(child, step)
         return child
 
     def enter(self, node: Node, step: int) -> None:
@@ -198,6 +208,13 @@ class PrefixTree:
             if shared > match.partial_tokens:
                 match.partial, match.partial_tokens = (node, page), shared
         return match
+
+    def _inherit(self, upper: Node, node: Node) -> None:
+        """The upper half of a node that is split has had the same history."""
+        upper.used, upper.uses = node.used, node.uses
+        upper.generation, upper.proved, upper.resting = node.generation, node.proved, node.resting
+        if not upper.resting:
+            self.generations.enter(upper, node.used)
 
     def _make(self, parent: Node | None, tokens: I32, pages: tuple[I32, ...]) -> Node:
         node = Node(self._next_id, parent, tokens, pages)

@@ -27,6 +27,7 @@ class Request:
         prompt_len: tokens of the prompt.
         limit: most tokens, prompt and output together.
         priority: smaller is sooner, under the priority policy.
+        session: name of the session it is a turn of, "" for none.
         sequence: its hold on the heap while running.
         last_step: the last step that computed for it before it was preempted, -1 if it never was.
         computed: tokens whose KV was computed when it was last preempted.
@@ -42,6 +43,7 @@ class Request:
     limit: int
     namespace: Namespace
     priority: int = 0
+    session: str = ""
     status: Status = Status.WAITING
     sequence: Sequence | None = None
     last_step: int = -1

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infergc.heap.errors import HeapCorruption
-from infergc.heap.groups import GroupSpec, pages_for
+from infergc.heap.groups import pages_for, window_pages
 from infergc.heap.heap import Heap
 from infergc.heap.objects import Sequence, TokenLog
 from infergc.sched.counters import SchedulerCounters
@@ -23,6 +23,7 @@ from infergc.sched.progress import Gain, Progress
 from infergc.sched.queue import Ordering, RequestQueue
 from infergc.sched.request import Request, Status
 from infergc.sched.rows import Rows, Slots, spread
+from infergc.sched.sessions import Sessions
 
 
 class Preemption(Protocol):
@@ -41,6 +42,7 @@ class SchedulerConfig:
     max_num_batched_tokens: int
     max_model_len: int  # no request's ``limit`` is more
     eos_ids: frozenset[int]
+    max_sessions: int = 1024
 
 
 class Flight(NamedTuple):
@@ -60,6 +62,7 @@ class Scheduler:
         self.counters = SchedulerCounters()
         self.waiting = RequestQueue(ordering)
         self.running = RequestQueue(ordering)
+        self.sessions = Sessions(heap, config.max_sessions)
         self._preemption = preemption
         self._rows = Rows(config.max_num_seqs, config.max_model_len)
         self._most = [
@@ -76,10 +79,16 @@ class Scheduler:
 
     def add(self, request: Request) -> None:
         """Queue a new request."""
+        self.sessions.touch(request)
         self.waiting.add(request)
 
     def abort(self, request: Request) -> None:
-        """End a request now. What it holds is free within the step, or when the steps that read it are done."""
+        """End a request now, its session going on with its turn before.
+
+        What it holds is free within the step, or when the steps that read it are done.
+        """
+        if request.sequence is not None:
+            self.sessions.part(request.sequence)
         self._finish(request)
 
     @property
@@ -92,9 +101,9 @@ class Scheduler:
     def plan(self) -> StepPlan | None:
         """Plan the next step; None if nothing can be computed now.
 
-        Running sequences come first, decodes before prompt chunks; then requests are admitted while tokens,
-        slots and memory last. A sequence that memory refuses waits for pages in transit, and where there are
-        none the policy's victim is preempted.
+        Running sequences come first, decodes before prompt chunks; then requests are admitted while tokens, slots and
+        memory last. One that memory refuses waits for pages in transit; where there are none, sessions that rest are
+        given up, and then the policy's victim is preempted.
         """
         slots, counts, refused = self._continue_running()
         bindings: list[Binding] = []
@@ -145,6 +154,8 @@ class Scheduler:
         while not self.heap.reserve([(request.held, length)]):
             if self.heap.held:
                 return False  # pages in transit come free when the steps in flight are done
+            if self.sessions.shed():
+                continue
             victim = self._preemption.victim(list(self.running))
             if len(self.running) == 1:
                 raise HeapCorruption(f"law 9: {request.id} runs alone and memory for {length} tokens is refused")
@@ -164,6 +175,7 @@ class Scheduler:
         victim.last_step = self.heap.last_step(sequence)
         if victim.last_step > self.heap.completed:
             self._awaiting[sequence.id] = victim
+        self.sessions.part(sequence)
         victim.preemptions += 1
         self.counters.preemptions += 1
         self._leave(victim)
@@ -196,7 +208,8 @@ class Scheduler:
         """Let a request start, with what the prefix cache has of it; returns the tokens it computes, 0 if it waits."""
         if request.last_step > self.heap.completed:
             return 0  # preempted a moment ago: its last token is still to come
-        count = self._start(request, budget)
+        while not (count := self._start(request, budget)) and self.sessions.shed():
+            pass
         if count or self.running or self.heap.held:
             return count
         # Alone, it must fit. The source of a copied page is one page that it does not need itself: do without.
@@ -241,6 +254,7 @@ class Scheduler:
         request.status, request.sequence = Status.RUNNING, sequence
         request.tokens = sequence.tokens = self._rows.enter(sequence.slot, request, cached)
         self._by_slot[sequence.slot] = request
+        self.sessions.enter(request, sequence)
         self._order = None
         if request.cached is None:
             request.cached = cached
@@ -321,7 +335,7 @@ class Scheduler:
         rows = zip(flight.slots.tolist(), flight.owners.tolist(), strict=True)
         failed = [request for slot, owner in rows if (request := self._owner(slot, owner)) is not None]
         for request in failed:
-            self._finish(request)
+            self.abort(request)
         self._settle(plan.step)
         return failed
 
@@ -364,9 +378,10 @@ class Scheduler:
         computed = int(self._rows.computed[sequence.slot])
         self.heap.truncate(sequence, computed)
         self.heap.publish(sequence, computed)
-        self.heap.close(sequence)
-        self.running.remove(request)
         del self._by_slot[sequence.slot]
+        self.heap.close(sequence)
+        self.sessions.finished(sequence)
+        self.running.remove(request)
         request.sequence = None
         self._order = None
         self._refused = None
@@ -377,22 +392,6 @@ class Scheduler:
         return self._order
 
 
-def window_pages(spec: GroupSpec, page_tokens: int, chunk: int) -> int:
-    """Most pages that one sequence holds in a group: its window, a chunk being computed and one in transit.
-
-    Assembly gives every group room for this much, or for the longest text if that is less: so one request
-    alone always fits, however the cache stands.
-    """
-    if spec.window is None:
-        return spec.capacity
-    return pages_for(spec.window + 2 * chunk, page_tokens) + 1
-
-
 def _binding(request: Request) -> Binding:
-    tokens = request.tokens.view()
-    return Binding(
-        request.held.slot,
-        request.params,
-        tokens[: request.prompt_len].copy(),
-        tokens[request.prompt_len :].copy(),
-    )
+    tokens, prompt = request.tokens.view(), request.prompt_len
+    return Binding(request.held.slot, request.params, tokens[:prompt].copy(), tokens[prompt:].copy())

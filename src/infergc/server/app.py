@@ -12,6 +12,7 @@ from infergc.server.completions import completions_router
 from infergc.server.limits import ApiKey, BodyLimit, RequestId
 from infergc.server.metrics import EngineCollector, Latencies
 from infergc.server.service import Service
+from infergc.server.sessions import SessionClock, sessions_router
 from infergc.server.settings import ServerSettings
 from infergc.server.state import state_router
 from infergc.server.tokens import tokens_router
@@ -28,12 +29,15 @@ def create_app(
     registry = CollectorRegistry()
     registry.register(EngineCollector(client, settings.model_name, client.config.block_size))
     latencies = Latencies(registry, settings.model_name)
-    service = Service(client, tokenizer, chat_template, settings, latencies)
+    sessions = SessionClock(client, settings.session_timeout)
+    service = Service(client, tokenizer, chat_template, settings, latencies, sessions)
     app = FastAPI(title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS)
+    app.state.sessions = sessions
     errors.install(app)
     app.include_router(completions_router(service))
     app.include_router(tokens_router(service))
     app.include_router(state_router(service, registry))
+    app.include_router(sessions_router(sessions))
     app.add_api_route("/", lambda: _paths(app), include_in_schema=False)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     if settings.api_key is not None:

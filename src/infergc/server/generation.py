@@ -24,6 +24,7 @@ class Generation:
 
     def __init__(self, service: Service, requests: list[Submit], arrival: float) -> None:
         self._client = service.client
+        self._sessions = service.sessions
         self._outputs = {
             request.request_id: Output(request, index, service.tokenizer) for index, request in enumerate(requests)
         }
@@ -77,5 +78,7 @@ class Generation:
         watch.tokens(len(piece.tokens))
         if piece.finish_reason is not None:
             watch.finished(piece.finish_reason)
+            request = self._outputs[request_id].request
+            self._sessions.touch(request.salt, request.session)
             self._client.abort(request_id)  # a stop string in the text: the engine does not know yet
         return piece

@@ -55,14 +55,17 @@ async def run_server(
         if client is None:
             return True
         try:
-            server = _Server(_uvicorn(create_app(client, tokenizer, template, settings), settings))
+            app = create_app(client, tokenizer, template, settings)
+            server = _Server(_uvicorn(app, settings))
             serving = asyncio.ensure_future(server.serve([listener]))
             stopping = asyncio.ensure_future(_stop_gently(stop, server, client, settings.shutdown_timeout, say))
             watching = asyncio.ensure_future(_report_death(client, say))
+            timing = asyncio.ensure_future(app.state.sessions.run())
             announce(client.ready, _url(listener))
             await serving
             stopping.cancel()
             watching.cancel()
+            timing.cancel()
             return client.healthy
         finally:
             await client.close()

@@ -9,6 +9,7 @@ from infergc.engine.messages import Submit
 from infergc.params import ParameterError, SamplingParams
 from infergc.server.errors import ApiError
 from infergc.server.metrics import Latencies
+from infergc.server.sessions import SessionClock
 from infergc.server.settings import ServerSettings
 from infergc.server.types import GenerationRequest, Message
 from infergc.text.chat import ChatTemplate
@@ -27,6 +28,7 @@ class Service:
     template: ChatTemplate
     settings: ServerSettings
     latencies: Latencies
+    sessions: SessionClock
 
     def check_model(self, name: str | None) -> None:
         """Refuse requests for another model; null means the one there is.
@@ -72,4 +74,7 @@ class Service:
         if body.priority and self.client.config.scheduling_policy != "priority":
             message = "is only allowed where the server runs with --scheduling-policy priority"
             raise ParameterError("priority", message)
-        return self.client.request(prompt, params, priority=body.priority or 0, cache_salt=body.cache_salt or "")
+        salt, session = body.cache_salt or "", body.session_id or ""
+        request = self.client.request(prompt, params, priority=body.priority or 0, cache_salt=salt, session=session)
+        self.sessions.touch(salt, session)
+        return request

@@ -17,6 +17,7 @@ class ServerSettings:
         chat_template: file used instead of the model's own template.
         max_body_bytes: largest request body.
         shutdown_timeout: seconds that running requests may go on once the server is told to stop.
+        session_timeout: seconds without a request after which a session is closed.
     """
 
     model_name: str
@@ -26,3 +27,4 @@ class ServerSettings:
     chat_template: Path | None = None
     max_body_bytes: int = 8 * MIB
     shutdown_timeout: float = 10.0
+    session_timeout: float = 600.0

@@ -59,6 +59,7 @@ class GenerationRequest(BaseModel):
     include_stop_str_in_output: bool | None = None
     priority: int | None = None
     cache_salt: str | None = None
+    session_id: str | None = None
     user: Harmless = None
     metadata: Harmless = None
     safety_identifier: Harmless = None

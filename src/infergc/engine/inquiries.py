@@ -1,0 +1,45 @@
+"""What clients may ask of a running engine, each answered at a safepoint."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from infergc.engine.messages import Answer, Ask
+from infergc.engine.pacing import Pacer
+from infergc.heap.errors import HeapCorruption
+from infergc.sched.scheduler import Scheduler
+from infergc.wording import shown
+
+
+class Inquiries:
+    """Answers by name: ``verify`` and ``close_session``."""
+
+    def __init__(self, scheduler: Scheduler, pacer: Pacer) -> None:
+        self._scheduler = scheduler
+        self._pacer = pacer
+        self._kinds: Mapping[str, Callable[[dict[str, Any]], Any]] = {
+            "verify": self._verify,
+            "close_session": self._close_session,
+        }
+
+    def answer(self, ask: Ask) -> Answer:
+        """Answer, or say what is wrong with the question."""
+        kind = self._kinds.get(ask.what)
+        if kind is None:
+            return Answer(ask.number, error=f"{shown(ask.what)} is none of {', '.join(self._kinds)}")
+        try:
+            return Answer(ask.number, kind(ask.about))
+        except (KeyError, TypeError, ValueError) as error:
+            return Answer(ask.number, error=f"{ask.what}: {error}")
+
+    def _verify(self, _about: dict[str, Any]) -> str:
+        """Trace from the roots, recount every page and mend what is wrong; then check the laws. "" if all was well."""
+        found = self._pacer.collector.verify()
+        try:
+            self._scheduler.heap.check()
+        except HeapCorruption as error:
+            return "; ".join(filter(None, (str(found), str(error))))
+        return str(found)
+
+    def _close_session(self, about: dict[str, Any]) -> str:
+        """Close a tenant's session; see ``Sessions.close``."""
+        return self._scheduler.sessions.close((about["salt"], about["session"]), about["reason"])

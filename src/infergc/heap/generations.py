@@ -1,0 +1,82 @@
+"""Generations of prefix-tree nodes: young, survivor, tenured; who proves useful moves up, who is forgotten moves down.
+
+The weak generational hypothesis (Ungar, "Generation Scavenging", 1984), for cached prefixes: most are never asked for
+again, and those that were are likely to be once more. Ages are in steps.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from infergc.heap.nodes import Node
+
+YOUNG, SURVIVOR, TENURED = range(3)
+GENERATIONS = ("young", "survivor", "tenured")
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """Steps after which a node is looked at: was it served since it came, or since the last look?
+
+    Attributes:
+        young: of a young node. Served, it survives; else it stays young and is looked at when it is served.
+        survivor: of a survivor. Served, it is tenured; else it is young again.
+        tenured: of a tenured node. Not served in so long, it is a survivor again.
+    """
+
+    young: int = 256
+    survivor: int = 2048
+    tenured: int = 16384
+
+
+class Generations:
+    """Which generation a node is in, and when it is looked at next.
+
+    Args:
+        ages: how long a node stays before it is looked at.
+        moved: told of each node whose generation changed.
+    """
+
+    def __init__(self, ages: Ages, moved: Callable[[Node], None]) -> None:
+        self.ages = ages
+        self.promoted = [0, 0, 0]  # nodes that entered each generation from below
+        self.demoted = [0, 0, 0]  # and from above
+        self._moved = moved
+        self._due: tuple[deque[tuple[int, Node]], ...] = (deque(), deque(), deque())  # by generation, in order
+
+    def enter(self, node: Node, step: int) -> None:
+        """A node was born, or is served for the first time since it was left young. Cost: O(1)."""
+        self._due[node.generation].append((step + self._age(node.generation), node))
+
+    def waiting(self, generation: int) -> int:
+        """Nodes that will be looked at."""
+        return len(self._due[generation])
+
+    def look(self, generation: int, step: int, budget: int) -> int:
+        """Look at nodes of a generation that have come of age, ``budget`` at most; returns how many.
+
+        Cost: O(nodes looked at), whatever the tree holds.
+        """
+        due, looked = self._due[generation], 0
+        while due and due[0][0] <= step and looked < budget:
+            self._judge(due.popleft()[1], generation, step)
+            looked += 1
+        return looked
+
+    def _judge(self, node: Node, generation: int, step: int) -> None:
+        """Move a node up or down by whether it was served since the last look."""
+        if not node.length or node.generation != generation:
+            return  # it was reclaimed
+        served, node.proved = node.uses > node.proved, node.uses
+        target = min(generation + 1, TENURED) if served else max(generation - 1, YOUNG)
+        if target != generation:
+            (self.promoted if served else self.demoted)[target] += 1
+            node.generation = target
+            self._moved(node)
+        if served or target != YOUNG:
+            self.enter(node, step)
+        else:
+            node.resting = True
+
+    def _age(self, generation: int) -> int:
+        return (self.ages.young, self.ages.survivor, self.ages.tenured)[generation]

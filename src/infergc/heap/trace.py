@@ -1,0 +1,174 @@
+"""The backup trace: which objects roots reach, and whether pages' counts are what objects hold.
+
+Both are made piece by piece, within a budget of work units, and both find what is wrong and mend it: garbage that
+counts could not free, references that no object holds, counts that are too low.
+"""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from infergc.heap.graph import ObjectGraph
+from infergc.heap.moves import I32
+from infergc.heap.objects import HeapObject
+from infergc.heap.provenance import read
+from infergc.heap.space import Extent
+from infergc.heap.state import HeapState
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """References to pages that no object holds; they were dropped.
+
+    Attributes:
+        group: name of the layer group.
+        first, pages: which pages.
+        references: how many each had too many.
+        owner: whose sequence took the last reference to the first of them.
+        place: the operation that took it.
+    """
+
+    group: str
+    first: int
+    pages: int
+    references: int
+    owner: str
+    place: str
+
+    def __str__(self) -> str:
+        pages = f"page {self.first}" if self.pages == 1 else f"pages {self.first} to {self.first + self.pages - 1}"
+        times = "" if self.references == 1 else f" {self.references} times"
+        return f"group {self.group}: {pages} leaked{times}; last taken by {self.owner} in {self.place}"
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a trace found, and mended.
+
+    Attributes:
+        leaks: counts that were too high.
+        garbage: kinds and owners of objects that no root reached.
+        corrupt: counts that were too low, in words. These pages could have been handed out twice.
+    """
+
+    leaks: list[Leak] = field(default_factory=list)
+    garbage: list[str] = field(default_factory=list)
+    corrupt: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.leaks or self.garbage or self.corrupt)
+
+    def __str__(self) -> str:
+        return "; ".join([*map(str, self.leaks), *self.garbage, *self.corrupt])
+
+    def add(self, other: "Findings") -> None:
+        """Take in what another piece of a trace found."""
+        self.leaks += other.leaks
+        self.garbage += other.garbage
+        self.corrupt += other.corrupt
+
+
+class Marking:
+    """Marks what roots reached when it began, over many safepoints.
+
+    A snapshot at the beginning: references dropped since are followed all the same (Yuasa, "Real-time garbage
+    collection on general-purpose machines", 1990), and objects made since are not looked at. So what is not marked in
+    the end was garbage in the beginning, and still is.
+    """
+
+    def __init__(self, graph: ObjectGraph) -> None:
+        self._graph = graph
+        self._snapshot = list(graph)
+        self._front = list(graph.rooted.values())
+        self._marked: set[int] = set()
+        graph.watch_drops(on=True)
+
+    def mark(self, budget: int) -> int:
+        """Go on; returns the work done: objects and edges. Nothing is left to do when that is less than the budget."""
+        work = 0
+        self._front += self._graph.take_drops()
+        while self._front and work < budget:
+            one = self._front.pop()
+            if one.id not in self._marked:
+                self._marked.add(one.id)
+                self._front.extend(one.holds.values())
+                work += 1 + len(one.holds)
+        return work
+
+    def sweep(self) -> list[HeapObject]:
+        """Free what was not marked, once ``mark`` had nothing left to do. Cost: O(objects)."""
+        self._graph.watch_drops(on=False)
+        there = self._graph.objects
+        garbage = [one for one in self._snapshot if one.id not in self._marked and one.id in there and not one.roots]
+        self._graph.destroy(garbage)
+        return garbage
+
+
+def kind_and_owner(one: HeapObject) -> str:
+    """A heap object in words."""
+    return f"{type(one).__name__} {one.id} of {one.owner}"
+
+
+def check_pages(heap: HeapState, group: int, low: int, high: int, tree: I32 | None = None) -> Findings:
+    """Compare the counts of pages low … high - 1 with the references that objects hold at this safepoint; mend them.
+
+    Args:
+        heap: whose.
+        group: index of the layer group.
+        low: the first page.
+        high: the page after the last.
+        tree: references of the prefix tree to these pages; by default what the pages' seals say.
+
+    Cost: O(table rows x extents + parked extents + pages) array work.
+    """
+    pages, found = heap.groups[group], Findings()
+    held = held_by_objects(heap, group, low, high)
+    held += pages.sealed[low:high] if tree is None else tree
+    excess = pages.count[low:high] - held
+    if not excess.any():
+        return found
+    for at, length in _alike(excess):
+        first, times = low + at, excess.item(at)
+        if times < 0:
+            pages.restore(first, held[at : at + length])
+            found.corrupt.append(
+                f"group {pages.spec.name}: pages {first} to {first + length - 1} count {-times} references "
+                "too few; they may have been handed out twice"
+            )
+        elif times > 0:
+            number, place = read(pages.taken.item(first))
+            names = {sequence.id: sequence.owner for sequence in heap.sequences.values()}
+            owner = names.get(number) or heap.owners.name(number)
+            found.leaks.append(Leak(pages.spec.name, first, length, times, owner, place.name.lower()))
+            for _ in range(times):
+                pages.release([(first, length)])
+    return found
+
+
+def held_by_objects(heap: HeapState, group: int, low: int, high: int) -> I32:
+    """References that sequences and work in flight hold to pages low … high - 1. Cost: as ``check_pages``."""
+    table = heap.tables[group]
+    steps = np.zeros(high - low + 1, np.int32)  # +1 where an extent begins, -1 after its end
+    inside = (table.first < high) & (table.first + table.pages > low) & (table.pages > 0)
+    first, pages = table.first[inside], table.pages[inside]
+    np.add.at(steps, np.maximum(first - low, 0), 1)
+    np.add.at(steps, np.minimum(first + pages, high) - low, -1)
+    parked = [one.parked[group] for one in heap.sequences.values() if one.slot < 0]
+    in_flight = [[extent for at, extent in hold.extents() if at == group] for hold in heap.held]
+    for extents in (*parked, *in_flight):
+        _step(steps, extents, low, high)
+    return steps[:-1].cumsum(dtype=np.int32)
+
+
+def _step(steps: I32, extents: list[Extent], low: int, high: int) -> None:
+    for first, pages in extents:
+        if first < high and first + pages > low:
+            steps[max(first - low, 0)] += 1
+            steps[min(first + pages, high) - low] -= 1
+
+
+def _alike(excess: I32) -> list[Extent]:
+    """Runs of equal numbers but zero: (where, how many)."""
+    cuts = [0, *(np.flatnonzero(excess[1:] != excess[:-1]) + 1).tolist(), len(excess)]
+    return [(low, high - low) for low, high in pairwise(cuts) if excess[low]]

@@ -1,0 +1,81 @@
+"""Sessions: DELETE /v1/sessions/{session_id}, and the time-out of those that nobody uses."""
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+from time import monotonic
+from typing import Any
+
+from fastapi import APIRouter
+
+from infergc.client import EngineClient, EngineDeadError
+from infergc.server.errors import ApiError
+from infergc.wording import shown
+
+Key = tuple[str, str]  # tenant's salt, name
+_LOOKS = 10  # a time-out
+
+
+class SessionClock:
+    """Closes sessions that were not used for a time. The engine knows no clock.
+
+    Args:
+        client: of the engine.
+        timeout: seconds without a request of the session running.
+        now: a clock, in seconds.
+    """
+
+    def __init__(self, client: EngineClient, timeout: float, now: Callable[[], float] = monotonic) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._now = now
+        self._used: dict[Key, float] = {}  # the least recently used first
+
+    def touch(self, salt: str, session: str) -> None:
+        """A request of this session came, or is over. Cost: O(1)."""
+        if session:
+            self._used.pop((salt, session), None)
+            self._used[salt, session] = self._now()
+
+    async def close(self, salt: str, session: str) -> bool:
+        """Close a session because a client asks for it; False if it is not open."""
+        self._used.pop((salt, session), None)
+        return await self._client.close_session(session, salt) == "closed"
+
+    async def run(self) -> None:
+        """Close what is idle, again and again, until the engine is gone."""
+        while self._client.healthy:
+            await asyncio.sleep(self._timeout / _LOOKS)
+            try:
+                await self.close_idle()
+            except EngineDeadError:
+                return
+
+    async def close_idle(self) -> None:
+        """Close the sessions whose time is over. One of which a request still runs is not idle."""
+        for (salt, session), used in list(self._used.items()):
+            if self._now() - used < self._timeout:
+                return
+            if await self._client.close_session(session, salt, "idle") == "busy":
+                self.touch(salt, session)
+            else:
+                self._used.pop((salt, session), None)
+
+
+def sessions_router(clock: SessionClock) -> APIRouter:
+    """The routes of sessions."""
+    router = APIRouter(prefix="/v1", tags=["sessions"])
+
+    @router.delete("/sessions/{session_id:path}")
+    async def delete(session_id: str, cache_salt: str = "") -> dict[str, Any]:
+        """Close a session: its KV may be reclaimed. Requests of it that run go on."""
+        if not await clock.close(cache_salt, session_id):
+            raise ApiError(
+                HTTPStatus.NOT_FOUND,
+                f"session_id: {shown(session_id)} is not open",
+                param="session_id",
+                code="session_not_found",
+            )
+        return {"id": session_id, "object": "session", "deleted": True}
+
+    return router
