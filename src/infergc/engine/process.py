@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from infergc.config import EngineConfig
 from infergc.engine.assembly import build_engine
-from infergc.engine.footprint import ProcessGauge
-from infergc.engine.garbage import frozen_heap
+from infergc.engine.garbage import PythonGarbage
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Outputs, Ready, Shutdown
+from infergc.engine.upkeep import Upkeep
 from infergc.engine.wire import EngineChannel
 
 _START_ERRORS = (ValueError, OSError, ImportError, MemoryError, RuntimeError)
@@ -35,8 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             channel.send(_refusal(error))
             return 1
         try:
-            with frozen_heap():
-                serve(engine, channel)
+            serve(engine, channel)
         except (BrokenPipeError, ConnectionResetError):
             return 0  # the client left while news was on its way: nobody is there to be told
         finally:
@@ -46,29 +45,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(engine: Engine, channel: EngineChannel) -> None:
     """Take commands, step, send the news, until the client leaves or says ``Shutdown``."""
-    gauge = ProcessGauge()
-    channel.send(engine.ready)
-    channel.send(_measured(engine.step(), gauge, idle=True))  # of an idle engine, for metrics before the first request
-    while True:
-        commands = channel.take(wait=not engine.has_work())
-        if commands is None:
-            return
-        outputs = engine.step(commands)
-        if _has_news(outputs):
-            channel.send(_measured(outputs, gauge, idle=not engine.has_work()))
-        if any(isinstance(command, Shutdown) for command in commands):
-            return
+    with PythonGarbage(engine.ready.memory) as garbage:
+        upkeep = Upkeep(engine, garbage)  # looks at the model's tensors before they are frozen
+        garbage.freeze()
+        channel.send(engine.ready)
+        channel.send(upkeep.measured(engine.step()))  # of an idle engine, for metrics before the first request
+        while True:
+            commands = channel.take(upkeep.patience())
+            if commands is None:
+                return
+            upkeep.run(waiting=bool(commands))
+            outputs = engine.step(commands)
+            if _has_news(outputs):
+                channel.send(upkeep.measured(outputs))
+            if any(isinstance(command, Shutdown) for command in commands):
+                return
 
 
 def _has_news(outputs: Outputs) -> bool:
     return bool(outputs.deltas or outputs.ids) or outputs.stats is not None or outputs.verified is not None
-
-
-def _measured(outputs: Outputs, gauge: ProcessGauge, *, idle: bool) -> Outputs:
-    """The counters with what the process holds in memory beside them; those of an idle engine stand for long."""
-    if outputs.stats is not None:
-        outputs.stats["process"] = gauge.latest(afresh=idle)
-    return outputs
 
 
 def _leave_signals_to_the_client() -> None:
