@@ -15,9 +15,9 @@ from infergc.engine.garbage import PythonGarbage
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Outputs
 from infergc.engine.upkeep import Upkeep
+from infergc.units import MIB
 from samples.engines import run, submit
 from samples.servers import Server, serving
-from infergc.units import MIB
 
 KIND = f'{{device="cpu",dtype="float32",shape="{leaky.NAME}"}}'
 STEPS = 40
@@ -50,16 +50,15 @@ def wait_for(server: Server, name: str, least: float) -> dict[str, float]:
 def test_a_leak_through_cycles_in_a_server_is_named_and_freed(model: Path) -> None:
     body = {"prompt": "hello", "max_tokens": STEPS, "ignore_eos": True}
     with serving(model, *FLAGS, "--executor", leaky.CYCLIC) as server:
-        before = server.metrics()
-        assert server.http.post("/v1/completions", json=body).status_code == 200
-        metrics = wait_for(server, f"infergc_tensor_cycle_tensors_total{KIND}", STEPS)
-        assert metrics[f"infergc_tensor_cycle_bytes_total{KIND}"] >= STEPS * leaky.BYTES
-        assert metrics['infergc_python_gc_full_runs_total{reason="idle"}'] == 1
-        assert metrics["infergc_tensors"] == metrics["infergc_tensor_bytes"] == 0
-        held = "infergc_process_resident_memory_bytes"
-        grew = metrics["infergc_process_peak_memory_bytes"] - before[held]
-        assert grew > STEPS * leaky.BYTES * 0.9, "the leak was there"
-        assert metrics[held] - before[held] < grew / 2, "and is gone"
+        resident = []
+        for round_ in range(1, 4):
+            assert server.http.post("/v1/completions", json=body).status_code == 200
+            metrics = wait_for(server, f"infergc_tensor_cycle_tensors_total{KIND}", round_ * STEPS)
+            assert metrics[f"infergc_tensor_cycle_bytes_total{KIND}"] >= round_ * STEPS * leaky.BYTES
+            assert metrics['infergc_python_gc_full_runs_total{reason="idle"}'] == round_
+            assert metrics["infergc_tensors"] == metrics["infergc_tensor_bytes"] == 0
+            resident.append(metrics["infergc_process_resident_memory_bytes"])
+        assert resident[-1] - resident[0] < STEPS * leaky.BYTES / 4, "what the first round leaked is used again"
         _, errors = server.stop()
     assert f"tensors in reference cycles: {STEPS} tensors float32 {leaky.NAME}" in errors
     assert "held by Node.tensor" in errors

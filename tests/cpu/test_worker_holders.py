@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -94,15 +95,17 @@ def test_a_frame_is_named_only_if_nothing_else_holds() -> None:
 
     paused = waiting()
     assert held_by(next(paused)).endswith(waiting.__qualname__)
-    try:
-        held = Target()
-        raise ValueError
-    except ValueError as error:
-        kept = error
-    target = held
-    del held
-    assert "frame" in held_by(target)
-    assert kept.__traceback__ is not None
+    seen: list[ref[Target]] = []
+
+    def failing() -> None:
+        target = Target()
+        seen.append(ref(target))
+        raise LookupError
+
+    with pytest.raises(LookupError) as kept:
+        failing()
+    assert held_by(seen[0]()) == f"a frame of {failing.__qualname__}"
+    assert kept.tb is not None
 
 
 def test_the_callers_own_lists_do_not_count() -> None:

@@ -1,4 +1,4 @@
-"""A census of live tensors as plain data: what an executor that has tensors answers, and what the engine makes of it."""
+"""A census of live tensors as plain data: what an executor answers, and what the engine tells of it."""
 
 import logging
 from collections import Counter

@@ -21,7 +21,7 @@ def held_by(target: object, but: Collection[int] = ()) -> str:
         target: the object.
         but: ids of holders that do not count, such as the caller's own lists.
     """
-    links = []
+    links: list[str] = []
     while len(links) < _MOST_LINKS:
         holder = _holder(target, but)
         if holder is None:

@@ -61,8 +61,8 @@ class TensorWatch:
 
     def __init__(self) -> None:
         self._step = -1
-        self._model: dict[int, ref[torch.Tensor]] | None = None  # by id, from the first look
-        self._model_storages: frozenset[int] = frozenset()
+        self._model: dict[int, tuple[ref[torch.Tensor], int]] | None = None  # id → itself, storage; from the first look
+        self._model_storages: set[int] = set()  # of those that still live: addresses are used again, too
         self._seen: dict[int, _Seen] = {}  # by id
         self._growth: dict[_Kind, _Growth] = {}
         self._held_by: dict[_Kind, str] = {}
@@ -72,9 +72,9 @@ class TensorWatch:
         """Count what lives; see ``engine.ports.Executor.census``. It costs what lives and is not frozen."""
         live = self._live()
         if self._model is None:
-            self._model = {key: ref(tensor) for key, tensor in live.items()}
-            self._model_storages = frozenset(_storage(tensor)[0] for tensor in live.values())
+            self._model = {key: (ref(tensor), _storage(tensor)[0]) for key, tensor in live.items()}
             return TensorCensus()
+        self._model_storages = {storage for tensor, storage in self._model.values() if tensor() is not None}
         before, self._seen = self._seen, {key: self._known(tensor, step) for key, tensor in live.items()}
         groups = _by_kind(self._seen.values())
         freed: list[_Seen] = []
@@ -103,7 +103,7 @@ class TensorWatch:
             if tensor is not None:
                 found[id(tensor)] = tensor
         model = self._model or {}
-        return {key: tensor for key, tensor in found.items() if key not in model or model[key]() is not tensor}
+        return {key: tensor for key, tensor in found.items() if key not in model or model[key][0]() is not tensor}
 
     def _known(self, tensor: torch.Tensor, step: int) -> _Seen:
         seen = self._seen.get(id(tensor))
@@ -119,7 +119,7 @@ class TensorWatch:
     def _suspects(self, groups: _Groups) -> list[_Kind]:
         """The kinds that grew; one with the first dimension open only if that says more."""
         grown = [kind for kind, growth in self._growth.items() if growth.rises >= _RISES and kind in groups]
-        said = {_open(kind) for kind in grown}
+        said = {_open(kind) for kind in grown if not _is_open(kind)}
         return [kind for kind in grown if kind not in said]
 
     def _describe(self, groups: _Groups, live: _Live) -> None:
