@@ -38,7 +38,7 @@ def engine(model: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 
 def wait_for(server: Server, name: str, least: float) -> dict[str, float]:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while True:
         metrics = server.metrics()
         if metrics.get(name, 0) >= least:
