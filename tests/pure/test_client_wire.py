@@ -85,14 +85,14 @@ def test_a_channel_takes_all_that_is_there_and_waits_only_when_told() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         channel = EngineChannel(theirs)
-        assert channel.take(wait=False) == []
+        assert channel.take(0) == []
         ours.sendall(encode_frame(COMMANDS) + encode_frame([Ask(4, "verify")]) + encode_frame([Abort("x")])[:3])
-        assert channel.take(wait=True) == [*COMMANDS, Ask(4, "verify")]
-        assert channel.take(wait=False) == []
+        assert channel.take(None) == [*COMMANDS, Ask(4, "verify")]
+        assert channel.take(0) == []
         ours.sendall(encode_frame([Abort("x")])[3:])
-        assert channel.take(wait=True) == [Abort("x")]
+        assert channel.take(None) == [Abort("x")]
         ours.close()
-        assert channel.take(wait=True) is None
-        assert channel.take(wait=False) is None
+        assert channel.take(None) is None
+        assert channel.take(0) is None
         with pytest.raises(OSError, match="pipe"):
             channel.send(READY)

@@ -1,5 +1,6 @@
 """The offline API under the simulated executor: prompts, results, ways to end, what an error leaves behind."""
 
+import gc
 import os
 import signal
 import threading
@@ -74,6 +75,24 @@ def test_a_stop_string_ends_the_text_and_frees_the_request(llm: LLM) -> None:
     assert (output.finish_reason, output.stop_reason) == ("stop", stop)
     assert len(output.token_ids) < 100
     assert llm.stats["kv"]["full"]["live"] == 0
+
+
+def test_pythons_collector_is_the_users_again_after_each_run_and_after_close(tmp_path: Path) -> None:
+    before = gc.get_threshold(), list(gc.callbacks), gc.get_freeze_count()
+    with LLM(served_model.save(tmp_path / "served"), executor=SIM) as llm:
+        assert (gc.get_threshold(), gc.callbacks, gc.get_freeze_count()) == before
+        pieces = llm.stream("hello", params())
+        next(pieces)
+        assert gc.get_threshold()[2] > before[0][2], "no full collection starts by itself while a run goes on"
+        assert gc.get_freeze_count() == before[2], "what is the user's may die in a cycle"
+        assert list(pieces)
+        assert (gc.get_threshold(), gc.callbacks) == before[:2]
+        assert set(llm.stats["python_gc"]["runs"]) == {"idle", "overdue"}
+        left_open = llm.stream("hello", params())
+        next(left_open)
+    assert (gc.get_threshold(), gc.callbacks, gc.get_freeze_count()) == before
+    del left_open
+    assert (gc.get_threshold(), gc.callbacks, gc.get_freeze_count()) == before
 
 
 def test_the_same_program_gets_the_same_tokens(tmp_path: Path) -> None:

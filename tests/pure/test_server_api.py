@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -221,6 +222,22 @@ def test_metrics_add_up(server: Server, client: openai.OpenAI) -> None:
              "prefix_cache_queries_total", "prefix_cache_hits_total", "prompt_tokens_total")  # fmt: skip
     assert all(f"vllm:{name}{labels}" in after for name in names)
     assert any(name.startswith("vllm:cache_config_info{") for name in after)
+
+
+def test_pauses_of_pythons_collector_are_in_the_metrics(server: Server, client: openai.OpenAI) -> None:
+    client.completions.create(model="tiny", prompt=LONG, max_tokens=10)
+    idle = 'infergc_python_gc_full_runs_total{reason="idle"}'
+    end = time.monotonic() + 5
+    while not (metrics := server.metrics())[idle]:
+        assert time.monotonic() < end, "no collection in the gap"
+        time.sleep(0.02)
+    full = '{generation="2"}'
+    assert metrics[f"infergc_python_gc_collections_total{full}"] > metrics[idle], "it collects before it freezes, too"
+    longest = metrics[f"infergc_python_gc_longest_pause_seconds{full}"]
+    assert 0 < longest <= metrics[f"infergc_python_gc_pause_seconds_total{full}"] < 10
+    for name in ("collected", "uncollectable"):
+        assert f"infergc_python_gc_{name}_objects_total{full}" in metrics
+    assert metrics["infergc_tensors"] == metrics["infergc_tensor_bytes"] == 0, "the simulator has none"
 
 
 def test_every_metric_is_described(server: Server) -> None:

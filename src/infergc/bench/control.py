@@ -17,7 +17,7 @@ from typing import Any, Literal
 from infergc import __version__
 from infergc.config import ConfigError, engine_config
 from infergc.engine.assembly import assemble
-from infergc.engine.garbage import frozen_heap
+from infergc.engine.garbage import PythonGarbage
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Outputs, Submit
 from infergc.params import SamplingParams
@@ -213,7 +213,8 @@ def measure(load: ControlLoad, scenario: Scenario) -> Result:
     executor = IdleExecutor(facts_of(MODEL, load.block_size))
     engine = _engine(load, executor)
     requests = load.requests(scenario)
-    with frozen_heap():
+    with PythonGarbage(engine.ready.memory) as garbage:
+        garbage.freeze()
         steps = list(_drive(engine, executor, requests))
     expected = sum(request.params.max_tokens or 0 for request in requests)
     assert sum(step.gained for step in steps) == expected, "the engine gave other tokens than it was asked for"

@@ -7,12 +7,16 @@ from infergc.client.interrupts import held_interrupts
 from infergc.client.prepare import RequestBuilder
 from infergc.config import EngineConfig
 from infergc.engine.assembly import build_engine
+from infergc.engine.garbage import PythonGarbage, garbage_figures
 from infergc.engine.messages import Abort, Command, Delta, Submit
 from infergc.engine.ports import Sink
 
 
 class LocalClient:
     """Speaks the messages of an engine process without a process. Not safe to use from several threads.
+
+    The process is the user's. So nothing of it is frozen and no tensors are watched; full collections of Python's
+    are put off while a run goes on, and after it Python's own rule decides again.
 
     Args:
         config: of the engine.
@@ -31,6 +35,7 @@ class LocalClient:
         self.ready = self._engine.ready
         self.stats: dict[str, Any] = {}
         self.builder = RequestBuilder(self.ready, config.seed)
+        self._garbage = PythonGarbage(self.ready.memory)
         self._commands: list[Command] = []
         self._busy = False
 
@@ -51,22 +56,24 @@ class LocalClient:
             raise ValueError("request_id: the requests' ids must differ")
         self._busy = True
         self._commands += started
-        try:
-            while unfinished:
-                news = self._step()
-                unfinished.difference_update(delta.request_id for delta in news if delta.finish)
-                if news:
-                    yield news
-        finally:
-            self._busy = False
-            self._abandon(unfinished)
+        with self._garbage:
+            try:
+                while unfinished:
+                    news = self._step()
+                    unfinished.difference_update(delta.request_id for delta in news if delta.finish)
+                    if news:
+                        yield news
+            finally:
+                self._busy = False
+                self._abandon(unfinished)
 
     def abort(self, request_id: str) -> None:
         """Stop a request of the current run; its last news has finish "abort"."""
         self._commands.append(Abort(request_id))
 
     def close(self) -> None:
-        """Free what the engine holds. Harmless when repeated."""
+        """Free what the engine holds, and leave Python's collector as it was. Harmless when repeated."""
+        self._garbage.release()
         self._engine.close()
 
     def _abandon(self, unfinished: set[str]) -> None:
@@ -79,6 +86,7 @@ class LocalClient:
         commands, self._commands = self._commands, []
         with held_interrupts():
             outputs = self._engine.step(commands)
+        self._garbage.relieve()
         if outputs.stats is not None:
-            self.stats = outputs.stats
+            self.stats = {**outputs.stats, "python_gc": garbage_figures(self._garbage)}
         return outputs.news()

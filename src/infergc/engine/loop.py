@@ -6,6 +6,7 @@ from concurrent.futures import Future
 
 import numpy as np
 
+from infergc.engine.census import TensorCensus
 from infergc.engine.inquiries import Inquiries
 from infergc.engine.messages import Abort, Ask, Command, Delta, Logprobs, Outputs, Ready, Shutdown, Submit
 from infergc.engine.pacing import Pacer
@@ -70,6 +71,10 @@ class Engine:
         for sink in self._sinks:
             sink.outputs(outputs)
         return outputs
+
+    def census(self) -> TensorCensus:
+        """Look at the live tensors beside the model's; the first look learns which those are."""
+        return self._executor.census(self.counters.steps)
 
     def close(self) -> None:
         """Drop every request and stop the executor."""

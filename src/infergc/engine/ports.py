@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from infergc.engine.census import TensorCensus
 from infergc.engine.messages import Outputs
 from infergc.heap.groups import GroupSpec
 from infergc.sched.plan import StepOutcome, StepPlan
@@ -57,6 +58,15 @@ class Executor(Protocol):
         """Start a step and return at once. Several may be in flight; they run in order.
 
         What it raises counts as the step's outcome: the requests of this plan fail, the engine goes on.
+        """
+        ...
+
+    def census(self, step: int) -> TensorCensus:
+        """Look at the live tensors; the first look learns which are the model's. Nothing, where there are none.
+
+        Args:
+            step: how many steps were launched. A second look at the same one tells what was freed between.
+                While one is in flight, its own tensors are seen too.
         """
         ...
 

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from infergc.config import EngineConfig
 from infergc.engine.assembly import build_engine
-from infergc.engine.footprint import ProcessGauge
-from infergc.engine.garbage import frozen_heap
+from infergc.engine.garbage import PythonGarbage
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Command, Outputs, Ready, Shutdown
+from infergc.engine.upkeep import Upkeep
 from infergc.engine.wire import EngineChannel
 
 _START_ERRORS = (ValueError, OSError, ImportError, MemoryError, RuntimeError)
@@ -35,8 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             channel.send(_refusal(error))
             return 1
         try:
-            with frozen_heap():
-                serve(engine, channel)
+            serve(engine, channel)
         except (BrokenPipeError, ConnectionResetError):
             return 0  # the client left while news was on its way: nobody is there to be told
         finally:
@@ -46,44 +45,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(engine: Engine, channel: EngineChannel) -> None:
     """Take commands, step, send the news, until the client leaves or says ``Shutdown``."""
-    gauge = ProcessGauge()
-    channel.send(engine.ready)
-    channel.send(_measured(engine.step(), gauge, idle=True))  # of an idle engine, for metrics before the first request
-    while True:
-        commands = _next_commands(engine, channel, gauge)
-        if commands is None:
-            return
-        outputs = engine.step(commands)
-        if _has_news(outputs):
-            channel.send(_measured(outputs, gauge, idle=not engine.has_work()))
-        if any(isinstance(command, Shutdown) for command in commands):
-            return
+    with PythonGarbage(engine.ready.memory) as garbage:
+        upkeep = Upkeep(engine, garbage)  # looks at the model's tensors before they are frozen
+        garbage.freeze()
+        channel.send(engine.ready)
+        channel.send(upkeep.measured(engine.step()))  # of an idle engine, for metrics before the first request
+        while True:
+            commands = _next_commands(engine, channel, upkeep)
+            if commands is None:
+                return
+            upkeep.run(waiting=bool(commands))
+            outputs = engine.step(commands)
+            if _has_news(outputs):
+                channel.send(upkeep.measured(outputs))
+            if any(isinstance(command, Shutdown) for command in commands):
+                return
 
 
-def _next_commands(engine: Engine, channel: EngineChannel, gauge: ProcessGauge) -> list[Command] | None:
-    """What has arrived; None once the client is gone. An idle engine collects garbage until something arrives."""
-    collected = False
+def _next_commands(engine: Engine, channel: EngineChannel, upkeep: Upkeep) -> list[Command] | None:
+    """What has arrived; None once the client is gone. An idle engine cleans its heap until something arrives."""
     while not engine.has_work():
-        commands = channel.take(wait=False)
+        commands = channel.take(0)
         if commands or commands is None:
             return commands
         if not engine.idle():
-            if collected:
-                channel.send(_measured(engine.step(), gauge, idle=True))
-            return channel.take(wait=True)
-        collected = True
-    return channel.take(wait=False)
+            break
+    return channel.take(upkeep.patience())
 
 
 def _has_news(outputs: Outputs) -> bool:
     return bool(outputs.deltas or outputs.ids or outputs.answers) or outputs.stats is not None
-
-
-def _measured(outputs: Outputs, gauge: ProcessGauge, *, idle: bool) -> Outputs:
-    """The counters with what the process holds in memory beside them; those of an idle engine stand for long."""
-    if outputs.stats is not None:
-        outputs.stats["process"] = gauge.latest(afresh=idle)
-    return outputs
 
 
 def _leave_signals_to_the_client() -> None:

@@ -79,20 +79,21 @@ class FrameReader:
 
 
 class EngineChannel:
-    """The engine's end of the socket: takes commands without waiting, or waits when there is nothing to do."""
+    """The engine's end of the socket: takes commands, and waits for them as long as it is told to."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._frames = FrameReader()
 
-    def take(self, *, wait: bool) -> list[Command] | None:
+    def take(self, wait: float | None) -> list[Command] | None:
         """All commands that have arrived; None once the client is gone.
 
-        With ``wait``, blocks until there is at least one.
+        Args:
+            wait: seconds to wait for the first; None waits until there is one.
         """
         commands: list[Command] = []
         while True:
-            data = self._read(wait=wait and not commands)
+            data = self._read(0.0 if commands else wait)
             if data is None:
                 return commands
             if not data:
@@ -109,12 +110,12 @@ class EngineChannel:
         self._socket.setblocking(True)
         self._socket.sendall(encode_frame(message))
 
-    def _read(self, *, wait: bool) -> bytes | None:
-        """The next bytes, b"" at the end of the stream, None if nothing is there and ``wait`` is off."""
-        self._socket.setblocking(wait)
+    def _read(self, wait: float | None) -> bytes | None:
+        """The next bytes, b"" at the end of the stream, None if nothing came in time."""
+        self._socket.settimeout(wait)
         try:
             return self._socket.recv(_READ_BYTES)
-        except BlockingIOError:
+        except (BlockingIOError, TimeoutError):
             return None
         except ConnectionResetError:
             return b""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from infergc.config import ConfigError, EngineConfig
+from infergc.engine.census import TensorCensus
 from infergc.engine.ports import ModelFacts
 from infergc.heap.groups import GroupSpec
 from infergc.sched.plan import I32, StepOutcome, StepPlan
@@ -64,6 +65,10 @@ class SimExecutor:
             self._seeds[binding.slot] = binding.params.seed or 0
         self.seconds += self._step_seconds
         return DoneFlight(self._outcome(plan))
+
+    def census(self, step: int) -> TensorCensus:  # noqa: ARG002 - the port's
+        """There are no tensors."""
+        return TensorCensus()
 
     def close(self) -> None:
         """Nothing to free."""

@@ -2,6 +2,7 @@
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from infergc.engine.census import TensorCensus
 from infergc.engine.ports import ModelFacts
 from infergc.heap.groups import GroupSpec
 from infergc.kernels.api import AttentionBackend
@@ -10,6 +11,7 @@ from infergc.sched.plan import StepOutcome, StepPlan
 from infergc.worker.runner import StepRunner
 from infergc.worker.sampler import Sampler
 from infergc.worker.storage import KVStorage, LayerGroups
+from infergc.worker.tensors import TensorWatch
 
 
 class TorchExecutor:
@@ -45,6 +47,7 @@ class TorchExecutor:
         self.attention = attention
         self._page_tokens = page_tokens
         self._runner: StepRunner | None = None
+        self._watch = TensorWatch()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="infergc-worker")
 
     @property
@@ -79,6 +82,10 @@ class TorchExecutor:
         if self._runner is None:
             raise RuntimeError("launch: the executor has no storage; call allocate first and close last")
         return self._thread.submit(self._runner.run, plan)
+
+    def census(self, step: int) -> TensorCensus:
+        """See ``engine.ports.Executor``."""
+        return self._watch.look(step)
 
     def release(self) -> None:
         """Let go of KV and sampler state when no step is in flight; ``allocate`` may follow."""

@@ -1,0 +1,43 @@
+"""The collector: the engine's latest figures as families, each idea's by its own file."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from infergc.client import EngineClient
+from infergc.server.metrics.garbage import python_garbage
+from infergc.server.metrics.load import pages_by_state, requests_by_state
+from infergc.server.metrics.memory import footprint, ledger
+from infergc.server.metrics.tensors import tensors
+from infergc.server.metrics.totals import totals
+from infergc.server.metrics.vllm import VllmNames
+
+
+class EngineCollector(Collector):
+    """Shows the engine's latest counters and gauges as they are: nothing is kept here."""
+
+    def __init__(self, client: EngineClient, model: str, block_size: int) -> None:
+        self._client = client
+        self._vllm = VllmNames(model, client.ready.dtype, block_size)
+
+    def collect(self) -> Iterator[Metric]:
+        """All families of the engine."""
+        stats = self._client.stats
+        requests, kv, counters = (stats.get(part, {}) for part in ("requests", "kv", "counters"))
+        yield from ledger(self._client.ready.memory)
+        yield from footprint(stats.get("process", {}))
+        yield from python_garbage(stats.get("python_gc", {}))
+        yield from tensors(stats.get("tensors", {}))
+        yield from requests_by_state(requests)
+        yield from pages_by_state(kv)
+        yield from totals(counters)
+        yield from self._vllm.families(requests, kv, counters)
+
+
+def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+    """The exposition that a scraper accepts, and its content type."""
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type

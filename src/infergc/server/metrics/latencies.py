@@ -1,0 +1,60 @@
+"""Latencies that clients see, and how many requests were answered."""
+
+from time import perf_counter
+
+from prometheus_client import CollectorRegistry, Counter
+
+from infergc.server.histogram import Distribution
+from infergc.server.metrics.vllm import LABELS
+
+_SECONDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0,
+            40.0, 80.0, 160.0, 640.0)  # fmt: skip
+
+
+class Latencies:
+    """Times of requests as the server's clients see them, from the request's arrival."""
+
+    def __init__(self, registry: CollectorRegistry, model: str) -> None:
+        labels = dict(zip(LABELS, (model, "0"), strict=True))
+
+        def histogram(name: str, text: str) -> Distribution:
+            family = Distribution(f"vllm:{name}_seconds", text, _SECONDS, labels)
+            registry.register(family)
+            return family
+
+        self.first = histogram("time_to_first_token", "Seconds from arrival to the first token.")
+        self.between = histogram("inter_token_latency", "Seconds between tokens.")
+        self.whole = histogram("e2e_request_latency", "Seconds from arrival to the end.")
+        success = ("vllm:request_success", "Requests answered, by reason.", (*LABELS, "finished_reason"))
+        self._answered = Counter(*success, registry=registry)
+        self._labels = (model, "0")
+
+    def answered(self, reason: str) -> None:
+        """A request came to its end."""
+        self._answered.labels(*self._labels, reason).inc()
+
+
+class Stopwatch:
+    """The times of one request."""
+
+    def __init__(self, latencies: Latencies, arrival: float) -> None:
+        self._latencies = latencies
+        self._arrival = arrival
+        self._last: float | None = None
+
+    def tokens(self, count: int) -> None:
+        """``count`` tokens came together: they share the time since the last, and those with the first took none."""
+        if count == 0:
+            return
+        now = perf_counter()
+        if self._last is None:
+            self._latencies.first.observe(now - self._arrival)
+            self._last, count = now, count - 1
+        if count:
+            self._latencies.between.observe((now - self._last) / count, count)
+        self._last = now
+
+    def finished(self, reason: str) -> None:
+        """The request is answered."""
+        self._latencies.whole.observe(perf_counter() - self._arrival)
+        self._latencies.answered(reason)

@@ -1,0 +1,27 @@
+"""What is in the engine now: requests and KV pages, by state."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+
+def requests_by_state(requests: dict[str, int]) -> Iterator[Metric]:
+    """Running and waiting."""
+    family = GaugeMetricFamily("infergc_requests", "Requests in the engine, by state.", labels=("state",))
+    for state, number in sorted(requests.items()):
+        family.add_metric((state,), number)
+    yield family
+
+
+def pages_by_state(kv: dict[str, Any]) -> Iterator[Metric]:
+    """Free, live, cached and in transit, for each layer group, and their sum."""
+    help_text = "KV pages by state; the states sum to the capacity."
+    pages = GaugeMetricFamily("infergc_kv_pages", help_text, labels=("tier", "group", "state"))
+    capacity = GaugeMetricFamily("infergc_kv_pages_capacity", "KV pages that exist.", labels=("tier", "group"))
+    for group, states in sorted(kv.items()):
+        capacity.add_metric(("device", group), states.get("capacity", 0))
+        for state in ("free", "live", "cached", "in_transit"):
+            pages.add_metric(("device", group, state), states.get(state, 0))
+    yield pages
+    yield capacity

@@ -1,0 +1,41 @@
+"""The engine's running totals."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, Metric
+
+_FINISHED = "finished_"
+_COUNTERS = {  # counter of the engine → (name of ours, help); others are shown under their own name
+    "preemptions": ("preemptions", "Times a running request gave back its pages for another."),
+    "recomputed_tokens": ("recomputed_tokens", "Tokens computed again after a preemption."),
+    "cow_copies": ("cow_copies", "Pages copied because a shared page was to be written."),
+    "evicted_pages": ("evicted_pages", "Cached pages reclaimed for others."),
+    "prefix_queries": ("prefix_tokens_queried", "Prompt tokens looked up in the prefix cache."),
+    "prefix_hits": (
+        "prefix_tokens_hit",
+        "Prompt tokens found in the prefix cache; recomputation never counts.",
+    ),
+    "prompt_tokens": ("prompt_tokens", "Prompt tokens of admitted requests."),
+    "generation_tokens": ("generation_tokens", "Tokens generated."),
+    "steps": ("steps", "Engine steps."),
+    "failed_steps": ("failed_steps", "Steps that failed; their requests ended with an error."),
+    "sealed_pages": ("sealed_pages", "Pages published in the prefix cache."),
+    "deduplicated_pages": ("deduplicated_pages", "Pages swapped for identical cached ones when they were published."),
+    "refused_reservations": ("refused_reservations", "Times the heap had no room for what was asked of it."),
+}
+
+
+def totals(counters: dict[str, int]) -> Iterator[Metric]:
+    """A family for each counter, and the requests that left by reason."""
+    finished = CounterMetricFamily(
+        "infergc_requests_finished",
+        "Requests that left the engine; one ended by a stop string in its text leaves by abort.",
+        labels=("reason",),
+    )
+    for key, number in sorted(counters.items()):
+        if key.startswith(_FINISHED):
+            finished.add_metric((key.removeprefix(_FINISHED),), number)
+        else:
+            name, text = _COUNTERS.get(key, (key, f"The engine's counter {key}."))
+            yield CounterMetricFamily(f"infergc_{name}", text, value=number)
+    yield finished
