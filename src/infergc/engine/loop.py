@@ -6,10 +6,11 @@ from concurrent.futures import Future
 
 import numpy as np
 
+from infergc.engine.corruption import corruption
 from infergc.engine.messages import Abort, Command, Delta, Logprobs, Outputs, Ready, Shutdown, Submit, Verify
 from infergc.engine.ports import Executor, Flight, Sink
 from infergc.engine.stats import EngineCounters, snapshot
-from infergc.heap.errors import HeapCorruption
+from infergc.heap.errors import HeapCorruption, StorageCorruption, listed
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import TokenLog
 from infergc.sched.plan import StepOutcome, StepPlan, TokenLogprobs
@@ -137,7 +138,9 @@ class Engine:
             self.heap.check()
         except HeapCorruption as error:
             return str(error)
-        return ""
+        findings = self._executor.inspect()
+        self.counters.corruptions += len(findings)
+        return listed([finding.what for finding in findings])
 
     # ---- steps
 
@@ -163,6 +166,10 @@ class Engine:
         plan, flight = self._flights.popleft()
         try:
             outcome = flight.result()
+        except StorageCorruption as error:
+            self.counters.corruptions += len(error.findings)
+            self._fail(plan, corruption(self.heap, plan.step, error), outputs)
+            return
         except Exception as error:  # noqa: BLE001 - whatever the worker raised concerns this step's requests alone
             self._fail(plan, f"{type(error).__name__}: {error}", outputs)
             return

@@ -1,9 +1,11 @@
 """The engine's ports: what carries out a plan (Executor), and what hears of it (Sink)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from infergc.engine.messages import Outputs
+from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
 from infergc.sched.plan import StepOutcome, StepPlan
 
@@ -58,6 +60,10 @@ class Executor(Protocol):
 
         What it raises counts as the step's outcome: the requests of this plan fail, the engine goes on.
         """
+        ...
+
+    def inspect(self) -> Sequence[Finding]:
+        """Wait for the steps in flight and look for damage to storage; nothing is found where nothing guards it."""
         ...
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from infergc.config import ConfigError, EngineConfig
 from infergc.engine.ports import ModelFacts
+from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
 from infergc.sched.plan import I32, StepOutcome, StepPlan
 
@@ -64,6 +65,10 @@ class SimExecutor:
             self._seeds[binding.slot] = binding.params.seed or 0
         self.seconds += self._step_seconds
         return DoneFlight(self._outcome(plan))
+
+    def inspect(self) -> tuple[Finding, ...]:
+        """Nothing to find: pages have no storage."""
+        return ()
 
     def close(self) -> None:
         """Nothing to free."""

@@ -3,6 +3,7 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from infergc.engine.ports import ModelFacts
+from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
@@ -28,6 +29,7 @@ class TorchExecutor:
 
     Attributes:
         decoder, attention: as given; attention may be replaced before ``allocate``, and the decoder's operations.
+        storage: what ``allocate`` keeps KV in; ``GuardedStorage`` under ``--heap-debug``.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class TorchExecutor:
         self.decoder = decoder
         self._groups = groups
         self.attention = attention
+        self.storage: type[KVStorage] = KVStorage
         self._page_tokens = page_tokens
         self._runner: StepRunner | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="infergc-worker")
@@ -65,7 +68,7 @@ class TorchExecutor:
             decoder=self.decoder,
             attention=self.attention,
             groups=self._groups,
-            storage=KVStorage(spec, self._groups, groups, self._page_tokens),
+            storage=self.storage(spec, self._groups, groups, self._page_tokens),
             sampler=Sampler(max_num_seqs, spec.vocab_size, self.facts.eos_ids),
             max_num_seqs=max_num_seqs,
         )
@@ -79,6 +82,10 @@ class TorchExecutor:
         if self._runner is None:
             raise RuntimeError("launch: the executor has no storage; call allocate first and close last")
         return self._thread.submit(self._runner.run, plan)
+
+    def inspect(self) -> list[Finding]:
+        """See ``engine.ports.Executor``."""
+        return [] if self._runner is None else self._thread.submit(self._runner.inspect).result()
 
     def release(self) -> None:
         """Let go of KV and sampler state when no step is in flight; ``allocate`` may follow."""
