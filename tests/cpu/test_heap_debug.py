@@ -119,8 +119,7 @@ def test_a_double_free_stops_the_engine_with_the_place_of_the_first(
     monkeypatch.setattr(Heap, "close", close)
     with pytest.raises(HeapCorruption, match=r"law 2: freed twice: page 0 of group full: freed in step \d+ by Heap\."):
         run(engine, [request("a")])
-    monkeypatch.undo()
-    engine.close()
+    engine._executor.close()  # the engine itself is beyond that
 
 
 def mixed_load(engine: Engine) -> Results:

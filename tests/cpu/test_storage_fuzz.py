@@ -1,6 +1,6 @@
 """Random operations of a heap over real KV storage: what was written is read back until its page is freed.
 
-``--heap-ops N`` sets the length: a twentieth of it, over all cases together.
+``--heap-ops N`` sets the length: a tenth of it, over all cases together.
 """
 
 import pytest
@@ -16,7 +16,7 @@ _CASES = [(shape, torch.bfloat16 if at % 2 else torch.float32) for at, shape in 
 
 @pytest.mark.parametrize(("shape", "dtype"), _CASES, ids=[f"{shape.name}-{dtype}" for shape, dtype in _CASES])
 def test_kv_is_read_back_until_it_is_freed(shape: Shape, dtype: torch.dtype, request: pytest.FixtureRequest) -> None:
-    count = ceil_div(request.config.getoption("--heap-ops"), 20 * len(_CASES))
+    count = ceil_div(request.config.getoption("--heap-ops"), 10 * len(_CASES))
     store: list[KVStore] = []
 
     def make_store(heap: object) -> KVStore:
@@ -24,5 +24,5 @@ def test_kv_is_read_back_until_it_is_freed(shape: Shape, dtype: torch.dtype, req
         return store[0]
 
     world = storage_walk(StorageWorld(shape, make_store), 3, count)
-    assert {"run", "copy", "read back"} <= {name for name, times in world.seen.items() if times}, world.seen
+    assert {"run", "fork", "read back"} <= {name for name, times in world.seen.items() if times}, world.seen
     assert store[0].storage.inspect() == []

@@ -1,6 +1,6 @@
 """Shadow memory behind a heap under ``--heap-debug``: storage alone sees what the laws are there to prevent.
 
-``--heap-ops N`` sets the length here too: a tenth of it, over all shapes together.
+``--heap-ops N`` sets the length here too: a quarter of it, over all shapes together.
 """
 
 from collections.abc import Callable
@@ -29,10 +29,12 @@ _PLANTS = (
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_storage_holds_what_was_written_until_it_is_freed(shape: Shape, request: pytest.FixtureRequest) -> None:
-    count = ceil_div(request.config.getoption("--heap-ops"), 10 * len(SHAPES))
+    count = ceil_div(request.config.getoption("--heap-ops"), 4 * len(SHAPES))
     world = storage_walk(StorageWorld(shape), 2, count)
-    happened = {name for name, times in world.seen.items() if times}
-    assert {"step", "complete", "run", "fork", "late stop", "copy", "read back"} <= happened, world.seen
+    expected = {"step", "complete", "run", "fork", "late stop", "read back"}
+    if shape.prefix_caching:
+        expected |= {"hit", "copy"}
+    assert expected <= {name for name, times in world.seen.items() if times}, world.seen
 
 
 @pytest.mark.parametrize("plant", _PLANTS, ids=lambda plant: plant.__name__)

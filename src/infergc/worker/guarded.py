@@ -109,14 +109,15 @@ class GuardedStorage(KVStorage):
         head, token, dim = arena.place(stain.element)
         return (
             f"page {stain.page} of group {self._specs[group].name} was written while it was free: "
-            f"{stain.count} values, the first in {self._tensor(group, stain.tensor)}, head {head}, token {token}, dim {dim}, "
-            f"where {stain.found:#x} stands and not {arena.marks.poison:#x}"
+            f"{stain.values} values, the first in {self._tensor(group, stain.tensor)}, "
+            f"head {head}, token {token}, dim {dim}, where {stain.found:#x} stands and not {arena.marks.poison:#x}"
         )
 
     def _out_of_bounds(self, group: int, breach: Breach) -> str:
         return (
-            f"written out of bounds: {breach.count} values {_SIDES[breach.side]} "
-            f"of {self._tensor(group, breach.tensor)} in group {self._specs[group].name}, the nearest {breach.offset} values off"
+            f"written out of bounds: {breach.values} values {_SIDES[breach.side]} "
+            f"of {self._tensor(group, breach.tensor)} in group {self._specs[group].name}, "
+            f"the nearest {breach.offset} values off"
         )
 
     def _tensor(self, group: int, index: int) -> str:

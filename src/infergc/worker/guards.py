@@ -38,13 +38,13 @@ _MARKS = {
 
 
 class Stain(NamedTuple):
-    """A page that does not hold poison throughout: the first wrong element, what stands there, how many there are."""
+    """A page that does not hold poison throughout: the first wrong element, what stands there, how many are wrong."""
 
     page: int
     tensor: int  # of X
     element: int  # of E
     found: int
-    count: int
+    values: int
 
 
 class Breach(NamedTuple):
@@ -53,7 +53,7 @@ class Breach(NamedTuple):
     tensor: int
     side: int  # 0 before the tensor, 1 behind it
     offset: int  # of the nearest wrong element: elements behind the last page, or before the first, from 1 on
-    count: int
+    values: int
 
 
 class GuardedArena:
