@@ -164,3 +164,31 @@ def test_a_sound_engine_gives_the_same_streams_and_nothing_is_found(
         engine.close()
     assert seen[0] == seen[1]
     assert set(seen[0][1].values()) == {"length", "abort"}
+
+
+@DEPTHS
+@pytest.mark.parametrize("lost", ["launch", "forward"])
+def test_steps_that_fail_for_other_reasons_raise_no_false_alarm(
+    directory: Path, depth: int, lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan that never arrived leaves pages unpoisoned, one that stopped half way leaves slots unwritten."""
+    engine = small_pool(directory, pipeline_depth=depth)(True)
+    owner, name = {
+        "launch": (engine._executor, "launch"),
+        "forward": (engine._executor._runner._forward, "_forward"),
+    }[lost]
+    original = getattr(owner, name)
+
+    def fails_now_and_then(plan: Any, *rest: Any) -> Any:
+        if plan.step % 11 == 6:
+            raise RuntimeError("lost")
+        return original(plan, *rest)
+
+    monkeypatch.setattr(owner, name, fails_now_and_then)
+    results = mixed_load(engine)
+    assert set(results.errors.values()) == {"RuntimeError: lost"}
+    assert engine.step([Verify()]).verified == ""
+    monkeypatch.undo()
+    assert not run(engine, [request(f"u{at}", 30, 40) for at in range(8)]).errors
+    assert engine.counters.corruptions == 0
+    engine.close()

@@ -1,15 +1,18 @@
 """Guarded storage: pages laid out as ever, poison in free ones, bands around."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from cpu.kv_store import model_of
-from cpu.plans import Row, plan_of
+from cpu.plans import GREEDY, Row, plan_of
 from infergc.heap.errors import StorageCorruption
 from infergc.heap.groups import GroupSpec
 from infergc.heap.moves import Move, PageTable
-from infergc.sched.plan import StepPlan
+from infergc.sched.plan import Binding, StepPlan
 from infergc.worker.batch import Batch, build_batch
 from infergc.worker.guarded import GuardedStorage
 from infergc.worker.guarded_forward import GuardedForward
@@ -117,12 +120,12 @@ def test_a_breach_is_told_once_with_its_tensor_side_and_distance(kv: int) -> Non
     assert storage.breaches() == []
 
 
-def plan_over(pages: list[list[int]], starts: list[int], slots: list[int] | None = None) -> StepPlan:
+def plan_over(pages: list[list[int]], starts: list[int], slots: Sequence[int] = range(9), step: int = 0) -> StepPlan:
     """One token a row, its pages one by one; the window's table is without what it cannot see."""
-    rows = [Row(slot, start, [0], sample=True) for slot, start in zip(slots or range(9), starts, strict=False)]
+    rows = [Row(slot, start, [0], sample=True) for slot, start in zip(slots, starts, strict=False)]
     first = np.array(pages, np.int32)
     tables = tuple(PageTable(first, np.ones_like(first), np.zeros(len(rows), np.int32)) for _ in GROUPS)
-    return plan_of(rows, tables=tables)
+    return plan_of(rows, step, tables)
 
 
 def run_of(forward: GuardedForward, plan: StepPlan) -> torch.Tensor:
@@ -147,31 +150,38 @@ def test_rows_that_compute_nan_are_named_with_what_they_read_and_only_once() -> 
         return torch.where(torch.from_numpy(plan.slots == 0)[:, None], 1.0, torch.nan).expand(-1, 4)
 
     guard = GuardedForward(forward, storage)
-    plan = plan_over([[0, 1], [2, 3], [4, 5]], [9, 10, 15])
+    pages, starts = [[0, 1], [2, 3], [4, 5]], [9, 10, 15]
     with pytest.raises(StorageCorruption) as caught:
-        run_of(guard, plan)
+        run_of(guard, plan_over(pages, starts))
     assert rows_of(caught.value) == [1, 2]
     reads, own = (finding.what for finding in caught.value.findings)
     assert reads == "row 1 reads poison at position 10: page 3 of group full"
     assert own.startswith("row 2 computes NaN, but all pages in its reach were written")
-    assert run_of(guard, plan).isnan().any(), "slots that are sick already are not told again"
+    assert run_of(guard, plan_over(pages, starts, step=1)).isnan().any(), "slots that are sick are not told again"
 
 
-def test_slots_of_a_step_that_failed_are_not_blamed_for_what_it_did_not_write() -> None:
-    storage, fails = guarded(), [True]
+@pytest.mark.parametrize("lost", ["on its way", "half way"])
+def test_slots_are_not_blamed_for_what_a_lost_step_did_not_write(lost: str) -> None:
+    storage, fails = guarded(), [lost == "half way"]
 
     def forward(plan: StepPlan, batch: Batch) -> torch.Tensor:
-        if fails:
+        if fails.pop():
             raise MemoryError("no memory")
         return torch.full((len(plan.slots), 4), torch.nan)
 
     guard = GuardedForward(forward, storage)
-    with pytest.raises(MemoryError):
-        run_of(guard, plan_over([[0]], [3], slots=[2]))
-    fails.clear()
+    if lost == "half way":
+        with pytest.raises(MemoryError):
+            run_of(guard, plan_over([[0]], [3], slots=[2]))
+    fails[:] = [False, False]
+    bound = Binding(5, GREEDY, np.zeros(1, np.int32), np.zeros(0, np.int32))
     with pytest.raises(StorageCorruption) as caught:
-        run_of(guard, plan_over([[0], [1]], [4, 4], slots=[2, 5]))
+        run_of(guard, replace(plan_over([[0], [1]], [4, 4], slots=[2, 5], step=1), bindings=(bound,)))
     assert rows_of(caught.value) == [1]
+    bound = replace(bound, slot=2)
+    with pytest.raises(StorageCorruption) as caught:
+        run_of(guard, replace(plan_over([[0], [1]], [4, 4], slots=[2, 5], step=2), bindings=(bound,)))
+    assert rows_of(caught.value) == [0]
 
 
 def test_a_row_is_blamed_only_for_what_its_window_shows_it() -> None:

@@ -19,8 +19,9 @@ BAND_STEPS = 4  # steps between two looks at the bands: whoever wrote there ran 
 class GuardedForward:
     """Implements ``worker.forward.Forward`` by another one and fails the step where storage was misused.
 
-    A hidden state that is NaN means that its row read a page that is not its own: poison, or a band. The rows after
-    it are spared: a slot once sick is not reported again until it is bound to another request.
+    A hidden state that is NaN means that its row read a page that is not its own: poison, or a band. A slot once sick
+    is not reported again until it is bound to another request. So are those held to be sick that come after a step
+    which was lost or failed: what that should have written is missing, and its requests have ended with it.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class GuardedForward:
         self._storage = storage
         self._band_steps = band_steps
         self._steps = 0
+        self._next = 0  # step
         self._sick: set[int] = set()  # slots whose KV is not whole
 
     def __call__(self, plan: StepPlan, batch: Batch) -> torch.Tensor:
@@ -41,12 +43,11 @@ class GuardedForward:
         Raises:
             StorageCorruption: what its moves, its reads or its writes, or those of the steps before, were found to do.
         """
-        self._sick.difference_update(binding.slot for binding in plan.bindings)
-        try:
-            hidden_TE = self._forward(plan, batch)
-        except Exception:
+        if plan.step != self._next:
             self._sick.update(plan.slots.tolist())
-            raise
+        self._sick.difference_update(binding.slot for binding in plan.bindings)
+        hidden_TE = self._forward(plan, batch)
+        self._next = plan.step + 1
         findings = [*self._storage.take_findings(), *self._poisoned_rows(plan, hidden_TE), *self._breaches()]
         if findings:
             raise StorageCorruption(findings)
