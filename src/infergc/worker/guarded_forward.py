@@ -20,8 +20,8 @@ class GuardedForward:
     """Implements ``worker.forward.Forward`` by another one and fails the step where storage was misused.
 
     A hidden state that is NaN means that its row read a page that is not its own: poison, or a band. A slot once sick
-    is not reported again until it is bound to another request. So are those held to be sick that come after a step
-    which was lost or failed: what that should have written is missing, and its requests have ended with it.
+    is not reported again until it is bound to another request. Slots of the step after one that was lost or failed
+    count as sick: what that should have written is missing, and its requests end with it.
     """
 
     def __init__(
