@@ -91,6 +91,11 @@ class EngineConfig(BaseModel):
         False,
         description="Same seed, same tokens, whatever else is in the batch, or no start; see docs/determinism.md.",
     )
+    heap_debug: bool = Field(
+        False,
+        description="Poison freed KV pages and guard storage, so that a wrong read or write fails its step by name. "
+        "Slower, and all KV memory is taken at start; see docs/memory.md.",
+    )
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seeds the draw of seeds for requests that bring none.")
     executor: str = Field(
         "infergc.worker.factory:create_executor",

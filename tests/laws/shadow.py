@@ -62,16 +62,20 @@ class Shadow:
             slots = slots_of(table, row, self.size)[start - skipped : start - skipped + len(cells)]
             rows.reshape(-1)[slots] = cells
 
+    def differs(self, group: int, slots: NDArray[np.int64], cells: Cells) -> NDArray[np.bool_]:
+        """Which of these token slots hold anything but these prefixes."""
+        return np.asarray(self.rows[group].reshape(-1)[slots] != cells)
+
     def verify(self, tables: tuple[PageTable, ...], row: int, cells: Cells, law: str) -> None:
         """Each position that the row holds has the prefix it should.
 
         Raises:
             LawBroken: with ``law`` at the front, for the first position that differs.
         """
-        for group, (rows, table) in enumerate(zip(self.rows, tables, strict=True)):
+        for group, table in enumerate(tables):
             skipped = int(table.skipped[row]) * self.size
             slots = slots_of(table, row, self.size)[: max(0, len(cells) - skipped)]
-            wrong = np.flatnonzero(rows.reshape(-1)[slots] != cells[skipped : skipped + len(slots)])
+            wrong = np.flatnonzero(self.differs(group, slots, cells[skipped : skipped + len(slots)]))
             if len(wrong) or len(slots) < len(cells) - skipped:
                 at = int(wrong[0]) if len(wrong) else len(slots)
                 raise LawBroken(f"{law}: position {skipped + at} in group {group} does not hold its own prefix")

@@ -25,9 +25,11 @@ Operation = tuple[str, int, int, int]
 class World:
     """Drives a heap by the rules that its callers keep, and compares what storage holds with what it should."""
 
+    heap_class: type[Heap] = Heap
+
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
-        self.heap = Heap(shape.config(), Lru())
+        self.heap = self.heap_class(shape.config(), Lru())
         self.shadow = Shadow(self.heap)
         self.prefixes = Prefixes()
         self.streams: list[Stream] = []
@@ -255,23 +257,28 @@ class World:
         return True
 
     def _launch(self, rows: list[Row], c: int) -> None:
-        """Begin the step and carry it out on the shadow: moves, then writes, then everything is read."""
+        """Begin the step and carry it out."""
         number = self.heap.planning
         slots = np.array([row.stream.sequence.slot for row in rows], np.int32)
         starts, counts = (np.array(x, np.int32) for x in zip(*((row.start, row.count) for row in rows), strict=True))
         tables = self.heap.begin_step(slots, starts, counts)
         moves = self.heap.take_moves()
-        for move in moves:
-            self.shadow.move(move)
         step = Step(number, rows, tables)
-        self._write_rows(step)
+        self._run(step, moves)
         for at, row in enumerate(rows):
-            self._verify_row(step, at, row, "law 3" if moves else "law 7")
             if row.sampled:
                 row.stream.tokens.append((c >> at) % self.shape.alphabet)
         self.moves += moves
         self.steps.append(step)
-        self.seen["copy"] += len(moves)
+        self.seen["copy"] += sum(move.kind == "copy" for move in moves)
+
+    def _run(self, step: Step, moves: tuple[Move, ...]) -> None:
+        """Carry the step out on the shadow, at once: moves, then writes, then everything is read."""
+        for move in moves:
+            self.shadow.move(move)
+        self._write_rows(step)
+        for at, row in enumerate(step.rows):
+            self._verify_row(step, at, row, "law 3" if moves else "law 7")
 
     def _write_rows(self, step: Step) -> None:
         for at, row in enumerate(step.rows):

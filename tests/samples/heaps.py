@@ -15,10 +15,15 @@ from infergc.policies.retention.lru import Lru
 P = 8  # tokens in a page of these heaps
 
 
-def small_heap(*windows: int | None, pages: int = 64, slots: int = 8, caching: bool = True) -> Heap:
-    """A heap with one group per window (None: full attention), each of ``pages`` pages of 8 tokens."""
+def small_shape(*windows: int | None, pages: int = 64, slots: int = 8, caching: bool = True) -> HeapConfig:
+    """One group per window (None: full attention), each of ``pages`` pages of 8 tokens."""
     groups = tuple(GroupSpec(f"g{at}", 1 << at, window, pages) for at, window in enumerate(windows or (None,)))
-    return Heap(HeapConfig(groups, P, slots, caching), Lru())
+    return HeapConfig(groups, P, slots, caching)
+
+
+def small_heap(*windows: int | None, pages: int = 64, slots: int = 8, caching: bool = True) -> Heap:
+    """A heap of that shape."""
+    return Heap(small_shape(*windows, pages=pages, slots=slots, caching=caching), Lru())
 
 
 def open_stream(heap: Heap, tokens: Iterable[int], salt: str = "") -> Sequence:

@@ -14,6 +14,7 @@ from infergc.engine.messages import Ready
 from infergc.engine.pacing import Pacer
 from infergc.engine.ports import Executor, ModelFacts, Sink
 from infergc.heap.collector import Collector, Triggers
+from infergc.heap.debug import DebugHeap
 from infergc.heap.generations import Ages
 from infergc.heap.groups import GroupSpec
 from infergc.heap.heap import Heap
@@ -66,7 +67,7 @@ def assemble(config: EngineConfig, executor: Executor, sinks: Iterable[Sink] = (
     executor.allocate(groups, config.max_num_seqs)
     ages = Ages(config.gc_young_steps, config.gc_survivor_steps, config.gc_tenured_steps)
     shape = HeapConfig(groups, config.block_size, config.max_num_seqs, config.enable_prefix_caching, ages)
-    heap = Heap(shape, RETENTIONS[config.retention_policy]())
+    heap = (DebugHeap if config.heap_debug else Heap)(shape, RETENTIONS[config.retention_policy]())
     limits = SchedulerConfig(
         config.max_num_seqs, config.max_num_batched_tokens, longest, frozenset(facts.eos_ids), config.max_sessions
     )

@@ -5,15 +5,22 @@ from typing import Any
 
 from infergc.engine.messages import Answer, Ask
 from infergc.engine.pacing import Pacer
-from infergc.heap.errors import HeapCorruption
+from infergc.heap.errors import HeapCorruption, listed
 from infergc.sched.scheduler import Scheduler
 from infergc.wording import shown
 
 
 class Inquiries:
-    """Answers by name: ``verify`` and ``close_session``."""
+    """Answers by name: ``verify`` and ``close_session``.
 
-    def __init__(self, scheduler: Scheduler, pacer: Pacer) -> None:
+    Args:
+        scheduler: with its heap.
+        pacer: with its collector.
+        damage: looks for what is wrong with storage, in words.
+    """
+
+    def __init__(self, scheduler: Scheduler, pacer: Pacer, damage: Callable[[], list[str]]) -> None:
+        self._damage = damage
         self._scheduler = scheduler
         self._pacer = pacer
         self._kinds: Mapping[str, Callable[[dict[str, Any]], Any]] = {
@@ -32,13 +39,16 @@ class Inquiries:
             return Answer(ask.number, error=f"{ask.what}: {error}")
 
     def _verify(self, _about: dict[str, Any]) -> str:
-        """Trace from the roots, recount every page and mend what is wrong; then check the laws. "" if all was well."""
-        found = self._pacer.collector.verify()
+        """Trace from the roots, recount every page and mend what is wrong; then check the laws and storage.
+
+        "" if all is well.
+        """
+        found = [str(self._pacer.collector.verify())]
         try:
             self._scheduler.heap.check()
         except HeapCorruption as error:
-            return "; ".join(filter(None, (str(found), str(error))))
-        return str(found)
+            found.append(str(error))
+        return listed([*filter(None, found), *self._damage()])
 
     def _close_session(self, about: dict[str, Any]) -> str:
         """Close a tenant's session; see ``Sessions.close``."""

@@ -7,11 +7,13 @@ from concurrent.futures import Future
 import numpy as np
 
 from infergc.engine.census import TensorCensus
+from infergc.engine.corruption import corruption
 from infergc.engine.inquiries import Inquiries
 from infergc.engine.messages import Abort, Ask, Command, Delta, Logprobs, Outputs, Ready, Shutdown, Submit
 from infergc.engine.pacing import Pacer
 from infergc.engine.ports import Executor, Flight, Sink
 from infergc.engine.stats import EngineCounters, snapshot
+from infergc.heap.errors import StorageCorruption
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import TokenLog
 from infergc.sched.plan import StepOutcome, StepPlan, TokenLogprobs
@@ -41,7 +43,7 @@ class Engine:
         self.heap = scheduler.heap
         self.counters = EngineCounters()
         self.pacer = pacer
-        self._inquiries = Inquiries(scheduler, pacer)
+        self._inquiries = Inquiries(scheduler, pacer, self._damage)
         self._executor = executor
         self._namespace = namespace
         self._depth = depth
@@ -147,6 +149,12 @@ class Engine:
         self.counters.finished["abort"] += 1
         outputs.deltas.append(Delta(request_id, [], "abort", cached_tokens=request.cached or 0))
 
+    def _damage(self) -> list[str]:
+        """What is wrong with storage, where it is guarded."""
+        findings = self._executor.inspect()
+        self.counters.corruptions += len(findings)
+        return [finding.what for finding in findings]
+
     # ---- steps
 
     def _collect(self) -> None:
@@ -178,6 +186,10 @@ class Engine:
         plan, flight = self._flights.popleft()
         try:
             outcome = flight.result()
+        except StorageCorruption as error:
+            self.counters.corruptions += len(error.findings)
+            self._fail(plan, corruption(self.heap, plan.step, error), outputs)
+            return
         except Exception as error:  # noqa: BLE001 - whatever the worker raised concerns this step's requests alone
             self._fail(plan, f"{type(error).__name__}: {error}", outputs)
             return

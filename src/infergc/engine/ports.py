@@ -1,10 +1,12 @@
 """The engine's ports: what carries out a plan (Executor), and what hears of it (Sink)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from infergc.engine.census import TensorCensus
 from infergc.engine.messages import Outputs
+from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
 from infergc.sched.plan import StepOutcome, StepPlan
 
@@ -68,6 +70,10 @@ class Executor(Protocol):
             step: how many steps were launched. A second look at the same one tells what was freed between.
                 While one is in flight, its own tensors are seen too.
         """
+        ...
+
+    def inspect(self) -> Sequence[Finding]:
+        """Wait for the steps in flight and look for damage to storage; nothing is found where nothing guards it."""
         ...
 
     def close(self) -> None:

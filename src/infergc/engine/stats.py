@@ -19,6 +19,7 @@ class EngineCounters:
 
     steps: int = 0
     failed_steps: int = 0
+    corruptions: int = 0  # found in storage under --heap-debug
     finished: Counter[str] = field(default_factory=Counter)  # by reason
 
 
@@ -36,6 +37,7 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer) -> di
         "counters": {
             "steps": counters.steps,
             "failed_steps": counters.failed_steps,
+            "corruptions": counters.corruptions,
             **_columns(scheduler.counters),
             "cow_copies": heap.counters.copies,
             "evicted_pages": heap.counters.evicted,

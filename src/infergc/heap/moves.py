@@ -31,9 +31,12 @@ class Move:
     """Bytes the executor moves before a step's forward pass, in the order given.
 
     ``copy``: the first ``tokens`` rows of page ``src`` to page ``dst``, K and V, every layer of the group.
+    Under ``--heap-debug`` also, over pages ``src`` to ``dst``, both included:
+    ``poison``: they were freed; fill them with what shows when it is read or changed.
+    ``check``: they are handed out; since they were poisoned, nothing may have written to them.
     """
 
-    kind: Literal["copy"]
+    kind: Literal["copy", "poison", "check"]
     group: int
     src: int
     dst: int

@@ -39,7 +39,7 @@ class HeapState:
     def __init__(self, config: HeapConfig, retention: Retention) -> None:
         self.config = config
         self.page_tokens = config.page_tokens
-        self.groups = tuple(Pages(spec, config.page_tokens) for spec in config.groups)
+        self.groups = tuple(self._pages_of(group) for group in range(len(config.groups)))
         self.tables = tuple(BlockTables(config.max_sequences) for _ in config.groups)
         self.tree = PrefixTree(
             config.page_tokens, len(config.groups), retention, Generations(config.ages, self._moved_generation)
@@ -81,6 +81,10 @@ class HeapState:
     def stats(self) -> tuple[GroupStats, ...]:
         """Pages by state, per group; they add up to the capacity (law 1). Cost: O(pages held in flight)."""
         return tuple(self._group_stats(index) for index in range(len(self.groups)))
+
+    def _pages_of(self, group: int) -> Pages:
+        """The pages of a group, all of them free; a heap for debugging has others."""
+        return Pages(self.config.groups[group], self.config.page_tokens)
 
     def _group_stats(self, group: int) -> GroupStats:
         pages = self.groups[group]

@@ -10,6 +10,7 @@ import numpy as np
 from infergc.config import ConfigError, EngineConfig
 from infergc.engine.census import TensorCensus
 from infergc.engine.ports import ModelFacts
+from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
 from infergc.sched.plan import I32, StepOutcome, StepPlan
 
@@ -69,6 +70,10 @@ class SimExecutor:
     def census(self, step: int) -> TensorCensus:  # noqa: ARG002 - the port's
         """There are no tensors."""
         return TensorCensus()
+
+    def inspect(self) -> tuple[Finding, ...]:
+        """Nothing to find: pages have no storage."""
+        return ()
 
     def close(self) -> None:
         """Nothing to free."""

@@ -4,6 +4,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from infergc.engine.census import TensorCensus
 from infergc.engine.ports import ModelFacts
+from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
@@ -30,6 +31,7 @@ class TorchExecutor:
 
     Attributes:
         decoder, attention: as given; attention may be replaced before ``allocate``, and the decoder's operations.
+        storage: what ``allocate`` keeps KV in; ``GuardedStorage`` under ``--heap-debug``.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class TorchExecutor:
         self.decoder = decoder
         self._groups = groups
         self.attention = attention
+        self.storage: type[KVStorage] = KVStorage
         self._page_tokens = page_tokens
         self._runner: StepRunner | None = None
         self._watch = TensorWatch()
@@ -68,7 +71,7 @@ class TorchExecutor:
             decoder=self.decoder,
             attention=self.attention,
             groups=self._groups,
-            storage=KVStorage(spec, self._groups, groups, self._page_tokens),
+            storage=self.storage(spec, self._groups, groups, self._page_tokens),
             sampler=Sampler(max_num_seqs, spec.vocab_size, self.facts.eos_ids),
             max_num_seqs=max_num_seqs,
         )
@@ -86,6 +89,10 @@ class TorchExecutor:
     def census(self, step: int) -> TensorCensus:
         """See ``engine.ports.Executor``."""
         return self._watch.look(step)
+
+    def inspect(self) -> list[Finding]:
+        """See ``engine.ports.Executor``."""
+        return [] if self._runner is None else self._thread.submit(self._runner.inspect).result()
 
     def release(self) -> None:
         """Let go of KV and sampler state when no step is in flight; ``allocate`` may follow."""

@@ -17,6 +17,7 @@ from infergc.models.spec import ModelSpec
 from infergc.models.weights import nbytes
 from infergc.worker.dtypes import name
 from infergc.worker.executor import TorchExecutor
+from infergc.worker.guarded import GuardedStorage
 from infergc.worker.ledger import Ledger, check_fits
 from infergc.worker.loader import ModelSource, load_weights, open_model
 from infergc.worker.rehearsal import Rehearsal
@@ -48,6 +49,8 @@ def create_executor(config: EngineConfig) -> TorchExecutor:
     ledger.book_texts(config.max_num_seqs, longest)
     check_fits(config, ledger.entries)
     executor.facts = replace(executor.facts, memory=ledger.entries)
+    if config.heap_debug:  # from here on: a rehearsal reads pages that nobody wrote
+        executor.storage = GuardedStorage
     return executor
 
 

@@ -14,13 +14,20 @@ from infergc.kernels.cpu.stack import LayerStack, StackLayer, StackShape
 from infergc.models.decoder import Decoder
 from infergc.sched.plan import StepPlan
 from infergc.worker.batch import Batch
+from infergc.worker.guarded import GuardedStorage
+from infergc.worker.guarded_forward import GuardedForward
 from infergc.worker.storage import KVStorage, LayerGroups
 
 Forward = Callable[[StepPlan, Batch], torch.Tensor]  # the hidden state of every token after the last norm, [T, E]
 
 
 def create_forward(decoder: Decoder, attention: AttentionBackend, groups: LayerGroups, storage: KVStorage) -> Forward:
-    """Choose how a step is computed."""
+    """Choose how a step is computed, and look after it where storage is guarded."""
+    forward = _create(decoder, attention, groups, storage)
+    return GuardedForward(forward, storage) if isinstance(storage, GuardedStorage) else forward
+
+
+def _create(decoder: Decoder, attention: AttentionBackend, groups: LayerGroups, storage: KVStorage) -> Forward:
     if isinstance(decoder.ops, CpuOps) and isinstance(attention, CpuAttention):
         return _at_once(decoder, decoder.ops, attention, groups, storage)
     return _layer_by_layer(decoder, attention, groups, storage)

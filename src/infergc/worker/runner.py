@@ -1,4 +1,4 @@
-"""One step: bind slots, move pages, run the decoder over paged KV, sample.
+"""One step: move pages, bind slots, run the decoder over paged KV, sample.
 
 Shapes: S rows of the plan, T tokens, R sampled rows, E hidden, V vocabulary.
 """
@@ -8,6 +8,7 @@ import time
 import numpy as np
 import torch
 
+from infergc.heap.errors import Finding
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
 from infergc.sched.plan import I32, StepOutcome, StepPlan, TokenLogprobs
@@ -48,13 +49,18 @@ class StepRunner:
     def run(self, plan: StepPlan) -> StepOutcome:
         """Carry out a step."""
         started = time.perf_counter()
+        self._storage.apply(plan.moves)  # first: whatever fails after it, pages are as the heap believes
         for binding in plan.bindings:
             self._sampler.bind(binding)
-        self._storage.apply(plan.moves)
         batch = build_batch(plan, self._latest)
         hidden_TE = self._forward(plan, batch)
         tokens, logprobs = self._sample(plan, batch, hidden_TE)
         return StepOutcome(plan.step, tokens, logprobs, time.perf_counter() - started)
+
+    @torch.inference_mode()
+    def inspect(self) -> list[Finding]:
+        """What is wrong with storage."""
+        return self._storage.inspect()
 
     def _sample(self, plan: StepPlan, batch: Batch, hidden_TE: torch.Tensor) -> tuple[I32, dict[int, TokenLogprobs]]:
         tokens_S = np.full(len(plan.slots), -1, np.int32)

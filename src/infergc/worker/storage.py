@@ -3,14 +3,16 @@
 Shapes: N pages of a group, G KV heads, P tokens in a page, D head dim.
 """
 
-import mmap
 from dataclasses import dataclass
+from math import prod
 
 import torch
 
+from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
 from infergc.models.spec import ModelSpec
 from infergc.sched.plan import Move
+from infergc.worker.arena import arena
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,8 @@ class KVStorage:
             [layer for layer, group in enumerate(groups.of_layer) if group == index] for index in range(len(specs))
         )
         for spec, members in zip(specs, self._members, strict=True):
-            arena = _arena(spec.capacity * spec.page_bytes, model.dtype)
             shape = (len(members), 2, spec.capacity, model.num_kv_heads, page_tokens, model.head_dim)
-            for layer, kv in zip(members, arena.view(shape), strict=True):
+            for layer, kv in zip(members, self._memory(shape, model.dtype), strict=True):
                 self._layers[layer] = (kv[0], kv[1])
 
     def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -70,10 +71,13 @@ class KVStorage:
                 for x_NGPD in self._layers[layer]:
                     x_NGPD[move.dst, :, : move.tokens] = x_NGPD[move.src, :, : move.tokens]
 
+    def inspect(self) -> list[Finding]:
+        """What is wrong with storage, as far as this kind can tell: nothing guards it."""
+        return []
+
+    def _memory(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """K and V of a group's layers, ``[layers, 2, N, G, P, D]``; groups come in order."""
+        return arena(prod(shape) * dtype.itemsize, dtype).view(shape)
+
 
 _NOTHING = (torch.empty(0), torch.empty(0))
-
-
-def _arena(size: int, dtype: torch.dtype) -> torch.Tensor:
-    """Page-aligned zeros that cost no memory until written; freed with the last tensor over them."""
-    return torch.frombuffer(mmap.mmap(-1, size), dtype=dtype)

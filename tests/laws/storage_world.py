@@ -1,0 +1,151 @@
+"""A world with storage that lags behind: steps are carried out late, as a worker does, against poison and canaries.
+
+Every token slot that is written gets a pattern made of the token prefix that it belongs to, hence of its sequence and
+position. It is read back by every later step that sees it, by every operation that shares or publishes it, and before
+its page is freed. What a page should hold is known from the streams (``claims``), not from what was moved.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infergc.heap.debug import DebugHeap
+from infergc.heap.heap import Heap
+from infergc.heap.moves import Move
+from laws.oracle import LawBroken
+from laws.shadow import POISON, Cells, Shadow, slots_of
+from laws.shapes import Shape
+from laws.streams import Step, Stream
+from laws.walk import operations
+from laws.world import World
+
+
+class NumpyStore(Shadow):
+    """Storage as executors keep it under ``--heap-debug``, a prefix number in place of K and V."""
+
+    def move(self, move: Move) -> None:
+        pages = self.rows[move.group]
+        if move.kind == "poison":
+            pages[move.src : move.dst + 1] = POISON
+        elif move.kind == "check":
+            stained = np.flatnonzero((pages[move.src : move.dst + 1] != POISON).any(1))
+            if len(stained):
+                raise LawBroken(f"page {move.src + int(stained[0])} was written while it was free")
+        else:
+            pages[move.dst, : move.tokens] = pages[move.src, : move.tokens]
+
+
+class Later(Shadow):
+    """Storage as it will be when moves that wait are made; it only reads."""
+
+    def __init__(self, store: Shadow, moves: Iterable[Move]) -> None:
+        self.store = store
+        self.size = store.size
+        self.copies = [move for move in moves if move.kind == "copy"][::-1]
+
+    def differs(self, group: int, slots: NDArray[np.int64], cells: Cells) -> NDArray[np.bool_]:
+        pages, offsets = np.divmod(slots, self.size)
+        left_out = np.zeros(len(slots), np.bool_)
+        for move in self.copies:
+            if move.group == group:
+                here = pages == move.dst
+                left_out |= here & (offsets >= move.tokens)
+                pages = np.where(here, move.src, pages)
+        return left_out | self.store.differs(group, pages * self.size + offsets, cells)
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A step that waits for the worker, and what its rows held when it was launched."""
+
+    step: Step
+    moves: tuple[Move, ...]
+    cells: list[Cells]
+
+
+class StorageWorld(World):
+    """A world whose steps are carried out when ``run`` comes, or at the latest when they complete."""
+
+    heap: DebugHeap
+    heap_class = DebugHeap
+
+    def __init__(self, shape: Shape, make_store: Callable[[Heap], Shadow] = NumpyStore) -> None:
+        super().__init__(shape)
+        self.shadow = make_store(self.heap)
+        self.queue: deque[Launched] = deque()
+        self.claims = [
+            np.full((spec.capacity, shape.page_tokens), POISON, np.int64) for spec in self.heap.config.groups
+        ]
+        self._freed, self.heap.journal.freed = self.heap.journal.freed, self._read_back  # type: ignore[method-assign]
+
+    def inspect(self) -> None:
+        """Check every law."""
+        self.heap.check()
+
+    def do_run(self, a: int, b: int, c: int) -> bool | None:
+        """The worker carries out the step launched first: moves, then writes, then everything is read."""
+        if not self.queue:
+            return False
+        launched = self.queue.popleft()
+        for move in launched.moves:
+            self.shadow.move(move)
+            if move.kind == "poison":
+                self.claims[move.group][move.src : move.dst + 1] = POISON
+        tables = launched.step.tables
+        for at, (row, cells) in enumerate(zip(launched.step.rows, launched.cells, strict=True)):
+            self.shadow.write(tables, at, row.start, cells[row.start :])
+            self._claim(launched.step, at, cells)
+        for at, cells in enumerate(launched.cells):
+            self.shadow.verify(tables, at, cells, "law 5")
+        return None
+
+    def do_complete(self, a: int, b: int, c: int) -> bool | None:
+        while self.steps and self.queue and self.queue[0].step.number <= self.steps[0].number:
+            self.do_run(0, 0, 0)
+        return super().do_complete(a, b, c)
+
+    def _run(self, step: Step, moves: tuple[Move, ...]) -> None:
+        for at, row in enumerate(step.rows):
+            self._write(row.stream, row.count)
+            self._unread_by_others(step, at)
+        self.queue.append(Launched(step, moves, [row.stream.expected(row.end) for row in step.rows]))
+
+    def _verify(self, stream: Stream, law: str) -> None:
+        tables = tuple(table.gather(np.array([stream.sequence.slot], np.int32)) for table in self.heap.tables)
+        waiting = [*(move for launched in self.queue for move in launched.moves), *self.heap.journal.moves]
+        Later(self.shadow, waiting).verify(tables, 0, stream.expected(stream.computed), law)
+
+    def _claim(self, step: Step, at: int, cells: Cells) -> None:
+        """Note what the row's pages hold now."""
+        for claims, table in zip(self.claims, step.tables, strict=True):
+            held = cells[int(table.skipped[at]) * self.shape.page_tokens :]
+            claims.reshape(-1)[slots_of(table, at, self.shape.page_tokens)[: len(held)]] = held
+
+    def _read_back(self, group: int, first: int, pages: int) -> None:
+        """Pages are freed: they still hold what was last written there."""
+        size = self.shape.page_tokens
+        slots = np.arange(first * size, (first + pages) * size)
+        claimed = self.claims[group].reshape(-1)[slots]
+        slots, claimed = slots[claimed != POISON], claimed[claimed != POISON]
+        wrong = slots[self.shadow.differs(group, slots, claimed)]
+        if len(wrong):
+            page, offset = divmod(int(wrong[0]), size)
+            raise LawBroken(f"law 3: token {offset} of page {page}, group {group}, was overwritten before it was freed")
+        self.seen["read back"] += len(slots) > 0
+        self._freed(group, first, pages)
+
+
+def storage_walk(world: StorageWorld, seed: int, count: int, *, laws: bool = True) -> StorageWorld:
+    """Do operations until ``count`` of them had something to do; the worker catches up now and then."""
+    for operation in operations(seed):
+        if world.done >= count:
+            break
+        world.apply(operation)
+        if operation[3] % 3 == 0:
+            world.apply(("run", 0, 0, 0))
+        if laws:
+            world.inspect()
+    return world
