@@ -44,5 +44,6 @@ SHAPES = (
     Shape("sliding-16", (_sliding(24, 18),), 16, 4, 200),
     Shape("three-8", (_full(60), _sliding(9, 50, "near"), _sliding(40, 45, "far")), 8, 6, 160, namespaces=3),
     Shape("narrow-8", (_sliding(1, 16), _full(24)), 8, 4, 80, depth=1),
+    Shape("blocks-64", (_full(96), _sliding(200, 89)), 64, 7, 700),
     Shape("uncached-16", (_full(20), _sliding(33, 17)), 16, 5, 120, prefix_caching=False),
 )

@@ -9,7 +9,7 @@ from laws.world import Operation, World
 
 WEIGHTS = {
     "open": 12, "share": 3, "step": 30, "complete": 26, "reserve": 5, "publish": 8, "slide": 8,
-    "truncate": 6, "fork": 4, "taint": 0.5, "close": 10, "append": 5,
+    "truncate": 6, "fork": 4, "taint": 0.5, "close": 10, "append": 5, "compact": 6,
 }  # fmt: skip
 
 

@@ -9,17 +9,19 @@ from collections import Counter
 
 import numpy as np
 
+from infergc.heap.compactor import Compaction
 from infergc.heap.heap import Heap
 from infergc.heap.moves import Move
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import Sequence, TokenLog
 from infergc.policies.retention.lru import Lru
-from laws.oracle import LawBroken, dump, grants, longest_known
+from laws.oracle import LawBroken, dump, grants, in_use, longest_known
 from laws.shadow import Prefixes, Shadow, pages_of
 from laws.shapes import Shape
 from laws.streams import Row, Step, Stream
 
 Operation = tuple[str, int, int, int]
+ALWAYS = Compaction(sparse=1.0, fragmentation=0.0, spare=0.0, rest=0)  # compaction wherever a superblock is gained
 
 
 class World:
@@ -27,7 +29,7 @@ class World:
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
-        self.heap = Heap(shape.config(), Lru())
+        self.heap = Heap(shape.config(), Lru(), ALWAYS)
         self.shadow = Shadow(self.heap)
         self.prefixes = Prefixes()
         self.streams: list[Stream] = []
@@ -176,6 +178,20 @@ class World:
         stream.private = stream.sequence.id
         return None
 
+    def do_compact(self, a: int, b: int, c: int) -> bool | None:
+        """Empty superblocks, within a budget that may be small; the copies are made when the next step begins."""
+        compactor, counters = self.heap.compactor, self.heap.counters
+        assert compactor is not None
+        budget, emptied, moved = 1 << a % 9, counters.compactions, counters.moved
+        before = in_use(self.heap)
+        spent = compactor.compact(budget)
+        self._expect(counters.moved - moved <= spent <= budget, f"{spent} units of {budget} were spent")
+        emptied = counters.compactions - emptied
+        self._expect(before - in_use(self.heap) == emptied, f"{emptied} superblocks were emptied, but not gained")
+        for stream in self.streams:
+            self._verify(stream, "law 7")
+        return emptied > 0
+
     def do_close(self, a: int, b: int, c: int) -> bool | None:
         if not self.streams:
             return False
@@ -271,7 +287,7 @@ class World:
                 row.stream.tokens.append((c >> at) % self.shape.alphabet)
         self.moves += moves
         self.steps.append(step)
-        self.seen["copy"] += len(moves)
+        self.seen["copy"] += sum(move.tokens < self.shape.page_tokens for move in moves)
 
     def _write_rows(self, step: Step) -> None:
         for at, row in enumerate(step.rows):
@@ -301,7 +317,7 @@ class World:
         """The stream's own tables hold its own prefix, once the moves that wait for the next step are made."""
         law = law if stream.private is None else "law 8"
         tables = tuple(table.gather(np.array([stream.sequence.slot], np.int32)) for table in self.heap.tables)
-        self.shadow.after(self.heap._moves).verify(tables, 0, stream.expected(stream.scheduled), law)
+        self.shadow.after(self.heap.moves).verify(tables, 0, stream.expected(stream.scheduled), law)
 
     def _truncate(self, stream: Stream, tokens: int, *, reject: bool) -> None:
         self.heap.truncate(stream.sequence, tokens)

@@ -12,6 +12,7 @@ from infergc.engine.budget import capacities, longest_text
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Ready
 from infergc.engine.ports import Executor, ModelFacts, Sink
+from infergc.heap.compactor import Compaction
 from infergc.heap.groups import GroupSpec
 from infergc.heap.heap import Heap
 from infergc.heap.stats import HeapConfig
@@ -60,7 +61,8 @@ def assemble(config: EngineConfig, executor: Executor, sinks: Iterable[Sink] = (
     longest = longest_text(config, facts, groups)
     executor.allocate(groups, config.max_num_seqs)
     shape = HeapConfig(groups, config.block_size, config.max_num_seqs, config.enable_prefix_caching)
-    heap = Heap(shape, RETENTIONS[config.retention_policy]())
+    compaction = Compaction(config.compaction_budget) if config.compaction else None
+    heap = Heap(shape, RETENTIONS[config.retention_policy](), compaction)
     limits = SchedulerConfig(config.max_num_seqs, config.max_num_batched_tokens, longest, frozenset(facts.eos_ids))
     scheduler = Scheduler(heap, limits, ORDERINGS[config.scheduling_policy](), Last())
     namespace = f"{facts.digest}/{facts.dtype}/{LAYOUT}/{config.block_size}"

@@ -23,8 +23,8 @@ class EngineCounters:
 def snapshot(scheduler: Scheduler, counters: EngineCounters) -> dict[str, Any]:
     """Everything that is counted, as nested plain data.
 
-    Keys: ``requests`` {running, waiting}; ``kv`` {group: {capacity, free, live, cached, in_transit}} in pages;
-    ``counters`` running totals, tokens and pages as their names say.
+    Keys: ``requests`` {running, waiting}; ``kv`` {group: {capacity, free, live, cached, in_transit}} in pages, and
+    its ``fragmentation``, 0 to 1; ``counters`` running totals, tokens and pages as their names say.
     """
     heap = scheduler.heap
     return {
@@ -39,11 +39,13 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters) -> dict[str, Any]:
             "sealed_pages": heap.counters.sealed,
             "deduplicated_pages": heap.counters.deduplicated,
             "refused_reservations": heap.counters.refusals,
+            "compactions": heap.counters.compactions,
+            "moved_pages": heap.counters.moved,
             **{name: counters.finished[reason] for reason, name in _FINISHED.items()},
         },
     }
 
 
-def _columns(figures: GroupStats | SchedulerCounters) -> dict[str, int]:
+def _columns(figures: GroupStats | SchedulerCounters) -> dict[str, float]:
     """The figures by name. It runs at every step: ``dataclasses.asdict`` would take a twentieth of it."""
     return {name: getattr(figures, name) for name in figures.__slots__ if name != "name"}

@@ -11,12 +11,13 @@ from heapq import heapify, heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
+from infergc.heap.compactor import Compaction, Compactor
 from infergc.heap.errors import HeapCorruption
 from infergc.heap.groups import pages_for
 from infergc.heap.laws import violations
 from infergc.heap.moves import I32, Move, PageTable
 from infergc.heap.nodes import Namespace, Node
-from infergc.heap.objects import InFlight, KnownTokens, Sequence, StepReads, TokenLog
+from infergc.heap.objects import KnownTokens, Sequence, StepReads, TokenLog
 from infergc.heap.pages import page_numbers, runs_of
 from infergc.heap.reclaim import Reclaimer
 from infergc.heap.retention import Retention
@@ -29,15 +30,15 @@ from infergc.heap.tables import BlockTables, Slots
 class Heap(HeapState):
     """Memory of KV pages. Every call is made at a safepoint, on one thread."""
 
-    def __init__(self, config: HeapConfig, retention: Retention) -> None:
+    def __init__(self, config: HeapConfig, retention: Retention, compaction: Compaction | None = None) -> None:
         super().__init__(config, retention)
+        self.compactor = None if compaction is None else Compactor(self, compaction)
         self._reclaimer = Reclaimer(self.tree, self.groups, self.sequences, self.counters)
         self._last_read: NDArray[np.int64] = np.full(config.max_sequences, -1, np.int64)  # step, by slot
         # Single entries go through views of the same memory: a third of the cost of numpy's own.
         self._length_at, self._barrier_at = self.length.data, self.barrier.data
         self._last_read_at, self._holder_at = self._last_read.data, self.holder.data
         self._private = [-1] * len(config.groups)  # no group's tail needs a copy
-        self._moves: list[Move] = []
         self._tail = TAIL_TOKENS // config.page_tokens  # pages that a growing tail hopes to find side by side
         self._next_id = 0
         self._slots = list(range(config.max_sequences))
@@ -221,6 +222,11 @@ class Heap(HeapState):
 
     # ---- steps
 
+    def compact(self) -> None:
+        """Empty sparse superblocks, within a budget, just before a step is begun. Cost: as Compactor.compact."""
+        if self.compactor is not None:
+            self.compactor.compact(self.compactor.knobs.budget)
+
     def begin_step(self, slots: Slots, starts: I32, counts: I32) -> tuple[PageTable, ...]:
         """Fix what the step being planned reads; from now on those pages outlive their release (law 5).
 
@@ -241,8 +247,8 @@ class Heap(HeapState):
 
     def take_moves(self) -> tuple[Move, ...]:
         """The moves that the step being planned must make first, in order. Cost: O(moves)."""
-        moves = tuple(self._moves)
-        self._moves.clear()
+        moves = tuple(self.moves)
+        self.moves.clear()
         return moves
 
     def complete(self, step: int) -> None:
@@ -275,12 +281,7 @@ class Heap(HeapState):
         if step <= self.completed:
             self.groups[group].release(extents)
         else:
-            self._hold(step, group, extents)
-
-    def _hold(self, step: int, group: int, extents: list[Extent]) -> None:
-        if not self.held or self.held[-1].step != step:
-            self.held.append(InFlight(step))
-        self.held[-1].held.append((group, extents))
+            self.hold(step, group, extents)
 
     def _check_truncation(self, slot: int, tokens: int) -> None:
         if not 0 <= tokens <= self.length[slot]:
@@ -365,8 +366,8 @@ class Heap(HeapState):
         kept = int(self.length[slot])
         table.drop_tail(slot, kept // self.page_tokens)
         table.append(slot, self._allocate(sequence, group, 1, 0))
-        self._moves.append(Move("copy", group, source, table.last_page(slot), kept % self.page_tokens))
-        self._hold(self.planning, group, [(source, 1)])
+        self.moves.append(Move("copy", group, source, table.last_page(slot), kept % self.page_tokens))
+        self.hold(self.planning, group, [(source, 1)])
         self.counters.copies += 1
 
     def _seal(self, sequence: Sequence, tokens: I32, full: int) -> None:

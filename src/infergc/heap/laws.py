@@ -63,6 +63,9 @@ def _law_1_conservation(heap: HeapState, group: int, stats: GroupStats) -> Itera
         yield f"law 1: group {name} has free pages beyond its capacity"
     if len(free) != space.free:
         yield f"law 1: group {name} counts {space.free} pages free, its masks hold {len(free)}"
+    whole = sum(mask.bit_count() for mask, brim in zip(space.masks, space.brims, strict=True) if mask == brim)
+    if whole != space.whole:
+        yield f"law 1: group {name} counts {space.whole} pages free in whole superblocks, its masks hold {whole}"
     if not np.array_equal(np.flatnonzero(pages.count == 0), free):
         yield f"law 1: group {name}: pages nobody counts and pages on the free masks differ"
     cached = int(np.count_nonzero(pages.sealed & (pages.count == 1)))
@@ -127,6 +130,8 @@ def _law_6_closed_tree(heap: HeapState) -> Iterator[str]:
         yield from _node_shape(heap, node)
         if node.idle and node not in heap.tree.order:
             yield f"law 6: node {node.id} is an idle leaf that reclaim does not know"
+    if len(heap.tree.index) != len(nodes):
+        yield f"law 6: {len(heap.tree.index)} nodes are indexed, the prefix tree has {len(nodes)}"
     for group, pages in enumerate(heap.groups):
         held = [np.empty(0, np.int32), *(node.pages[group].view() for node in nodes)]
         if not np.array_equal(np.sort(np.concatenate(held)), np.flatnonzero(pages.sealed)):
@@ -154,6 +159,8 @@ def _node_shape(heap: HeapState, node: Node) -> Iterator[str]:
         yield f"law 6: node {node.id} does not hang where its first page says"
     if any(column.size * size != node.tokens.size for column in node.pages) or not node.length:
         yield f"law 6: node {node.id} lacks pages of a group"
+    if any((heap.tree.index.ids(at, column.view()) != node.id).any() for at, column in enumerate(node.pages)):
+        yield f"law 6: pages of node {node.id} are indexed under another"
 
 
 def _law_7_exact(heap: HeapState) -> Iterator[str]:

@@ -3,9 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from infergc.heap.moves import Move
 from infergc.heap.objects import InFlight, Sequence, StepReads
 from infergc.heap.pages import Pages, page_numbers
 from infergc.heap.retention import Retention
+from infergc.heap.space import Extent
 from infergc.heap.stats import GroupStats, HeapConfig, HeapCounters
 from infergc.heap.tables import BlockTables
 from infergc.heap.tree import PrefixTree
@@ -19,6 +21,7 @@ class HeapState:
         tree: the prefix tree over all groups.
         sequences: open sequences by id: roots.
         held: references that work in flight keeps: roots.
+        moves: what the step being planned must move first, in order.
         flights: what each planned step reads and writes, until it is done.
         length: token slots granted, by slot.
         barrier: whether the tail page may be shared, by slot.
@@ -32,9 +35,10 @@ class HeapState:
         self.page_tokens = config.page_tokens
         self.groups = tuple(Pages(spec, config.page_tokens) for spec in config.groups)
         self.tables = tuple(BlockTables(config.max_sequences) for _ in config.groups)
-        self.tree = PrefixTree(config.page_tokens, len(config.groups), retention)
+        self.tree = PrefixTree(config.page_tokens, tuple(spec.capacity for spec in config.groups), retention)
         self.sequences: dict[int, Sequence] = {}
         self.held: list[InFlight] = []
+        self.moves: list[Move] = []
         self.flights: dict[int, StepReads] = {}
         self.counters = HeapCounters()
         self.length: NDArray[np.int32] = np.zeros(config.max_sequences, np.int32)
@@ -42,6 +46,12 @@ class HeapState:
         self.holder: NDArray[np.int64] = np.full(config.max_sequences, -1, np.int64)
         self.planning = 0
         self.completed = -1
+
+    def hold(self, step: int, group: int, extents: list[Extent]) -> None:
+        """Let work in flight take over references until ``step`` is done (law 5). Cost: O(1)."""
+        if not self.held or self.held[-1].step != step:
+            self.held.append(InFlight(step))
+        self.held[-1].held.append((group, extents))
 
     def stats(self) -> tuple[GroupStats, ...]:
         """Pages by state, per group; they add up to the capacity (law 1). Cost: O(pages held in flight)."""
@@ -51,8 +61,9 @@ class HeapState:
         pages = self.groups[group]
         transit = self._in_transit(group)
         cached = int(pages.cached)  # numpy counts it, and figures are plain data
-        live = pages.spec.capacity - pages.space.free - cached - transit
-        return GroupStats(pages.spec.name, pages.spec.capacity, pages.space.free, live, cached, transit)
+        space, capacity = pages.space, pages.spec.capacity
+        live = capacity - space.free - cached - transit
+        return GroupStats(pages.spec.name, capacity, space.free, live, cached, transit, space.fragmentation)
 
     def _in_transit(self, group: int) -> int:
         """Pages that only work in flight keeps (and perhaps the tree)."""

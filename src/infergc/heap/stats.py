@@ -24,11 +24,16 @@ class HeapCounters:
     sealed: int = 0  # pages published, counted once for all groups
     deduplicated: int = 0  # pages swapped for identical ones at publication, counted once
     refusals: int = 0  # reservations refused
+    compactions: int = 0  # superblocks emptied, counted per group
+    moved: int = 0  # pages moved for it, counted per group
 
 
 @dataclass(frozen=True, slots=True)
 class GroupStats:
-    """Pages of a layer group by state. free + live + cached + in_transit = capacity (law 1)."""
+    """Pages of a layer group by state. free + live + cached + in_transit = capacity (law 1).
+
+    ``fragmentation`` is the share of the free pages that lie in superblocks of which something is held, 0 to 1.
+    """
 
     name: str
     capacity: int
@@ -36,3 +41,4 @@ class GroupStats:
     live: int
     cached: int
     in_transit: int
+    fragmentation: float

@@ -118,6 +118,18 @@ class BlockTables:
         self._rewrite(slot, skipped, runs_of(numbers))
         return removed
 
+    def extents_of_all(self) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]:
+        """Slot, first page and pages of every extent of every row. Cost: O(slots × E) array work."""
+        flat = np.flatnonzero(self.pages > 0)
+        return flat // self.pages.shape[1], self.first.reshape(-1)[flat], self.pages.reshape(-1)[flat]
+
+    def relocate(self, slot: int, low: int, to: NDArray[np.int32]) -> None:
+        """Where the row has page ``low + at``, it has page ``to[at]`` from now on. Cost: O(pages held) array work."""
+        numbers = page_numbers(self.row(slot))
+        at = (numbers >= low) & (numbers < low + len(to))
+        numbers[at] = to[numbers[at] - low]
+        self._rewrite(slot, int(self.skipped[slot]), runs_of(numbers))
+
     def start_at(self, slot: int, skipped: int) -> None:
         """Let an empty row begin at a logical page > 0: a prefix hit under a sliding window. Cost: O(1)."""
         self.skipped[slot] = skipped

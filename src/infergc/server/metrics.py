@@ -31,6 +31,8 @@ _COUNTERS = {  # counter of the engine → (name of ours, help); others are show
     "failed_steps": ("failed_steps", "Steps that failed; their requests ended with an error."),
     "sealed_pages": ("sealed_pages", "Pages published in the prefix cache."),
     "deduplicated_pages": ("deduplicated_pages", "Pages swapped for identical cached ones when they were published."),
+    "compactions": ("compactions", "Sparse superblocks that were emptied into the gaps of others."),
+    "moved_pages": ("compaction_moved_pages", "Pages that compaction moved."),
     "refused_reservations": ("refused_reservations", "Times the heap had no room for what was asked of it."),
 }
 _VLLM_COUNTERS = {  # counter of the engine → (vLLM's name, help)
@@ -171,12 +173,16 @@ def _pages(kv: dict[str, Any]) -> Iterator[Metric]:
     help_text = "KV pages by state; the states sum to the capacity."
     pages = GaugeMetricFamily("infergc_kv_pages", help_text, labels=("tier", "group", "state"))
     capacity = GaugeMetricFamily("infergc_kv_pages_capacity", "KV pages that exist.", labels=("tier", "group"))
+    text = "Share of the free KV pages that lie in superblocks partly in use, 0 to 1."
+    fragmentation = GaugeMetricFamily("infergc_kv_fragmentation_ratio", text, labels=("tier", "group"))
     for group, states in sorted(kv.items()):
+        fragmentation.add_metric(("device", group), states.get("fragmentation", 0.0))
         capacity.add_metric(("device", group), states.get("capacity", 0))
         for state in ("free", "live", "cached", "in_transit"):
             pages.add_metric(("device", group, state), states.get(state, 0))
     yield pages
     yield capacity
+    yield fragmentation
 
 
 def _counters(counters: dict[str, int]) -> Iterator[Metric]:

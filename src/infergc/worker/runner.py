@@ -1,4 +1,4 @@
-"""One step: bind slots, move pages, run the decoder over paged KV, sample.
+"""One step: move pages, bind slots, run the decoder over paged KV, sample.
 
 Shapes: S rows of the plan, T tokens, R sampled rows, E hidden, V vocabulary.
 """
@@ -48,9 +48,9 @@ class StepRunner:
     def run(self, plan: StepPlan) -> StepOutcome:
         """Carry out a step."""
         started = time.perf_counter()
+        self._storage.apply(plan.moves)  # before all that may fail: others than this step's requests depend on it
         for binding in plan.bindings:
             self._sampler.bind(binding)
-        self._storage.apply(plan.moves)
         batch = build_batch(plan, self._latest)
         hidden_TE = self._forward(plan, batch)
         tokens, logprobs = self._sample(plan, batch, hidden_TE)
