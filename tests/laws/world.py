@@ -187,6 +187,7 @@ class World:
         spent = compactor.compact(budget)
         self._expect(counters.moved - moved <= spent <= budget, f"{spent} units of {budget} were spent")
         emptied = counters.compactions - emptied
+        self.heap.check()
         self._expect(before - in_use(self.heap) == emptied, f"{emptied} superblocks were emptied, but not gained")
         for stream in self.streams:
             self._verify(stream, "law 7")
