@@ -101,8 +101,8 @@ def test_laws_hold_on_long_walks(shape: Shape, request: pytest.FixtureRequest) -
     assert world.done >= count
     happened = Counter({name: times for name, times in world.seen.items() if times})
     assert {"step", "complete", "fork", "truncate", "late stop", "copy", "append"} <= set(happened), happened
-    if max(spec.capacity for spec in shape.groups) > 2 * world.heap.groups[0].space.width:
-        assert world.heap.counters.compactions > 10
+    if shape.compacts:
+        assert world.heap.counters.compactions > 5
     if shape.prefix_caching:
         assert {"hit", "part of a page"} <= set(happened), happened
         assert world.heap.counters.evicted > 0

@@ -280,15 +280,16 @@ class World:
         moves = self.heap.take_moves()
         for move in moves:
             self.shadow.move(move)
+        copies = sum(move.tokens < self.shape.page_tokens for move in moves)  # the others are compaction's
         step = Step(number, rows, tables)
         self._write_rows(step)
         for at, row in enumerate(rows):
-            self._verify_row(step, at, row, "law 3" if moves else "law 7")
+            self._verify_row(step, at, row, "law 3" if copies else "law 5" if moves else "law 7")
             if row.sampled:
                 row.stream.tokens.append((c >> at) % self.shape.alphabet)
         self.moves += moves
         self.steps.append(step)
-        self.seen["copy"] += sum(move.tokens < self.shape.page_tokens for move in moves)
+        self.seen["copy"] += copies
 
     def _write_rows(self, step: Step) -> None:
         for at, row in enumerate(step.rows):

@@ -272,7 +272,7 @@ def test_every_superblock_emptied_is_gained_and_the_budget_is_kept(
     assert len(moves) <= spent <= budget
     assert all(before[block] <= sparse * W for block in emptied)
     assert sum(before[block] for block in emptied) == len(moves), "emptied whole"
-    assert all(0 < before[move.dst // W] and move.dst // W not in emptied for move in moves)
+    assert all(before[move.dst // W] > 0 and move.dst // W not in emptied for move in moves)
     left = [before[block] for block in range(len(kept)) if before[block] and block not in emptied]
     assert not emptied or not left or max(before[block] for block in emptied) <= min(left), "sparsest first"
     assert {page: owner for page, owner in owners.items() if page // W not in emptied} == {

@@ -49,12 +49,13 @@ class Evacuation:
         pin, a leak.
         """
         spent, width = 0, self._space.width
-        scan = HolderScan(self._heap, self._group) if self._victims else None
+        scan: HolderScan | None = None
         for at in range(self._victims):
             block = self._ranked[at]
             need = (self._space.brims[block] & ~self._space.masks[block]).bit_count()
-            if scan is None or spent + 1 + need > budget or not self._find_room(need, at):
+            if spent + 1 + need > budget or not self._find_room(need, at):
                 break
+            scan = scan or HolderScan(self._heap, self._group)
             holders = scan.holders(block * width, (block + 1) * width)
             cost = 1 + need + holders.entries
             if spent + cost > budget or not self._all_known(holders):

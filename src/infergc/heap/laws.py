@@ -16,6 +16,7 @@ from infergc.heap.moves import I32, PageTable
 from infergc.heap.nodes import Node
 from infergc.heap.objects import StepReads
 from infergc.heap.pages import Pages, page_numbers
+from infergc.heap.space import FreeSpace
 from infergc.heap.state import HeapState
 from infergc.heap.stats import GroupStats
 
@@ -63,9 +64,6 @@ def _law_1_conservation(heap: HeapState, group: int, stats: GroupStats) -> Itera
         yield f"law 1: group {name} has free pages beyond its capacity"
     if len(free) != space.free:
         yield f"law 1: group {name} counts {space.free} pages free, its masks hold {len(free)}"
-    whole = sum(mask.bit_count() for mask, brim in zip(space.masks, space.brims, strict=True) if mask == brim)
-    if whole != space.whole:
-        yield f"law 1: group {name} counts {space.whole} pages free in whole superblocks, its masks hold {whole}"
     if not np.array_equal(np.flatnonzero(pages.count == 0), free):
         yield f"law 1: group {name}: pages nobody counts and pages on the free masks differ"
     cached = int(np.count_nonzero(pages.sealed & (pages.count == 1)))
@@ -75,6 +73,13 @@ def _law_1_conservation(heap: HeapState, group: int, stats: GroupStats) -> Itera
     transit = int(np.count_nonzero((pages.count > 0) & ~live & ~(pages.sealed & (pages.count == 1))))
     if (stats.live, stats.in_transit) != (int(live.sum()), transit):
         yield f"law 1: sequences hold {int(live.sum())} pages, only work in flight {transit}, but it reports {stats}"
+    yield from _superblocks(name, space)
+
+
+def _superblocks(name: str, space: FreeSpace) -> Iterator[str]:
+    whole = sum(mask.bit_count() for mask, brim in zip(space.masks, space.brims, strict=True) if mask == brim)
+    if whole != space.whole:
+        yield f"law 1: group {name} counts {space.whole} pages free in whole superblocks, its masks hold {whole}"
     for block, mask in enumerate(space.masks):
         if space.filed[block] > space.longest_class(mask):
             yield f"law 1: group {name}: superblock {block} is filed under a size class too small"

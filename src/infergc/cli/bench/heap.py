@@ -24,6 +24,7 @@ class Sizes(click.ParamType[list[int]]):
     name = "sizes"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        """Read them; in ascending order, each once."""
         if isinstance(value, list):
             return value
         try:
