@@ -14,16 +14,17 @@ from infergc.units import MIB
 from samples.engines import Results, submit
 
 ALWAYS = Compaction(budget=1 << 20, sparse=1.0, fragmentation=0.0, spare=0.0, rest=0)
-LENGTHS = (5, 33, 210, 16, 90, 350, 7, 64, 128, 17, 260, 48, 1, 100, 30, 180)
-ABORTED = {2: 9, 5: 16, 8: 14, 10: 21, 15: 30}  # request → the iteration at which it is dropped
+LENGTHS = (5, 133, 410, 16, 290, 650, 7, 264, 128, 17, 460, 48, 1, 500, 30, 380, 70, 320, 64, 210, 9, 300) * 2
+# Request → the iteration at which it is dropped.
+ABORTED = {2: 9, 5: 24, 8: 14, 10: 31, 15: 40, 17: 33, 21: 38, 24: 50, 27: 47, 31: 60, 35: 66, 41: 70}
 PAGE = 64  # so that a superblock has but 16 pages
 
 
 def load() -> list[Any]:
-    prompts = prompts_of(tuple(LENGTHS))
+    prompts = prompts_of(LENGTHS)
     return [
         submit(
-            f"r{index}", prompt[::-1] if index % 2 else prompt, max_tokens=10 + 37 * index % 60, ignore_eos=True,
+            f"r{index}", prompt if index % 4 == 0 else prompt[::-1], max_tokens=10 + 37 * index % 60, ignore_eos=True,
             temperature=1.2 if index % 3 else 0.0, top_p=0.9, seed=index, logprobs=5,
         )
         for index, prompt in enumerate(prompts)
@@ -44,8 +45,9 @@ def drive(engine: Engine) -> Results:
 
 def served(directory: Path, knobs: Compaction | None, **settings: Any) -> tuple[Results, Engine]:
     engine = engine_for(
-        directory, kv_cache_memory=8 * MIB, block_size=PAGE, compaction=knobs is not None, max_num_seqs=6, **settings
-    )
+        directory, kv_cache_memory=16 * MIB, block_size=PAGE, compaction=knobs is not None, max_num_seqs=10,
+        max_num_batched_tokens=256, **settings,
+    )  # fmt: skip
     if knobs is not None:
         assert engine.heap.compactor is not None
         engine.heap.compactor.knobs = knobs
@@ -55,15 +57,16 @@ def served(directory: Path, knobs: Compaction | None, **settings: Any) -> tuple[
     return results, engine
 
 
-@pytest.mark.parametrize("depth", [1, 2])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "depth"), [*((family, 2) for family in FAMILIES), ("llama3", 1), ("qwen2_mixed", 1)]
+)
 def test_streams_are_the_same_to_the_bit(family: str, depth: int, tmp_path: Path) -> None:
     directory = make_family(family, tmp_path)
     still, _ = served(directory, None, pipeline_depth=depth)
     moving, engine = served(directory, ALWAYS, pipeline_depth=depth)
     counters = engine.heap.counters
-    assert counters.compactions > 10, "a load that hardly moves a page proves little"
-    assert counters.moved > 50
+    assert counters.compactions >= 10, "a load that hardly moves a page proves little"
+    assert counters.moved >= 20
     for name, tokens in still.tokens.items():
         if int(name[1:]) not in ABORTED:
             assert moving.tokens[name] == tokens

@@ -35,7 +35,7 @@ class HolderScan:
     """Finds the holders of superblocks of a group, from one look at its block tables.
 
     The look stays true while pages move from superblocks that were asked for to others that never will be.
-    Cost: O(slots × longest row) array work, once, as a step's page tables take.
+    Cost: O(slots) and O(rows held × longest row) array work, once, as a step's page tables take.
     """
 
     def __init__(self, heap: HeapState, group: int) -> None:

@@ -219,7 +219,7 @@ class FreeSpace:
         taken = page - first
         self.free -= taken
         if taken:
-            _append(extents, first, taken)
+            append_run(extents, first, taken)
         return taken
 
     def _adjacent(self, first: int, want: int) -> int:
@@ -280,8 +280,8 @@ def runs_in(mask: int) -> Iterator[Extent]:
         at += skip + length
 
 
-def _append(extents: list[Extent], first: int, pages: int) -> None:
-    """Append a run, merged with the last extent where they touch."""
+def append_run(extents: list[Extent], first: int, pages: int) -> None:
+    """Append a run, merged with the last extent where they touch. Cost: O(1)."""
     if extents and sum(extents[-1]) == first:
         extents[-1] = (extents[-1][0], extents[-1][1] + pages)
     else:
