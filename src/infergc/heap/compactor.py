@@ -45,6 +45,7 @@ class Compactor:
         self.knobs = knobs
         self._heap = heap
         self._next_look = [0] * len(heap.groups)  # step
+        self._passes: list[Evacuation | None] = [None] * len(heap.groups)
 
     def compact(self, budget: int) -> int:
         """Empty superblocks within so many work units, which are returned as far as they were spent.
@@ -64,10 +65,12 @@ class Compactor:
         return gaps > self.knobs.spare * space.width and gaps >= self.knobs.fragmentation * space.free
 
     def _compact_group(self, group: int, budget: int) -> int:
-        evacuation = Evacuation(self._heap, group, self.knobs.sparse)
-        spent = evacuation.run(budget)
-        if not evacuation.emptied:
+        work = self._passes[group] or Evacuation(self._heap, group, self.knobs.sparse)
+        emptied, moved = work.emptied, work.moved
+        spent = work.run(budget)
+        self._passes[group] = None if work.over else work
+        if work.over and not work.emptied:
             self._next_look[group] = self._heap.planning + self.knobs.rest
-        self._heap.counters.compactions += evacuation.emptied
-        self._heap.counters.moved += evacuation.moved
+        self._heap.counters.compactions += work.emptied - emptied
+        self._heap.counters.moved += work.moved - moved
         return spent

@@ -50,7 +50,7 @@ class HolderScan:
         sealed = (np.flatnonzero(self._heap.groups[self._group].sealed[low:high]) + low).astype(np.int32)
         return Holders(
             low,
-            np.unique(self._slots[named]).tolist(),
+            sorted(set(self._slots[named].tolist())),
             self._heap.tree.index.nodes(self._group, sealed),
             int(pages.sum()) + len(sealed),
             len(named) + len(sealed),

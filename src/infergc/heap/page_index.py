@@ -38,7 +38,7 @@ class PageIndex:
 
     def nodes(self, group: int, pages: I32) -> list[Node]:
         """The nodes that hold these pages, which the tree does hold, by id. Cost: O(pages log pages)."""
-        return [self._nodes[number] for number in np.unique(self.ids(group, pages)).tolist()]
+        return [self._nodes[number] for number in sorted(set(self.ids(group, pages).tolist()))]
 
     def __len__(self) -> int:
         return len(self._nodes)

@@ -121,10 +121,10 @@ class BlockTables:
     def extents_of_all(self) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]:
         """Slot, first page and pages of every extent. Cost: O(slots) and O(rows held × longest row) array work."""
         slots = np.flatnonzero(self.extents)
-        width = int(self.extents[slots].max(initial=0))
-        pages = self.pages[slots, :width]
-        rows, at = np.nonzero(pages)
-        return slots[rows], self.first[slots[rows], at], pages[rows, at]
+        extents = self.extents[slots]
+        used = np.arange(extents.max(initial=0)) < extents[:, None]
+        width = used.shape[1]
+        return np.repeat(slots, extents), self.first[slots, :width][used], self.pages[slots, :width][used]
 
     def relocate(self, slot: int, low: int, to: NDArray[np.int32]) -> None:
         """Where the row has page ``low + at``, it has page ``to[at]`` from now on.
