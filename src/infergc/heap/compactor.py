@@ -26,7 +26,7 @@ class Compaction:
         rest: steps without a look after one that found nothing to do.
     """
 
-    budget: int = 64
+    budget: int = 48
     sparse: float = 0.25
     fragmentation: float = 0.5
     spare: float = 2.0

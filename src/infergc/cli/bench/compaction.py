@@ -22,7 +22,7 @@ _MEASUREMENT = "Measurement"
 @click.command(cls=GroupedCommand, short_help="What moving pages together gains and takes.")
 @option(_POOLS, "--pages", default="10000,100000", type=Sizes(), metavar="N,N,…",
         help="Pages of each pool, 256 to 10000000; a page is 16 tokens.")  # fmt: skip
-@option(_COMPACTION, "--budget", default=64, type=click.IntRange(1, 1 << 20), help="Work units a step.")
+@option(_COMPACTION, "--budget", default=48, type=click.IntRange(1, 1 << 20), help="Work units a step.")
 @option(_COMPACTION, "--sparse", default=0.25, type=click.FloatRange(0, 1),
         help="Share in use up to which a superblock is emptied.")  # fmt: skip
 @option(_MEASUREMENT, "--seed", default=0, type=click.IntRange(min=0), help="Draws lengths.")
