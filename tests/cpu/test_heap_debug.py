@@ -10,7 +10,7 @@ from cpu.families import make_family
 from infergc.config import engine_config
 from infergc.engine.assembly import build_engine
 from infergc.engine.loop import Engine
-from infergc.engine.messages import Abort, Submit, Verify
+from infergc.engine.messages import Abort, Ask, Submit
 from infergc.heap.errors import HeapCorruption
 from infergc.heap.heap import Heap
 from infergc.heap.moves import PageTable
@@ -59,7 +59,7 @@ def test_a_write_to_a_freed_page_is_found_when_the_page_is_handed_out(directory:
     error = run(engine, [request("next", 100)]).errors["next"]
     assert "page 5 of group full was written while it was free: 1 values, the first in V of layer 2, " in error
     assert "head 1, token 3, dim 2, where 0x40000000 stands and not 0x7fdec0de" in error
-    assert "by Heap._drop < Heap.close < Scheduler._leave < Scheduler._finish, written in step" in error
+    assert "by Holdings.close < Scheduler._leave < Scheduler._finish < " in error
     assert "by first, handed out in step" in error
     assert engine.counters.corruptions == 1
     assert not run(engine, [request("next", 100)]).errors
@@ -86,7 +86,7 @@ def test_a_read_of_a_free_page_fails_its_request(
     error = results.errors["a"]
     assert "row 0 reads poison at position 0: page 30 of group full | row 0 is request a | page 30" in error
     assert not run(engine, [request("b")]).errors
-    verified = engine.step([Verify()]).verified
+    verified = engine.step([Ask(1, "verify")]).answers[0].value
     assert verified is not None
     assert "page 32 of group full was written while it was free" in verified, "where position 45 went"
     assert engine.counters.corruptions == 2
@@ -117,7 +117,7 @@ def test_a_double_free_stops_the_engine_with_the_place_of_the_first(
     engine = engine_for(directory, pipeline_depth=1, enable_prefix_caching=False)
     original = Heap.close
     monkeypatch.setattr(Heap, "close", close)
-    with pytest.raises(HeapCorruption, match=r"law 2: freed twice: page 0 of group full: freed in step \d+ by Heap\."):
+    with pytest.raises(HeapCorruption, match=r"law 2: freed twice: page 0 of group full: freed in step \d+ by Holdings\."):
         run(engine, [request("a")])
     engine._executor.close()  # the engine itself is beyond that
 
@@ -156,7 +156,7 @@ def test_a_sound_engine_gives_the_same_streams_and_nothing_is_found(
         engine = create(debug)
         results = mixed_load(engine)
         seen.append((results.tokens, results.finish, results.errors))
-        assert engine.step([Verify()]).verified == ""
+        assert engine.step([Ask(1, "verify")]).answers[0].value == ""
         assert engine.scheduler.counters.preemptions > 0
         assert engine.heap.counters.copies > 0
         assert engine.heap.counters.evicted > 0
@@ -187,7 +187,7 @@ def test_steps_that_fail_for_other_reasons_raise_no_false_alarm(
     monkeypatch.setattr(owner, name, fails_now_and_then)
     results = mixed_load(engine)
     assert set(results.errors.values()) == {"RuntimeError: lost"}
-    assert engine.step([Verify()]).verified == ""
+    assert engine.step([Ask(1, "verify")]).answers[0].value == ""
     monkeypatch.undo()
     assert not run(engine, [request(f"u{at}", 30, 40) for at in range(8)]).errors
     assert engine.counters.corruptions == 0

@@ -144,6 +144,20 @@ def test_a_copied_page_reads_as_its_source(executor: TorchExecutor, planner: Pla
     assert executor.launch(replace(copied, moves=moves)).result().tokens.tolist() == original
 
 
+def test_a_step_that_fails_has_made_its_moves(executor: TorchExecutor, planner: Planner) -> None:
+    """They may be compaction's, of pages that other requests hold."""
+    text = PROMPT[:10]
+    executor.launch(planner.plan([Row(0, 0, text, sample=False)], (bound(0),))).result()
+    source, copied = (planner.plan([Row(slot, 10, [50], sample=True)]) for slot in (0, 1))
+    pages = [(int(a.first[0, 0]), int(b.first[0, 0])) for a, b in zip(source.tables, copied.tables, strict=True)]
+    moves = tuple(Move("copy", group, src, dst, tokens=16) for group, (src, dst) in enumerate(pages))
+    failing = planner.plan([Row(2, 0, PROMPT, sample=True)], (bound(99),))
+    with pytest.raises(IndexError):
+        executor.launch(replace(failing, moves=moves)).result()
+    original = executor.launch(source).result().tokens.tolist()
+    assert executor.launch(copied).result().tokens.tolist() == original
+
+
 def test_a_fresh_token_is_kept_by_slot(executor: TorchExecutor, planner: Planner) -> None:
     """FROM_DEVICE of a row is its slot's token, wherever the slot's row stands in the step."""
     prompts = {0: PROMPT, 2: PROMPT[:7]}

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import psutil
+import pytest
 import torch
 
 from infergc.heap.groups import split_budget
@@ -87,3 +88,31 @@ def test_moves_are_applied_in_order() -> None:
     k_NGPD[0], k_NGPD[1], k_NGPD[2] = 1.0, 2.0, 3.0
     storage.apply((Move("copy", 0, 0, 1, PAGE), Move("copy", 0, 1, 2, PAGE)))
     assert k_NGPD[2].unique().tolist() == [1.0]
+
+
+MOVES = {
+    "a run": [(1, 5), (2, 6), (3, 7)],
+    "a run towards itself": [(0, 1), (1, 2), (2, 3), (3, 4)],
+    "a run from behind": [(3, 2), (4, 3), (5, 4)],
+    "two runs that meet": [(0, 6), (1, 7), (2, 8), (7, 3), (8, 4)],
+    "a chain": [(9, 0), (0, 4), (1, 5), (5, 8)],
+}
+
+
+@pytest.mark.parametrize("pairs", MOVES.values(), ids=MOVES)
+@pytest.mark.parametrize("tokens", [PAGE, 5])
+def test_many_moves_do_what_one_by_one_would(pairs: list[tuple[int, int]], tokens: int) -> None:
+    """Runs of whole pages are copied at once; where that would give something else, they are not."""
+    moves = tuple(Move("copy", group, src, dst, tokens) for group in (0, 1) for src, dst in pairs)
+    together, one_by_one = (storage_of(SPEC, 10 * sum(g.page_bytes for g in layer_groups(SPEC, PAGE).specs))
+                            for _ in range(2))  # fmt: skip
+    for layer in range(5):
+        for x_NGPD, y_NGPD in zip(together.layer(layer), one_by_one.layer(layer), strict=True):
+            x_NGPD.normal_()
+            y_NGPD.copy_(x_NGPD)
+    together.apply(moves)
+    for move in moves:
+        one_by_one.apply((move,))
+    for layer in range(5):
+        for x_NGPD, y_NGPD in zip(together.layer(layer), one_by_one.layer(layer), strict=True):
+            assert torch.equal(x_NGPD, y_NGPD)

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from infergc.heap import evacuation as evacuation_module
 from infergc.heap import heap as heap_module
 from infergc.heap.heap import Heap
+from infergc.heap.holders import Holders
 from infergc.heap.moves import Move
 from infergc.heap.nodes import Namespace, Node
 from infergc.heap.objects import Sequence
+from infergc.heap.page_index import PageIndex
 from infergc.heap.pages import Pages
 from infergc.heap.reclaim import Reclaimer
 from infergc.heap.retention import ReclaimOrder
@@ -92,13 +95,29 @@ def closing_forgets_the_last_group(patch: Patch) -> None:
     _around(patch, Heap, "close", close)
 
 
+@_mutant(2, "blocks-64")
+def compaction_forgets_the_prefix_tree(patch: Patch) -> None:
+    def rewritten(original: Any, heap: Heap, group: int, holders: Holders, to: Any) -> None:
+        original(heap, group, replace(holders, nodes=[]), to)
+
+    _around(patch, evacuation_module, "rewrite", rewritten)
+
+
+@_mutant(2, "blocks-64")
+def compaction_forgets_branches(patch: Patch) -> None:
+    def rewritten(original: Any, heap: Heap, group: int, holders: Holders, to: Any) -> None:
+        original(heap, group, replace(holders, slots=holders.slots[:1]), to)
+
+    _around(patch, evacuation_module, "rewrite", rewritten)
+
+
 @_mutant(2)
 def a_copy_lets_go_of_its_source_without_counting(patch: Patch) -> None:
     def hold(original: Any, heap: Heap, step: int, group: int, extents: list[Extent]) -> None:
         if step != heap.planning:
             original(heap, step, group, extents)
 
-    _around(patch, Heap, "_hold", hold)
+    _around(patch, Heap, "hold", hold)
 
 
 # ---- law 3: write barrier
@@ -171,6 +190,17 @@ def the_first_step_done_frees_for_all(patch: Patch) -> None:
     _around(patch, Heap, "complete", complete)
 
 
+@_mutant(5, "blocks-64")
+def pages_that_moved_are_free_before_they_are_copied(patch: Patch) -> None:
+    def hold(original: Any, heap: Heap, step: int, group: int, extents: list[Extent]) -> None:
+        if step == heap.planning and heap.moves and heap.moves[-1].tokens == heap.page_tokens:
+            heap.groups[group].release(extents)
+        else:
+            original(heap, step, group, extents)
+
+    _around(patch, Heap, "hold", hold)
+
+
 # ---- law 6: closed prefix tree
 
 
@@ -216,6 +246,21 @@ def an_idle_leaf_is_never_offered(patch: Patch) -> None:
     patch.setattr(ReclaimOrder, "offer", lambda *_: None)
 
 
+@_mutant(6, "blocks-64")
+def a_page_that_moved_is_indexed_where_it_was(patch: Patch) -> None:
+    patch.setattr(PageIndex, "moved", lambda *_: None)
+
+
+@_mutant(6, "blocks-64")
+def a_split_edge_is_indexed_whole(patch: Patch) -> None:
+    def settle(original: Any, tree: PrefixTree, node: Node, into: int) -> Node:
+        upper: Node = original(tree, node, into)
+        tree.index.enter(node, tuple(column.view() for column in upper.pages))
+        return upper
+
+    _around(patch, PrefixTree, "settle", settle)
+
+
 # ---- law 7: a hit is exact
 
 
@@ -252,6 +297,23 @@ def publication_swaps_in_pages_shifted_by_one(patch: Patch) -> None:
         return original(table, slot, low, np.roll(pages, 1))
 
     _around(patch, BlockTables, "replace", replace_pages)
+
+
+@_mutant(7, "blocks-64")
+def compaction_copies_half_a_page(patch: Patch) -> None:
+    def move(kind: Any, group: int, src: int, dst: int, tokens: int) -> Move:
+        return Move(kind, group, src, dst, tokens // 2)
+
+    patch.setattr(evacuation_module, "Move", move)
+
+
+@_mutant(7, "blocks-64")
+def pages_change_places_on_the_way(patch: Patch) -> None:
+    def rewritten(original: Any, heap: Heap, group: int, holders: Holders, to: Any) -> None:
+        to[to >= 0] = np.roll(to[to >= 0], 1)
+        original(heap, group, holders, to)
+
+    _around(patch, evacuation_module, "rewrite", rewritten)
 
 
 # ---- law 8: lossy stays private

@@ -41,6 +41,19 @@ def row_pages(heap: Heap, group: int, sequence: Sequence) -> list[int]:
     return [page for first, length in heap.tables[group].row(sequence.slot) for page in range(first, first + length)]
 
 
+def in_use(heap: Heap) -> int:
+    """Superblocks that will be in use, over all groups, when the work in flight is done."""
+    total = 0
+    for group, pages in enumerate(heap.groups):
+        counts = references(heap, group)
+        for hold in heap.held:
+            for at, (first, length) in hold.extents():
+                if at == group:
+                    counts[first : first + length] -= 1
+        total += len(np.unique(np.flatnonzero(counts) // pages.space.width))
+    return total
+
+
 def grants(heap: Heap, wants: list[tuple[Sequence, int]]) -> bool:
     """Whether law 9 grants this reservation: in every group, need ≤ free + reclaimable."""
     return all(_need(heap, group, wants) <= _available(heap, group) for group in range(len(heap.groups)))
@@ -94,7 +107,7 @@ def dump(heap: Heap) -> dict[str, object]:
         "roots": [(repr(namespace), root.id, root.users) for namespace, root in heap.tree.roots.items()],
         "held": [(hold.step, hold.held) for hold in heap.held],
         "flights": [(step, [table.first.tolist() for table in reads.tables]) for step, reads in heap.flights.items()],
-        "steps": (heap.planning, heap.completed, tuple(heap._moves)),
+        "steps": (heap.planning, heap.completed, tuple(heap.moves)),
         "counters": {name: value for name, value in asdict(heap.counters).items() if name != "refusals"},
     }
 

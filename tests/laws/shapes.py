@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from infergc.heap.groups import GroupSpec
+from infergc.heap.space import SUPERBLOCK_TOKENS
 from infergc.heap.stats import HeapConfig
 
 
@@ -22,6 +23,11 @@ class Shape:
     alphabet: int = 2
     namespaces: int = 2
     prefix_caching: bool = True
+
+    @property
+    def compacts(self) -> bool:
+        """Whether there are superblocks enough for pages to move between."""
+        return max(spec.capacity for spec in self.groups) * self.page_tokens > 2 * SUPERBLOCK_TOKENS
 
     def config(self) -> HeapConfig:
         return HeapConfig(self.groups, self.page_tokens, self.slots, self.prefix_caching)
@@ -44,5 +50,6 @@ SHAPES = (
     Shape("sliding-16", (_sliding(24, 18),), 16, 4, 200),
     Shape("three-8", (_full(60), _sliding(9, 50, "near"), _sliding(40, 45, "far")), 8, 6, 160, namespaces=3),
     Shape("narrow-8", (_sliding(1, 16), _full(24)), 8, 4, 80, depth=1),
+    Shape("blocks-64", (_full(130), _sliding(200, 121)), 64, 9, 700),
     Shape("uncached-16", (_full(20), _sliding(33, 17)), 16, 5, 120, prefix_caching=False),
 )

@@ -140,7 +140,7 @@ class StorageWorld(World):
 
 def storage_walk(world: StorageWorld, seed: int, count: int, *, laws: bool = True) -> StorageWorld:
     """Do operations until ``count`` of them had something to do; the worker catches up now and then."""
-    for operation in operations(seed):
+    for operation in operations(world.shape, seed):
         if world.done >= count:
             break
         world.apply(operation)

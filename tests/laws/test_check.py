@@ -48,6 +48,10 @@ def _free_counter(scene: Scene) -> None:
     scene.heap.groups[1].space.free += 1
 
 
+def _whole_counter(scene: Scene) -> None:
+    scene.heap.groups[0].space.whole += 1
+
+
 def _free_bit(scene: Scene) -> None:
     scene.heap.groups[0].space.masks[0] |= 1
     scene.heap.groups[0].space.free += 1
@@ -118,6 +122,14 @@ def _node_short_of_a_page(scene: Scene) -> None:
     scene.leaf.pages[1].drop(1)
 
 
+def _page_indexed_elsewhere(scene: Scene) -> None:
+    scene.heap.tree.index.moved(0, scene.live.tip, scene.leaf.pages[0].view())
+
+
+def _node_not_indexed(scene: Scene) -> None:
+    scene.heap.tree.index.leave(scene.leaf)
+
+
 def _tip_cut_off(scene: Scene) -> None:
     parent = scene.live.tip.parent
     assert parent is not None
@@ -159,6 +171,7 @@ def _granted_in_one_group_only(scene: Scene) -> None:
 DAMAGES: list[tuple[Callable[[Scene], None], str]] = [
     (_mask_beyond_capacity, "law 1: group g0 has free pages beyond its capacity"),
     (_free_counter, "law 1: group g1 counts"),
+    (_whole_counter, r"law 1: group g0 counts \d+ pages free in whole superblocks"),
     (_free_bit, "law 1: group g0: pages nobody counts"),
     (_cached_counter, r"law 1: group g0 counts \d+ pages cached"),
     (_cached_counter, r"law 1: sequences hold \d+ pages"),
@@ -175,6 +188,8 @@ DAMAGES: list[tuple[Callable[[Scene], None], str]] = [
     (_root_of_nobody, "law 6: a namespace that nothing uses was not forgotten"),
     (_node_in_the_wrong_place, r"law 6: node \d+ does not hang"),
     (_node_short_of_a_page, r"law 6: node \d+ lacks pages of a group"),
+    (_page_indexed_elsewhere, r"law 6: pages of node \d+ are indexed under another"),
+    (_node_not_indexed, r"law 6: \d+ nodes are indexed, the prefix tree has \d+"),
     (_tip_cut_off, "law 6: a sequence stands on a node that was reclaimed"),
     (_page_sealed_by_nobody, "law 6: group g0: sealed pages and pages of the prefix tree differ"),
     (_sealed_more_than_the_path, "law 7: sa seals 3 pages, its path holds 16 tokens"),

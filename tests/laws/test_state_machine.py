@@ -78,6 +78,10 @@ class HeapMachine(RuleBasedStateMachine):
     def close(self, a: int, b: int) -> None:
         self.world.apply(("close", a, b, 0))
 
+    @rule(a=_NUMBER)
+    def compact(self, a: int) -> None:
+        self.world.apply(("compact", a, 0, 0))
+
     @invariant()
     def laws(self) -> None:
         self.world.inspect()
@@ -97,6 +101,8 @@ def test_laws_hold_on_long_walks(shape: Shape, request: pytest.FixtureRequest) -
     assert world.done >= count
     happened = Counter({name: times for name, times in world.seen.items() if times})
     assert {"step", "complete", "fork", "truncate", "late stop", "copy", "append"} <= set(happened), happened
+    if shape.compacts:
+        assert world.heap.counters.compactions > 5
     if shape.prefix_caching:
         assert {"hit", "part of a page"} <= set(happened), happened
         assert world.heap.counters.evicted > 0

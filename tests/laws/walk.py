@@ -9,14 +9,15 @@ from laws.world import Operation, World
 
 WEIGHTS = {
     "open": 12, "share": 3, "step": 30, "complete": 26, "reserve": 5, "publish": 8, "slide": 8,
-    "truncate": 6, "fork": 4, "taint": 0.5, "close": 10, "append": 5,
+    "truncate": 6, "fork": 4, "taint": 0.5, "close": 10, "append": 5, "compact": 10,
 }  # fmt: skip
 
 
-def operations(seed: int) -> Iterator[Operation]:
+def operations(shape: Shape, seed: int) -> Iterator[Operation]:
     """An endless stream of operations."""
     rng = np.random.default_rng(seed)
     names, weights = list(WEIGHTS), np.array(list(WEIGHTS.values()))
+    weights[names.index("compact")] *= shape.compacts
     while True:
         chosen = rng.choice(len(names), 256, p=weights / weights.sum())
         for at, numbers in zip(chosen.tolist(), rng.integers(0, 1 << 16, (256, 3)).tolist(), strict=True):
@@ -26,7 +27,7 @@ def operations(seed: int) -> Iterator[Operation]:
 def walk(shape: Shape, seed: int, count: int) -> tuple[World, list[Operation]]:
     """Do operations, with every law checked after each, until ``count`` of them had something to do."""
     world, log = World(shape), []
-    for operation in operations(seed):
+    for operation in operations(shape, seed):
         if world.done >= count:
             break
         log.append(operation)

@@ -9,17 +9,19 @@ from collections import Counter
 
 import numpy as np
 
+from infergc.heap.compactor import Compaction
 from infergc.heap.heap import Heap
 from infergc.heap.moves import Move
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import Sequence, TokenLog
 from infergc.policies.retention.lru import Lru
-from laws.oracle import LawBroken, dump, grants, longest_known
+from laws.oracle import LawBroken, dump, grants, in_use, longest_known
 from laws.shadow import Prefixes, Shadow, pages_of
 from laws.shapes import Shape
 from laws.streams import Row, Step, Stream
 
 Operation = tuple[str, int, int, int]
+ALWAYS = Compaction(sparse=1.0, fragmentation=0.0, spare=0.0, rest=0)  # compaction wherever a superblock is gained
 
 
 class World:
@@ -29,7 +31,7 @@ class World:
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
-        self.heap = self.heap_class(shape.config(), Lru())
+        self.heap = self.heap_class(shape.config(), Lru(), ALWAYS)
         self.shadow = Shadow(self.heap)
         self.prefixes = Prefixes()
         self.streams: list[Stream] = []
@@ -178,6 +180,21 @@ class World:
         stream.private = stream.sequence.id
         return None
 
+    def do_compact(self, a: int, b: int, c: int) -> bool | None:
+        """Empty superblocks, within a budget that may be small; the copies are made when the next step begins."""
+        compactor, counters = self.heap.compactor, self.heap.counters
+        assert compactor is not None
+        budget, emptied, moved = 1 << a % 9, counters.compactions, counters.moved
+        before = in_use(self.heap)
+        spent = compactor.compact(budget)
+        self._expect(counters.moved - moved <= spent <= budget, f"{spent} units of {budget} were spent")
+        emptied = counters.compactions - emptied
+        self.heap.check()
+        self._expect(before - in_use(self.heap) == emptied, f"{emptied} superblocks were emptied, but not gained")
+        for stream in self.streams:
+            self._verify(stream, "law 7")
+        return emptied > 0
+
     def do_close(self, a: int, b: int, c: int) -> bool | None:
         if not self.streams:
             return False
@@ -263,6 +280,7 @@ class World:
         starts, counts = (np.array(x, np.int32) for x in zip(*((row.start, row.count) for row in rows), strict=True))
         tables = self.heap.begin_step(slots, starts, counts)
         moves = self.heap.take_moves()
+        copies = sum(move.kind == "copy" and move.tokens < self.shape.page_tokens for move in moves)  # not compaction's
         step = Step(number, rows, tables)
         self._run(step, moves)
         for at, row in enumerate(rows):
@@ -270,7 +288,7 @@ class World:
                 row.stream.tokens.append((c >> at) % self.shape.alphabet)
         self.moves += moves
         self.steps.append(step)
-        self.seen["copy"] += sum(move.kind == "copy" for move in moves)
+        self.seen["copy"] += copies
 
     def _run(self, step: Step, moves: tuple[Move, ...]) -> None:
         """Carry the step out on the shadow, at once: moves, then writes, then everything is read."""
@@ -278,7 +296,13 @@ class World:
             self.shadow.move(move)
         self._write_rows(step)
         for at, row in enumerate(step.rows):
-            self._verify_row(step, at, row, "law 3" if moves else "law 7")
+            self._verify_row(step, at, row, self._law_of(moves))
+
+    def _law_of(self, moves: tuple[Move, ...]) -> str:
+        """Which law has failed where a step reads something else than it should."""
+        if any(move.kind == "copy" and move.tokens < self.shape.page_tokens for move in moves):
+            return "law 3"
+        return "law 5" if moves else "law 7"  # compaction's moves are of whole pages
 
     def _write_rows(self, step: Step) -> None:
         for at, row in enumerate(step.rows):
@@ -308,7 +332,7 @@ class World:
         """The stream's own tables hold its own prefix, once the moves that wait for the next step are made."""
         law = law if stream.private is None else "law 8"
         tables = tuple(table.gather(np.array([stream.sequence.slot], np.int32)) for table in self.heap.tables)
-        self.shadow.after(self.heap._moves).verify(tables, 0, stream.expected(stream.scheduled), law)
+        self.shadow.after(self.heap.moves).verify(tables, 0, stream.expected(stream.scheduled), law)
 
     def _truncate(self, stream: Stream, tokens: int, *, reject: bool) -> None:
         self.heap.truncate(stream.sequence, tokens)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from infergc.engine.loop import Engine
-from infergc.engine.messages import Verify
+from infergc.engine.messages import Ask
 from infergc.heap.debug import DebugHeap
 from infergc.heap.errors import Finding, HeapCorruption, StorageCorruption
 from infergc.heap.moves import Move
@@ -90,7 +90,7 @@ def test_a_second_release_is_refused_with_the_first_ones_place() -> None:
     stream = open_stream(heap, range(20), "r7")
     compute(heap, stream, 20)
     heap.close(stream)
-    with pytest.raises(HeapCorruption, match=r"law 2: freed twice: page 1 of group g0: freed in step 1 by Heap\._drop"):
+    with pytest.raises(HeapCorruption, match=r"law 2: freed twice: page 1 of group g0: freed in step 1 by Holdings\.close"):
         heap.groups[0].release([(1, 1)])
     with pytest.raises(HeapCorruption, match=r"law 1: freed twice: page 1 of group g0"):
         heap.groups[0].space.give(1, 1)
@@ -109,7 +109,7 @@ def test_a_finding_is_told_with_its_request_and_what_became_of_its_page() -> Non
     message = heap.explain(step, StorageCorruption([Finding("damaged", 0, 1), Finding("NaN", row=0)]))
     damaged, nan = message.split("; ")
     assert damaged.startswith("damaged | page 1 of group g0: written in step 1 by sr2, handed out in step 1 by Heap.")
-    assert "freed in step 1 by Heap._drop < Heap.close < " in damaged
+    assert "freed in step 1 by Holdings.close < " in damaged
     assert "written in step 0 by sr1, handed out in step 0 by Heap." in damaged
     assert nan == "NaN | row 0 is request sr2"
 
@@ -181,9 +181,9 @@ def test_without_a_debug_heap_a_finding_is_told_as_it_is() -> None:
 
 def test_storage_is_looked_at_on_demand() -> None:
     engine = make_engine(executor_class=Damaged, heap_debug=True)
-    assert engine.step([Verify()]).verified == "page 1 is damaged"
+    assert engine.step([Ask(1, "verify")]).answers[0].value == "page 1 is damaged"
     assert counted(engine) == 1
-    assert make_engine(heap_debug=True).step([Verify()]).verified == ""
+    assert make_engine(heap_debug=True).step([Ask(1, "verify")]).answers[0].value == ""
 
 
 def test_steps_without_rows_are_noted_too() -> None:

@@ -218,6 +218,8 @@ def test_metrics_add_up(server: Server, client: openai.OpenAI) -> None:
     pages = sum(server.pages(state) for state in ("free", "live", "cached", "in_transit"))
     assert pages == after['infergc_kv_pages_capacity{group="full",tier="device"}'] > 0
     assert server.pages("cached") > 0
+    assert 0 <= after['infergc_kv_fragmentation_ratio{group="full",tier="device"}'] <= 1
+    assert {"infergc_compactions_total", "infergc_compaction_moved_pages_total"} <= set(after)
     names = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "num_preemptions_total",
              "prefix_cache_queries_total", "prefix_cache_hits_total", "prompt_tokens_total")  # fmt: skip
     assert all(f"vllm:{name}{labels}" in after for name in names)

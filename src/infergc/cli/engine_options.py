@@ -11,7 +11,15 @@ from infergc.config import EngineConfig, flag
 
 HEADINGS = {  # heading → fields; a field that is in none stands under the last
     "Model": ("dtype", "max_model_len", "attention_backend", "threads"),
-    "Memory": ("memory", "kv_cache_memory", "block_size", "enable_prefix_caching", "retention_policy"),
+    "Memory": (
+        "memory",
+        "kv_cache_memory",
+        "block_size",
+        "enable_prefix_caching",
+        "retention_policy",
+        "compaction",
+        "compaction_budget",
+    ),
     "Scheduling": ("max_num_seqs", "max_num_batched_tokens", "scheduling_policy", "pipeline_depth"),
     "Collector": (
         "gc",

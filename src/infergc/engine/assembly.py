@@ -14,6 +14,7 @@ from infergc.engine.messages import Ready
 from infergc.engine.pacing import Pacer
 from infergc.engine.ports import Executor, ModelFacts, Sink
 from infergc.heap.collector import Collector, Triggers
+from infergc.heap.compactor import Compaction
 from infergc.heap.debug import DebugHeap
 from infergc.heap.generations import Ages
 from infergc.heap.groups import GroupSpec
@@ -67,7 +68,8 @@ def assemble(config: EngineConfig, executor: Executor, sinks: Iterable[Sink] = (
     executor.allocate(groups, config.max_num_seqs)
     ages = Ages(config.gc_young_steps, config.gc_survivor_steps, config.gc_tenured_steps)
     shape = HeapConfig(groups, config.block_size, config.max_num_seqs, config.enable_prefix_caching, ages)
-    heap = (DebugHeap if config.heap_debug else Heap)(shape, RETENTIONS[config.retention_policy]())
+    compaction = Compaction(config.compaction_budget) if config.compaction else None
+    heap = (DebugHeap if config.heap_debug else Heap)(shape, RETENTIONS[config.retention_policy](), compaction)
     limits = SchedulerConfig(
         config.max_num_seqs, config.max_num_batched_tokens, longest, frozenset(facts.eos_ids), config.max_sessions
     )

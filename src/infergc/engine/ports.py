@@ -47,7 +47,10 @@ class Flight(Protocol):
 
 
 class Executor(Protocol):
-    """Carries out step plans in the order launched: moves first, then the forward pass, then sampling."""
+    """Carries out step plans in the order launched: moves first, then the forward pass, then sampling.
+
+    The moves of a step that fails are made all the same: its pages may be other requests' than its own.
+    """
 
     facts: ModelFacts
     backend: str  # name of what computes, as shown to people

@@ -26,8 +26,9 @@ class EngineCounters:
 def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer) -> dict[str, Any]:
     """Everything that is counted, as nested plain data.
 
-    Keys: ``requests`` {running, waiting}; ``kv`` {group: {capacity, free, live, cached, in_transit}} in pages;
-    ``counters`` running totals, tokens and pages as their names say; ``sessions`` {open, closed by reason};
+    Keys: ``requests`` {running, waiting}; ``kv`` {group: {capacity, free, live, cached, in_transit}} in pages, and
+    its ``fragmentation``, 0 to 1; ``counters`` running totals, tokens and pages as their names say; ``sessions`` {open,
+    closed by reason};
     ``collector`` what the collector did: see ``heap.collector`` and ``engine.pacing``.
     """
     heap, collector = scheduler.heap, pacer.collector
@@ -44,6 +45,8 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer) -> di
             "sealed_pages": heap.counters.sealed,
             "deduplicated_pages": heap.counters.deduplicated,
             "refused_reservations": heap.counters.refusals,
+            "compactions": heap.counters.compactions,
+            "moved_pages": heap.counters.moved,
             **{name: counters.finished[reason] for reason, name in _FINISHED.items()},
         },
         "sessions": {"open": len(scheduler.sessions), **scheduler.sessions.closed},

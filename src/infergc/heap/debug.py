@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from infergc.heap.compactor import Compaction
 from infergc.heap.errors import Finding, StorageCorruption, listed
 from infergc.heap.groups import pages_for
 from infergc.heap.heap import Heap
@@ -23,10 +24,10 @@ class DebugHeap(Heap):
         journal: what became of each page.
     """
 
-    def __init__(self, config: HeapConfig, retention: Retention) -> None:
+    def __init__(self, config: HeapConfig, retention: Retention, compaction: Compaction | None = None) -> None:
         self.journal = PageJournal(config.groups, config.page_tokens)
-        super().__init__(config, retention)
-        self._moves = self.journal.moves
+        super().__init__(config, retention, compaction)
+        self.moves = self.journal.moves
         self._owners: dict[int, list[str]] = {}  # step in flight → request of each of its rows
 
     def begin_step(self, slots: Slots, starts: I32, counts: I32) -> tuple[PageTable, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence as SequenceOf
 import numpy as np
 from numpy.typing import NDArray
 
+from infergc.heap.compactor import Compaction, Compactor
 from infergc.heap.errors import HeapCorruption
 from infergc.heap.groups import pages_for
 from infergc.heap.holdings import Holdings
@@ -28,11 +29,11 @@ from infergc.heap.tables import BlockTables, Slots
 class Heap(Holdings):
     """Memory of KV pages. Every call is made at a safepoint, on one thread."""
 
-    def __init__(self, config: HeapConfig, retention: Retention) -> None:
+    def __init__(self, config: HeapConfig, retention: Retention, compaction: Compaction | None = None) -> None:
         super().__init__(config, retention)
+        self.compactor = None if compaction is None else Compactor(self, compaction)
         self._reclaimer = Reclaimer(self.tree, self.groups, self.sequences, self.counters)
         self._private = [-1] * len(config.groups)  # no group's tail needs a copy
-        self._moves: list[Move] = []
         self._tail = TAIL_TOKENS // config.page_tokens  # pages that a growing tail hopes to find side by side
 
     # ---- sequences
@@ -191,6 +192,11 @@ class Heap(Holdings):
 
     # ---- steps
 
+    def compact(self) -> None:
+        """Empty sparse superblocks, within a budget, just before a step is begun. Cost: as Compactor.compact."""
+        if self.compactor is not None:
+            self.compactor.compact(self.compactor.knobs.budget)
+
     def begin_step(self, slots: Slots, starts: I32, counts: I32) -> tuple[PageTable, ...]:
         """Fix what the step being planned reads; from now on those pages outlive their release (law 5).
 
@@ -207,8 +213,8 @@ class Heap(Holdings):
 
     def take_moves(self) -> tuple[Move, ...]:
         """The moves that the step being planned must make first, in order. Cost: O(moves)."""
-        moves = tuple(self._moves)
-        self._moves.clear()
+        moves = tuple(self.moves)
+        self.moves.clear()
         return moves
 
     def check(self) -> None:
@@ -309,8 +315,8 @@ class Heap(Holdings):
         kept = int(self.length[slot])
         table.drop_tail(slot, kept // self.page_tokens)
         table.append(slot, self._allocate(sequence, group, 1, 0, Place.COPY))
-        self._moves.append(Move("copy", group, source, table.last_page(slot), kept % self.page_tokens))
-        self._hold(self.planning, group, [(source, 1)])
+        self.moves.append(Move("copy", group, source, table.last_page(slot), kept % self.page_tokens))
+        self.hold(self.planning, group, [(source, 1)])
         self.counters.copies += 1
 
     def _seal(self, sequence: Sequence, tokens: I32, full: int) -> None:

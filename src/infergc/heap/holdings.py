@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from infergc.heap import cycles
 from infergc.heap.graph import ObjectGraph
 from infergc.heap.nodes import Namespace
-from infergc.heap.objects import BeamGroup, HeapObject, InFlight, KnownTokens, Sequence, Session
+from infergc.heap.objects import BeamGroup, HeapObject, KnownTokens, Sequence, Session
 from infergc.heap.retention import Retention
 from infergc.heap.space import Extent
 from infergc.heap.state import HeapState
@@ -154,9 +154,4 @@ class Holdings(HeapState):
         if step <= self.completed:
             self.groups[group].release(extents)
         else:
-            self._hold(step, group, extents)
-
-    def _hold(self, step: int, group: int, extents: list[Extent]) -> None:
-        if not self.held or self.held[-1].step != step:
-            self.held.append(InFlight(step))
-        self.held[-1].held.append((group, extents))
+            self.hold(step, group, extents)

@@ -9,7 +9,8 @@ from infergc.heap.moves import Move
 
 _KEPT = 6  # events kept of a page: what one step does to it, and the life before
 _DEPTH = 4  # callers named in a place
-_INNER = ("infergc.heap.journal", "infergc.heap.watched", "infergc.heap.pages", "infergc.heap.space")
+_INNER = tuple(f"infergc.heap.{name}" for name in ("journal", "watched", "pages", "space", "graph"))
+_HOLDINGS = "infergc.heap.holdings"  # its private functions are the way, not the place
 
 Event = tuple[str, int, str]  # what happened, in which step's planning, where or by whom
 
@@ -68,7 +69,8 @@ def _place() -> str:
     names: list[str] = []
     frame: FrameType | None = inspect.currentframe()
     while frame is not None and len(names) < _DEPTH:
-        if frame.f_globals.get("__name__") not in _INNER:
-            names.append(frame.f_code.co_qualname)
+        module, code = frame.f_globals.get("__name__"), frame.f_code
+        if module not in _INNER and not (module == _HOLDINGS and code.co_name.startswith("_")):
+            names.append(code.co_qualname)
         frame = frame.f_back
     return " < ".join(names)

@@ -16,6 +16,7 @@ from infergc.heap.moves import I32, PageTable
 from infergc.heap.nodes import Node
 from infergc.heap.objects import Sequence, StepReads
 from infergc.heap.pages import Pages, page_numbers
+from infergc.heap.space import FreeSpace
 from infergc.heap.state import HeapState
 from infergc.heap.stats import GroupStats
 
@@ -72,6 +73,13 @@ def _law_1_conservation(heap: HeapState, group: int, stats: GroupStats) -> Itera
     transit = int(np.count_nonzero((pages.count > 0) & ~live & ~(pages.sealed & (pages.count == 1))))
     if (stats.live, stats.in_transit) != (int(live.sum()), transit):
         yield f"law 1: sequences hold {int(live.sum())} pages, only work in flight {transit}, but it reports {stats}"
+    yield from _superblocks(name, space)
+
+
+def _superblocks(name: str, space: FreeSpace) -> Iterator[str]:
+    whole = sum(mask.bit_count() for mask, brim in zip(space.masks, space.brims, strict=True) if mask == brim)
+    if whole != space.whole:
+        yield f"law 1: group {name} counts {space.whole} pages free in whole superblocks, its masks hold {whole}"
     for block, mask in enumerate(space.masks):
         if space.filed[block] > space.longest_class(mask):
             yield f"law 1: group {name}: superblock {block} is filed under a size class too small"
@@ -142,6 +150,8 @@ def _law_6_closed_tree(heap: HeapState) -> Iterator[str]:
         yield from _node_shape(heap, node)
         if node.idle and node not in heap.tree.order:
             yield f"law 6: node {node.id} is an idle leaf that reclaim does not know"
+    if len(heap.tree.index) != len(nodes):
+        yield f"law 6: {len(heap.tree.index)} nodes are indexed, the prefix tree has {len(nodes)}"
     for group, pages in enumerate(heap.groups):
         held = [np.empty(0, np.int32), *(node.pages[group].view() for node in nodes)]
         if not np.array_equal(np.sort(np.concatenate(held)), np.flatnonzero(pages.sealed)):
@@ -169,6 +179,8 @@ def _node_shape(heap: HeapState, node: Node) -> Iterator[str]:
         yield f"law 6: node {node.id} does not hang where its first page says"
     if any(column.size * size != node.tokens.size for column in node.pages) or not node.length:
         yield f"law 6: node {node.id} lacks pages of a group"
+    if any((heap.tree.index.ids(at, column.view()) != node.id).any() for at, column in enumerate(node.pages)):
+        yield f"law 6: pages of node {node.id} are indexed under another"
 
 
 def _law_7_exact(heap: HeapState) -> Iterator[str]:

@@ -4,6 +4,7 @@ Law 1 (its free part): a page's bit is set exactly while nothing counts it. Coal
 neighbouring bits are a longer run. W is pages in a superblock.
 """
 
+from collections.abc import Iterator
 from heapq import heappop, heappush
 
 from infergc.heap.errors import HeapCorruption
@@ -26,11 +27,17 @@ class FreeSpace:
     """Hands out runs of free pages: adjacent ones first, then from the best-fitting size class.
 
     Lowest addresses win ties, so the same calls give the same pages (law 10).
+
+    Attributes:
+        free: pages that are free.
+        whole: of those, the ones in superblocks of which nothing is held.
+        masks: per superblock, the bits of its free pages.
+        brims: per superblock, its mask when all of it is free; the last one may have fewer pages than W.
     """
 
     def __init__(self, capacity: int, page_tokens: int) -> None:
         self.capacity = capacity
-        self.free = capacity
+        self.free = self.whole = capacity
         self.classes = class_pages(page_tokens)
         self.width = self.classes[0]
         blocks = ceil_div(capacity, self.width)
@@ -52,8 +59,14 @@ class FreeSpace:
         self.filed = [len(self.classes)] * blocks
         self._queues: list[list[int]] = [[] for _ in self.classes]
         self._queued = [bytearray(blocks) for _ in self.classes]
+        self.brims = [(1 << min(self.width, capacity - block * self.width)) - 1 for block in range(blocks)]
         for block in range(blocks):
-            self._put(block, (1 << min(self.width, capacity - block * self.width)) - 1)
+            self._put(block, self.brims[block])
+
+    @property
+    def fragmentation(self) -> float:
+        """Share of the free pages that lie in superblocks of which something is held, 0 to 1. Cost: O(1)."""
+        return 1 - self.whole / self.free if self.free else 0.0
 
     def take(self, pages: int, after: int = -1, expect: int = 0) -> list[Extent]:
         """Take exactly ``pages`` pages; the caller made sure that ``free`` is at least that.
@@ -85,9 +98,21 @@ class FreeSpace:
         mask = self.masks[block]
         if not mask & bit:
             return False
+        if mask == self.brims[block]:
+            self.whole -= mask.bit_count()
         self.masks[block] = mask ^ bit
         self.free -= 1
         return True
+
+    def take_run(self, first: int, pages: int) -> None:
+        """Take these pages of one superblock, all of them free. Cost: O(1).
+
+        Raises:
+            HeapCorruption: they are not.
+        """
+        taken: list[Extent] = []
+        if self._grow(first, pages, taken) != pages:
+            raise HeapCorruption(f"law 1: of pages {first}…{first + pages - 1} some are not free")
 
     def start(self, want: int) -> int:
         """First page of an aligned free run: of the class that ``want`` fills, else larger, else smaller.
@@ -128,6 +153,8 @@ class FreeSpace:
             if mask & bits:
                 raise HeapCorruption(f"law 1: of pages {first}…{end - 1} some are freed twice")
             self._put(block, mask | bits)
+            if mask | bits == self.brims[block]:
+                self.whole += self.brims[block].bit_count()
             page += count
         self.free += pages
 
@@ -183,6 +210,8 @@ class FreeSpace:
             run = self.masks[block] >> offset
             count = min((run ^ (run + 1)).bit_length() - 1, end - page)  # trailing ones
             if count:
+                if self.masks[block] == self.brims[block]:
+                    self.whole -= self.brims[block].bit_count()
                 self.masks[block] ^= ((1 << count) - 1) << offset
                 page += count
             if offset + count < width:
@@ -190,7 +219,7 @@ class FreeSpace:
         taken = page - first
         self.free -= taken
         if taken:
-            _append(extents, first, taken)
+            append_run(extents, first, taken)
         return taken
 
     def _adjacent(self, first: int, want: int) -> int:
@@ -239,8 +268,20 @@ class FreeSpace:
                 heappush(self._queues[index], block)
 
 
-def _append(extents: list[Extent], first: int, pages: int) -> None:
-    """Append a run, merged with the last extent where they touch."""
+def runs_in(mask: int) -> Iterator[Extent]:
+    """The runs of set bits as (first bit, bits), lowest first. Cost: O(runs)."""
+    at = 0
+    while mask:
+        skip = (mask & -mask).bit_length() - 1
+        mask >>= skip
+        length = (mask ^ (mask + 1)).bit_length() - 1  # trailing ones
+        yield at + skip, length
+        mask >>= length
+        at += skip + length
+
+
+def append_run(extents: list[Extent], first: int, pages: int) -> None:
+    """Append a run, merged with the last extent where they touch. Cost: O(1)."""
     if extents and sum(extents[-1]) == first:
         extents[-1] = (extents[-1][0], extents[-1][1] + pages)
     else:

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from infergc.heap.generations import Generations
 from infergc.heap.graph import ObjectGraph
+from infergc.heap.moves import Move
 from infergc.heap.nodes import Node
 from infergc.heap.objects import InFlight, Sequence, StepReads
 from infergc.heap.pages import Pages, page_numbers
@@ -25,6 +26,7 @@ class HeapState:
         tree: the prefix tree over all groups.
         sequences: sequences that hold pages, by id.
         held: references that work in flight keeps: roots.
+        moves: what the step being planned must move first, in order.
         flights: what each planned step reads and writes, until it is done.
         owners: names of sequences that are gone.
         length: token slots granted, by slot.
@@ -41,11 +43,12 @@ class HeapState:
         self.page_tokens = config.page_tokens
         self.groups = tuple(self._pages_of(group) for group in range(len(config.groups)))
         self.tables = tuple(BlockTables(config.max_sequences) for _ in config.groups)
-        self.tree = PrefixTree(
-            config.page_tokens, len(config.groups), retention, Generations(config.ages, self._moved_generation)
-        )
+        capacities = tuple(spec.capacity for spec in config.groups)
+        generations = Generations(config.ages, self._moved_generation)
+        self.tree = PrefixTree(config.page_tokens, capacities, retention, generations)
         self.sequences: dict[int, Sequence] = {}
         self.held: list[InFlight] = []
+        self.moves: list[Move] = []
         self.flights: dict[int, StepReads] = {}
         self.counters = HeapCounters()
         self.owners = Owners()
@@ -78,6 +81,12 @@ class HeapState:
         parked = len(self.sequences) - int(np.count_nonzero(self.holder >= 0))
         return 4 + self.tables[group].first.size // 64 + parked + len(self.held)
 
+    def hold(self, step: int, group: int, extents: list[Extent]) -> None:
+        """Let work in flight take over references until ``step`` is done (law 5). Cost: O(1)."""
+        if not self.held or self.held[-1].step != step:
+            self.held.append(InFlight(step))
+        self.held[-1].held.append((group, extents))
+
     def stats(self) -> tuple[GroupStats, ...]:
         """Pages by state, per group; they add up to the capacity (law 1). Cost: O(pages held in flight)."""
         return tuple(self._group_stats(index) for index in range(len(self.groups)))
@@ -90,8 +99,9 @@ class HeapState:
         pages = self.groups[group]
         transit = self._in_transit(group)
         cached = int(pages.cached)  # numpy counts it, and figures are plain data
-        live = pages.spec.capacity - pages.space.free - cached - transit
-        return GroupStats(pages.spec.name, pages.spec.capacity, pages.space.free, live, cached, transit)
+        space, capacity = pages.space, pages.spec.capacity
+        live = capacity - space.free - cached - transit
+        return GroupStats(pages.spec.name, capacity, space.free, live, cached, transit, space.fragmentation)
 
     def _in_transit(self, group: int) -> int:
         """Pages that only work in flight keeps (and perhaps the tree)."""

@@ -28,11 +28,16 @@ class HeapCounters:
     refusals: int = 0  # reservations refused
     cycles: int = 0  # times that trial deletion found garbage
     cycle_objects: int = 0  # heap objects that it freed
+    compactions: int = 0  # superblocks emptied, counted per group
+    moved: int = 0  # pages moved for it, counted per group
 
 
 @dataclass(frozen=True, slots=True)
 class GroupStats:
-    """Pages of a layer group by state. free + live + cached + in_transit = capacity (law 1)."""
+    """Pages of a layer group by state. free + live + cached + in_transit = capacity (law 1).
+
+    ``fragmentation`` is the share of the free pages that lie in superblocks of which something is held, 0 to 1.
+    """
 
     name: str
     capacity: int
@@ -40,3 +45,4 @@ class GroupStats:
     live: int
     cached: int
     in_transit: int
+    fragmentation: float

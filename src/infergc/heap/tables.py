@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from infergc.heap.moves import PageTable
 from infergc.heap.pages import page_numbers, runs_of
-from infergc.heap.space import Extent
+from infergc.heap.space import Extent, append_run
 
 Slots = NDArray[np.integer]
 _FIRST_WIDTH = 8
@@ -118,6 +118,28 @@ class BlockTables:
         self._rewrite(slot, skipped, runs_of(numbers))
         return removed
 
+    def extents_of_all(self) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]:
+        """Slot, first page and pages of every extent. Cost: O(slots) and O(rows held × longest row) array work."""
+        slots = np.flatnonzero(self.extents)
+        extents = self.extents[slots]
+        used = np.arange(extents.max(initial=0)) < extents[:, None]
+        width = used.shape[1]
+        return np.repeat(slots, extents), self.first[slots, :width][used], self.pages[slots, :width][used]
+
+    def relocate(self, slot: int, low: int, to: NDArray[np.int32]) -> None:
+        """Where the row has page ``low + at``, it has page ``to[at]`` from now on.
+
+        Cost: O(extents), and O(pages) array work for those extents that name such a page.
+        """
+        extents: list[Extent] = []
+        for first, length in self.row(slot):
+            if first < low + len(to) and first + length > low:
+                for start, pages in _relocated(first, length, low, to):
+                    append_run(extents, start, pages)
+            else:
+                append_run(extents, first, length)
+        self._put_all(slot, extents)
+
     def start_at(self, slot: int, skipped: int) -> None:
         """Let an empty row begin at a logical page > 0: a prefix hit under a sliding window. Cost: O(1)."""
         self.skipped[slot] = skipped
@@ -146,10 +168,32 @@ class BlockTables:
         if extents:
             self.append(slot, extents)
 
+    def _put_all(self, slot: int, extents: list[Extent]) -> None:
+        """Let the row have these extents for others of as many pages. Cost: O(extents)."""
+        while len(extents) > self.first.shape[1]:
+            self._widen()
+        count = len(extents)
+        self.pages[slot, count : self._extents[slot]] = 0
+        columns = np.array(extents, np.int32)
+        self.first[slot, :count], self.pages[slot, :count] = columns[:, 0], columns[:, 1]
+        self._extents[slot] = count
+
     def _put(self, slot: int, at: int, first: int, length: int) -> None:
         if at == self.first.shape[1]:
-            self.first = np.pad(self.first, ((0, 0), (0, at)))
-            self.pages = np.pad(self.pages, ((0, 0), (0, at)))
-            self._first, self._pages = self.first.data, self.pages.data
+            self._widen()
         self._first[slot, at] = first
         self._pages[slot, at] = length
+
+    def _widen(self) -> None:
+        width = self.first.shape[1]
+        self.first = np.pad(self.first, ((0, 0), (0, width)))
+        self.pages = np.pad(self.pages, ((0, 0), (0, width)))
+        self._first, self._pages = self.first.data, self.pages.data
+
+
+def _relocated(first: int, pages: int, low: int, to: NDArray[np.int32]) -> list[Extent]:
+    """An extent after pages low … low + len(to) - 1 moved to ``to``."""
+    numbers = np.arange(first, first + pages, dtype=np.int32)
+    start, end = max(first, low), min(first + pages, low + len(to))
+    numbers[start - first : end - first] = to[start - low : end - low]
+    return runs_of(numbers)

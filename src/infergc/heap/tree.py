@@ -13,6 +13,7 @@ import numpy as np
 from infergc.heap.generations import Generations
 from infergc.heap.nodes import I32, Namespace, Node
 from infergc.heap.objects import Sequence
+from infergc.heap.page_index import PageIndex
 from infergc.heap.retention import ReclaimOrder, Retention
 
 
@@ -34,15 +35,25 @@ class Match:
 
 
 class PrefixTree:
-    """A radix tree per namespace over whole pages. It holds pages' numbers; the heap keeps their counts."""
+    """A radix tree per namespace over whole pages. It holds pages' numbers; the heap keeps their counts.
 
-    def __init__(self, page_tokens: int, groups: int, retention: Retention, generations: Generations) -> None:
+    Args:
+        page_tokens: P.
+        capacities: pages that exist, one number a layer group.
+        retention: says which idle leaves go first.
+        generations: where nodes are registered as they are born.
+    """
+
+    def __init__(
+        self, page_tokens: int, capacities: tuple[int, ...], retention: Retention, generations: Generations
+    ) -> None:
         self.page_tokens = page_tokens
         self.roots: dict[Namespace, Node] = {}
         self._namespaces: dict[int, Namespace] = {}  # by the root's id
         self.order = ReclaimOrder(retention)
         self.generations = generations
-        self._groups = groups
+        self.index = PageIndex(capacities)
+        self._groups = len(capacities)
         self._next_id = 0
 
     def root(self, namespace: Namespace) -> Node:
@@ -117,6 +128,7 @@ class PrefixTree:
             tip.tokens.extend(tokens)
             for column, new in zip(tip.pages, pages, strict=True):
                 column.extend(new)
+            self.index.enter(tip, pages)
             return tip
         child = self._make(tip, tokens, pages)
         tip.add_child(self.key(child), child)
@@ -160,6 +172,7 @@ class PrefixTree:
         elif leaf.parent is not None:
             parent = leaf.parent
             parent.remove_child(key)
+            self.index.leave(leaf)
             parent.used = max(parent.used, leaf.used)
             self._settle_idle(parent)
         return removed
@@ -219,6 +232,8 @@ class PrefixTree:
     def _make(self, parent: Node | None, tokens: I32, pages: tuple[I32, ...]) -> Node:
         node = Node(self._next_id, parent, tokens, pages)
         self._next_id += 1
+        if parent is not None:
+            self.index.enter(node, pages)
         return node
 
 

@@ -270,6 +270,7 @@ class Scheduler:
         starts = self._rows.scheduled[slots]
         inputs = self._rows.inputs(slots, starts, counts)
         step = self.heap.planning
+        self.heap.compact()
         tables = self.heap.begin_step(slots, starts, counts)
         self._flights.append(Flight(slots, starts + counts, self.heap.holder[slots]))
         sample = self._rows.launch(slots, counts)

@@ -49,7 +49,7 @@ class StepRunner:
     def run(self, plan: StepPlan) -> StepOutcome:
         """Carry out a step."""
         started = time.perf_counter()
-        self._storage.apply(plan.moves)  # first: whatever fails after it, pages are as the heap believes
+        self._storage.apply(plan.moves)  # before all that may fail: others than this step's requests depend on it
         for binding in plan.bindings:
             self._sampler.bind(binding)
         batch = build_batch(plan, self._latest)

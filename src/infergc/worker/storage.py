@@ -1,9 +1,10 @@
 """KV storage: the memory behind page numbers, one arena a layer group, and the moves within it.
 
-Shapes: N pages of a group, G KV heads, P tokens in a page, D head dim.
+Shapes: L layers of a group, N its pages, G KV heads, P tokens in a page, D head dim.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -52,12 +53,15 @@ class KVStorage:
 
     def __init__(self, model: ModelSpec, groups: LayerGroups, specs: tuple[GroupSpec, ...], page_tokens: int) -> None:
         self._layers: list[tuple[torch.Tensor, torch.Tensor]] = [_NOTHING] * model.num_layers
-        self._members = tuple(
-            [layer for layer, group in enumerate(groups.of_layer) if group == index] for index in range(len(specs))
-        )
-        for spec, members in zip(specs, self._members, strict=True):
+        self._arenas: list[torch.Tensor] = []  # [L, 2, N, G, P, D]
+        self._members: list[list[int]] = []  # layers of each group
+        self._page_tokens = page_tokens
+        for index, spec in enumerate(specs):
+            members = [layer for layer, group in enumerate(groups.of_layer) if group == index]
+            self._members.append(members)
             shape = (len(members), 2, spec.capacity, model.num_kv_heads, page_tokens, model.head_dim)
-            for layer, kv in zip(members, self._memory(shape, model.dtype), strict=True):
+            self._arenas.append(self._memory(shape, model.dtype))
+            for layer, kv in zip(members, self._arenas[index], strict=True):
                 self._layers[layer] = (kv[0], kv[1])
 
     def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,10 +70,10 @@ class KVStorage:
 
     def apply(self, moves: tuple[Move, ...]) -> None:
         """Carry out moves in order: for every layer of the group, K and V, the first tokens of a page."""
-        for move in moves:
-            for layer in self._members[move.group]:
-                for x_NGPD in self._layers[layer]:
-                    x_NGPD[move.dst, :, : move.tokens] = x_NGPD[move.src, :, : move.tokens]
+        for move, pages in _joined(moves, self._page_tokens):
+            arena_L2NGPD = self._arenas[move.group]
+            kept_L2NGPD = arena_L2NGPD[:, :, move.src : move.src + pages, :, : move.tokens]
+            arena_L2NGPD[:, :, move.dst : move.dst + pages, :, : move.tokens] = kept_L2NGPD
 
     def inspect(self) -> list[Finding]:
         """What is wrong with storage, as far as this kind can tell: nothing guards it."""
@@ -78,6 +82,22 @@ class KVStorage:
     def _memory(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """K and V of a group's layers, ``[layers, 2, N, G, P, D]``; groups come in order."""
         return arena(prod(shape) * dtype.itemsize, dtype).view(shape)
+
+
+def _joined(moves: tuple[Move, ...], page_tokens: int) -> Iterator[tuple[Move, int]]:
+    """The first move of each run, and its pages: moves of whole neighbours to neighbours are one copy."""
+    at = 0
+    while at < len(moves):
+        first, pages = moves[at], 1
+        apart = abs(first.dst - first.src)  # as many pages can be copied at once as if one after the other
+        while (
+            first.tokens == page_tokens
+            and pages < min(apart, len(moves) - at)
+            and moves[at + pages] == replace(first, src=first.src + pages, dst=first.dst + pages)
+        ):
+            pages += 1
+        yield first, pages
+        at += pages
 
 
 _NOTHING = (torch.empty(0), torch.empty(0))

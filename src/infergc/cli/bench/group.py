@@ -2,6 +2,7 @@
 
 import click
 
+from infergc.cli.bench.compaction import compaction
 from infergc.cli.bench.control import control
 from infergc.cli.bench.heap import heap
 from infergc.cli.bench.throughput import throughput
@@ -15,3 +16,4 @@ def bench() -> None:
 bench.add_command(throughput)
 bench.add_command(control)
 bench.add_command(heap)
+bench.add_command(compaction)

@@ -18,12 +18,13 @@ _MEASUREMENT = "Measurement"
 _PAIR, _ALONE = 11, 6  # widths of "99.9 (99.9)" and of one figure
 
 
-class _Sizes(click.ParamType[list[int]]):
+class Sizes(click.ParamType[list[int]]):
     """Whole numbers of 1 and more, separated by commas."""
 
     name = "sizes"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        """Read them; in ascending order, each once."""
         if isinstance(value, list):
             return value
         try:
@@ -36,9 +37,9 @@ class _Sizes(click.ParamType[list[int]]):
 
 
 @click.command(cls=GroupedCommand, short_help="What memory management costs a token.")
-@option(_POOLS, "--pages", default="10000,100000,1000000", type=_Sizes(), metavar="N,N,…",
+@option(_POOLS, "--pages", default="10000,100000,1000000", type=Sizes(), metavar="N,N,…",
         help="Pages of each pool to measure, 256 to 10000000; a page is 16 tokens.")  # fmt: skip
-@option(_POOLS, "--tokens", default="64,512,4096,16384", type=_Sizes(), metavar="N,N,…",
+@option(_POOLS, "--tokens", default="64,512,4096,16384", type=Sizes(), metavar="N,N,…",
         help="Lengths of sequences; the longest is at most an eighth of the smallest pool.")  # fmt: skip
 @option(_MEASUREMENT, "--rounds", default=5, type=click.IntRange(min=1), help="Measured rounds of every length.")
 @option(_MEASUREMENT, "--seed", default=0, type=click.IntRange(min=0), help="Draws lengths and tokens.")

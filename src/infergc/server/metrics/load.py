@@ -15,13 +15,17 @@ def requests_by_state(requests: dict[str, int]) -> Iterator[Metric]:
 
 
 def pages_by_state(kv: dict[str, Any]) -> Iterator[Metric]:
-    """Free, live, cached and in transit, for each layer group, and their sum."""
+    """Free, live, cached and in transit, for each layer group, their sum, and how the free ones lie."""
     help_text = "KV pages by state; the states sum to the capacity."
     pages = GaugeMetricFamily("infergc_kv_pages", help_text, labels=("tier", "group", "state"))
     capacity = GaugeMetricFamily("infergc_kv_pages_capacity", "KV pages that exist.", labels=("tier", "group"))
+    text = "Share of the free KV pages that lie in superblocks partly in use, 0 to 1."
+    fragmentation = GaugeMetricFamily("infergc_kv_fragmentation_ratio", text, labels=("tier", "group"))
     for group, states in sorted(kv.items()):
+        fragmentation.add_metric(("device", group), states.get("fragmentation", 0.0))
         capacity.add_metric(("device", group), states.get("capacity", 0))
         for state in ("free", "live", "cached", "in_transit"):
             pages.add_metric(("device", group, state), states.get(state, 0))
     yield pages
     yield capacity
+    yield fragmentation

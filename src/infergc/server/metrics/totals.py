@@ -21,6 +21,8 @@ _COUNTERS = {  # counter of the engine → (name of ours, help); others are show
     "failed_steps": ("failed_steps", "Steps that failed; their requests ended with an error."),
     "sealed_pages": ("sealed_pages", "Pages published in the prefix cache."),
     "deduplicated_pages": ("deduplicated_pages", "Pages swapped for identical cached ones when they were published."),
+    "compactions": ("compactions", "Sparse superblocks that were emptied into the gaps of others."),
+    "moved_pages": ("compaction_moved_pages", "Pages that compaction moved."),
     "corruptions": ("corruptions", "Damage to KV storage that --heap-debug found; without it nothing looks."),
     "refused_reservations": ("refused_reservations", "Times the heap had no room for what was asked of it."),
 }

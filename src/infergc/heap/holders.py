@@ -1,0 +1,89 @@
+"""Who holds the pages of a superblock, and how their references are rewritten when the pages move.
+
+This is the one place that enumerates holders: what is not found here does not move.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from infergc.heap.moves import I32
+from infergc.heap.nodes import Node
+from infergc.heap.objects import Sequence
+from infergc.heap.pages import page_numbers, runs_of
+from infergc.heap.space import Extent
+from infergc.heap.state import HeapState
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """What holds pages ``low`` … of one superblock and can be told that they moved.
+
+    Attributes:
+        low: the superblock's first page.
+        slots: rows of the group's block tables that name its pages.
+        parked: sequences without a row that hold its pages.
+        nodes: prefix-tree nodes that do.
+        references: references to its pages that these hold.
+        entries: extents and tree pages that a move rewrites.
+    """
+
+    low: int
+    slots: list[int]
+    parked: list[Sequence]
+    nodes: list[Node]
+    references: int
+    entries: int
+
+
+class HolderScan:
+    """Finds the holders of superblocks of a group, from one look at its block tables.
+
+    The look stays true while pages move from superblocks that were asked for to others that never will be.
+    Cost: O(slots) and O(rows held × longest row) array work, once, as a step's page tables take.
+    """
+
+    def __init__(self, heap: HeapState, group: int) -> None:
+        self._heap, self._group = heap, group
+        self._slots, self._first, pages = heap.tables[group].extents_of_all()
+        self._end = self._first + pages
+        self._parked = [sequence for sequence in heap.sequences.values() if sequence.slot < 0]
+
+    def holders(self, low: int, high: int) -> Holders:
+        """Who holds pages low … high - 1. Cost: O(extents of all rows) array work, O(nodes found)."""
+        named = np.flatnonzero((self._first < high) & (self._end > low))
+        pages = np.minimum(self._end[named], high) - np.maximum(self._first[named], low)
+        parked = [(one, inside) for one in self._parked if (inside := _inside(one.parked[self._group], low, high))]
+        sealed = (np.flatnonzero(self._heap.groups[self._group].sealed[low:high]) + low).astype(np.int32)
+        return Holders(
+            low,
+            sorted(set(self._slots[named].tolist())),
+            [one for one, _ in parked],
+            self._heap.tree.index.nodes(self._group, sealed),
+            int(pages.sum()) + sum(inside for _, inside in parked) + len(sealed),
+            len(named) + len(parked) + len(sealed),
+        )
+
+
+def rewrite(heap: HeapState, group: int, holders: Holders, to: I32) -> None:
+    """Page ``low + at`` is page ``to[at]`` from now on, for all who hold it; -1 where nobody does.
+
+    Cost: O(pages of the rows and edges that name them) array work, O(rows + nodes) calls.
+    """
+    for slot in holders.slots:
+        heap.tables[group].relocate(slot, holders.low, to)
+    for sequence in holders.parked:
+        numbers = page_numbers(sequence.parked[group])
+        at = np.flatnonzero((numbers >= holders.low) & (numbers < holders.low + len(to)))
+        numbers[at] = to[numbers[at] - holders.low]
+        sequence.parked[group][:] = runs_of(numbers)
+    for node in holders.nodes:
+        column = node.pages[group].view()
+        at = np.flatnonzero((column >= holders.low) & (column < holders.low + len(to)))
+        column[at] = to[column[at] - holders.low]
+        heap.tree.index.moved(group, node, column[at])
+
+
+def _inside(extents: list[Extent], low: int, high: int) -> int:
+    """How many pages of these extents lie in low … high - 1."""
+    return sum(max(0, min(first + pages, high) - max(first, low)) for first, pages in extents)
