@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from infergc.config import ConfigError, EngineConfig
 from infergc.engine.ports import ModelFacts
-from infergc.heap.groups import GroupSpec, pages_for, split_budget
-from infergc.sched.scheduler import window_pages
+from infergc.heap.groups import GroupSpec, pages_for, split_budget, window_pages
 from infergc.units import MIB, ceil_div, format_bytes
 
 

@@ -42,3 +42,14 @@ def split_budget(groups: tuple[GroupSpec, ...], kv_bytes: int) -> tuple[GroupSpe
 def pages_for(tokens: int, page_tokens: int) -> int:
     """Pages that hold ``tokens`` tokens."""
     return ceil_div(tokens, page_tokens)
+
+
+def window_pages(spec: GroupSpec, page_tokens: int, chunk: int) -> int:
+    """Most pages that one sequence holds in a group: its window, a chunk being computed and one in transit.
+
+    Assembly gives every group room for this much, or for the longest text if that is less: so one request
+    alone always fits, however the cache stands.
+    """
+    if spec.window is None:
+        return spec.capacity
+    return pages_for(spec.window + 2 * chunk, page_tokens) + 1
