@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from infergc.wording import shown
 
@@ -12,6 +13,8 @@ MAX_STOP_LENGTH = 1024  # characters
 MAX_IDS = 1024  # in stop_token_ids, and in logit_bias
 MAX_SEED = 2**63 - 1
 MAX_COUNT = 2**31 - 1  # of tokens, and the largest token id
+MAX_CHOICES = 4096  # of a request, and hypotheses of a beam search; an engine may run fewer
+MAX_LENGTH_PENALTY = 5.0  # the longest text to this power stays finite in float32
 MAX_REPETITION_PENALTY = 100.0  # what it makes of a logit stays finite in float32
 
 
@@ -48,6 +51,14 @@ class SamplingParams:
             sampled one is always among them. None reports nothing.
         skip_special_tokens: leave special tokens out of the text.
         include_stop_str_in_output: keep the stop string in the text.
+        n: texts to generate, ≥ 1; the prompt is computed once. Each draws by a seed of its own, made of ``seed`` and
+            its index; the first is the text that n = 1 gives. In a beam search the best n of those found.
+        use_beam_search: search for likely texts instead of drawing, as ``generate(num_beams=beam_width)`` of Hugging
+            Face transformers does. Nothing else that shapes the choice of tokens goes with it, nor do stop strings.
+        beam_width: hypotheses that a beam search follows, ≥ n; None means n.
+        length_penalty: a beam search compares log probabilities divided by tokens to this power, in [-5, 5].
+        early_stopping: True ends a beam search as soon as beam_width texts have ended, False when no running one
+            would be among the best if it ended as it is, "never" when none could become so.
 
     Raises:
         ParameterError: a field is out of its bounds; the message says what is allowed.
@@ -70,6 +81,11 @@ class SamplingParams:
     logprobs: int | None = None
     skip_special_tokens: bool = True
     include_stop_str_in_output: bool = False
+    n: int = 1
+    use_beam_search: bool = False
+    beam_width: int | None = None
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
 
     def __post_init__(self) -> None:
         _coerce(self)
@@ -84,11 +100,17 @@ class SamplingParams:
         _check_bias(self.logit_bias)
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise ParameterError("min_tokens", f"{self.min_tokens} is over max_tokens ({self.max_tokens})")
+        _check_search(self)
 
     @property
     def greedy(self) -> bool:
         """Whether the likeliest token is taken, with no draw."""
         return self.temperature == 0.0
+
+    @property
+    def width(self) -> int:
+        """Hypotheses of a beam search."""
+        return self.n if self.beam_width is None else self.beam_width
 
 
 _BOUNDS: tuple[tuple[str, float, float], ...] = (
@@ -102,10 +124,30 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("frequency_penalty", -2.0, 2.0),
     ("seed", 0, MAX_SEED),
     ("logprobs", 0, MAX_LOGPROBS),
+    ("n", 1, MAX_CHOICES),
+    ("beam_width", 1, MAX_CHOICES),
+    ("length_penalty", -MAX_LENGTH_PENALTY, MAX_LENGTH_PENALTY),
 )
-_FLAGS = ("ignore_eos", "skip_special_tokens", "include_stop_str_in_output")
-_INTEGERS = frozenset({"max_tokens", "min_tokens", "top_k", "seed", "logprobs", "top_logprobs"})
-_OPTIONAL = frozenset({"max_tokens", "seed", "logprobs"})
+_FLAGS = ("ignore_eos", "skip_special_tokens", "include_stop_str_in_output", "use_beam_search")
+_INTEGERS = frozenset({"max_tokens", "min_tokens", "top_k", "seed", "logprobs", "top_logprobs", "n", "beam_width"})
+_OPTIONAL = frozenset({"max_tokens", "seed", "logprobs", "beam_width"})
+_OF_SEARCH: tuple[tuple[str, object], ...] = (  # with the value that asks for nothing
+    ("beam_width", None),
+    ("length_penalty", 1.0),
+    ("early_stopping", False),
+)
+_NOT_IN_SEARCH: tuple[tuple[str, tuple[object, ...]], ...] = (  # with the values that change nothing in a search
+    ("temperature", (0.0, 1.0)),
+    ("top_k", (0, -1)),
+    ("top_p", (1.0,)),
+    ("min_p", (0.0,)),
+    ("repetition_penalty", (1.0,)),
+    ("presence_penalty", (0.0,)),
+    ("frequency_penalty", (0.0,)),
+    ("logit_bias", ({},)),
+    ("logprobs", (None,)),
+    ("stop", ((),)),
+)
 
 
 def check_number(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> None:
@@ -138,6 +180,22 @@ def _tuple(name: str, value: object, takes: str) -> tuple[object, ...]:
     if not isinstance(value, list | tuple):
         raise ParameterError(name, f"takes {takes}, not {shown(value)}")
     return tuple(value)
+
+
+def _check_search(params: SamplingParams) -> None:
+    early = params.early_stopping
+    if not (isinstance(early, bool) or early == "never"):
+        raise ParameterError("early_stopping", f'takes true, false or "never", not {shown(early)}')
+    if not params.use_beam_search:
+        for name, nothing in _OF_SEARCH:
+            if getattr(params, name) != nothing:
+                raise ParameterError(name, "is only allowed with use_beam_search")
+        return
+    for name, harmless in _NOT_IN_SEARCH:
+        if getattr(params, name) not in harmless:
+            raise ParameterError(name, "cannot be combined with use_beam_search; leave it out")
+    if params.n > params.width:
+        raise ParameterError("n", f"{params.n} is over beam_width ({params.width}), the texts that a search keeps")
 
 
 def _check_stops(params: SamplingParams) -> None:

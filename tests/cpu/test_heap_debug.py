@@ -117,7 +117,7 @@ def test_a_double_free_stops_the_engine_with_the_place_of_the_first(
     engine = engine_for(directory, pipeline_depth=1, enable_prefix_caching=False)
     original = Heap.close
     monkeypatch.setattr(Heap, "close", close)
-    with pytest.raises(HeapCorruption, match=r"law 2: freed twice: page 0 of group full: freed in step \d+ by Holdings\."):
+    with pytest.raises(HeapCorruption, match=r"law 2: freed twice: page 0 of group full: .* by Holdings\."):
         run(engine, [request("a")])
     engine._executor.close()  # the engine itself is beyond that
 

@@ -5,9 +5,8 @@ import pytest
 
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Abort, Submit
-from infergc.heap.groups import GroupSpec
+from infergc.heap.groups import GroupSpec, window_pages
 from infergc.sched.plan import StepOutcome, StepPlan
-from infergc.sched.scheduler import window_pages
 from infergc.sim.executor import DoneFlight, SimExecutor
 from samples.engines import VOCAB, Results, facts, make_engine, run, submit
 

@@ -7,9 +7,9 @@ import pytest
 
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Submit
-from infergc.heap.groups import GroupSpec
+from infergc.heap.groups import GroupSpec, window_pages
 from infergc.sched.request import Request
-from infergc.sched.scheduler import Scheduler, window_pages
+from infergc.sched.scheduler import Scheduler
 from samples.engines import VOCAB, facts, make_engine, run, submit
 
 CHUNK = 32

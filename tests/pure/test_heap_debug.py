@@ -90,7 +90,7 @@ def test_a_second_release_is_refused_with_the_first_ones_place() -> None:
     stream = open_stream(heap, range(20), "r7")
     compute(heap, stream, 20)
     heap.close(stream)
-    with pytest.raises(HeapCorruption, match=r"law 2: freed twice: page 1 of group g0: freed in step 1 by Holdings\.close"):
+    with pytest.raises(HeapCorruption, match=r"law 2: freed twice: page 1 .* freed in step 1 by Holdings\.close"):
         heap.groups[0].release([(1, 1)])
     with pytest.raises(HeapCorruption, match=r"law 1: freed twice: page 1 of group g0"):
         heap.groups[0].space.give(1, 1)

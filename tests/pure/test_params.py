@@ -21,6 +21,7 @@ BOUNDS = {  # field: lowest, highest, just below, just above
     "frequency_penalty": (-2, 2, -2.01, 2.01),
     "seed": (0, MAX_SEED, -1, MAX_SEED + 1),
     "logprobs": (0, 20, -1, 21),
+    "n": (1, 4096, 0, 4097),
 }
 
 
@@ -42,7 +43,7 @@ def test_what_is_no_number(field, value):
         SamplingParams(**{field: value})
 
 
-@pytest.mark.parametrize("field", ["max_tokens", "min_tokens", "top_k", "seed", "logprobs"])
+@pytest.mark.parametrize("field", ["max_tokens", "min_tokens", "top_k", "seed", "logprobs", "n", "beam_width"])
 def test_integers(field):
     with pytest.raises(ParameterError, match=rf"^{field}: takes an integer, not 1\.0"):
         SamplingParams(**{field: 1.0})
@@ -149,5 +150,31 @@ def test_the_extremes_survive_the_wire():
         max_tokens=MAX_COUNT, top_k=MAX_COUNT, seed=MAX_SEED, logprobs=20, stop=["a", "😀"],
         stop_token_ids=[MAX_COUNT], logit_bias={MAX_COUNT: -100.0}, temperature=0.3,
     )  # fmt: skip
-    sent = Submit("r", [1, 2, 3], params)
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(sent), type=Command) == sent
+    search = SamplingParams(n=2, use_beam_search=True, beam_width=4, length_penalty=-0.5, early_stopping="never")
+    for sent in (Submit("r", [1, 2, 3], params), Submit("r", [1], search)):
+        assert msgspec.msgpack.decode(msgspec.msgpack.encode(sent), type=Command) == sent
+
+
+def test_a_search_takes_its_own_fields_and_no_others():
+    params = SamplingParams(n=2, use_beam_search=True, beam_width=4, length_penalty=-5, early_stopping="never")
+    assert params.width == 4
+    assert SamplingParams(n=3, use_beam_search=True, temperature=0).width == 3
+    for field, value in (("beam_width", 0), ("length_penalty", 5.1), ("length_penalty", math.nan), ("n", 5)):
+        with pytest.raises(ParameterError, match=f"^{field}: "):
+            SamplingParams(**{"use_beam_search": True, "beam_width": 4, field: value})
+    for field, value in (("beam_width", 4), ("length_penalty", 0.0), ("early_stopping", True)):
+        with pytest.raises(ParameterError, match=f"^{field}: is only allowed with use_beam_search"):
+            SamplingParams(**{field: value})
+    for value in ("soon", 1, None):
+        with pytest.raises(ParameterError, match=r"^early_stopping: takes true, false or"):
+            SamplingParams(use_beam_search=True, early_stopping=value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("temperature", 0.5), ("top_k", 5), ("top_p", 0.9), ("min_p", 0.1), ("repetition_penalty", 1.1),
+     ("presence_penalty", 1), ("frequency_penalty", 1), ("logit_bias", {1: 1.0}), ("logprobs", 0), ("stop", "a")],
+)  # fmt: skip
+def test_what_does_not_go_with_a_search(field, value):
+    with pytest.raises(ParameterError, match=f"^{field}: cannot be combined with use_beam_search"):
+        SamplingParams(use_beam_search=True, **{field: value})

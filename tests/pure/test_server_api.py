@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -267,3 +268,89 @@ def test_a_key_guards_everything_but_health(tmp_path: Path) -> None:
             wrong.models.list()
         with openai.OpenAI(base_url=f"{server.url}/v1", api_key="s3cret", max_retries=0) as right:
             assert right.completions.create(model="served", prompt="hello", max_tokens=1).usage.completion_tokens == 1
+
+
+def by_choice(chunks: list[Any]) -> dict[int, list[Any]]:
+    """The choices of a stream's chunks, by their index."""
+    choices: dict[int, list[Any]] = {}
+    for choice in (choice for chunk in chunks for choice in chunk.choices):
+        choices.setdefault(choice.index, []).append(choice)
+    return choices
+
+
+def test_several_choices_of_several_prompts(server: Server, client: openai.OpenAI) -> None:
+    asked = {"model": "tiny", "prompt": ["hello", "the quick"], "max_tokens": 12, "seed": 5, "n": 3}
+    asked["extra_body"] = {"ignore_eos": True}
+    before = server.metrics()
+    whole = client.completions.create(**asked)
+    server.wait_until_idle()
+    after = server.metrics()
+    assert [choice.index for choice in whole.choices] == list(range(6))
+    assert len({choice.text for choice in whole.choices}) == 6
+    alone = client.completions.create(**{**asked, "n": 1})
+    assert [whole.choices[0].text, whole.choices[3].text] == [choice.text for choice in alone.choices]
+    assert whole.usage.prompt_tokens == alone.usage.prompt_tokens
+    assert whole.usage.completion_tokens == 3 * alone.usage.completion_tokens == 72
+    for name, tokens in (("prompt", whole.usage.prompt_tokens), ("generation", 72)):
+        counter = f"infergc_{name}_tokens_total"
+        assert after[counter] - before[counter] == tokens
+
+    chunks = list(client.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    streamed = by_choice(chunks)
+    assert ["".join(part.text for part in streamed[index]) for index in range(6)] == [
+        choice.text for choice in whole.choices
+    ]
+    assert chunks[-1].usage.completion_tokens == 72
+    for parts in streamed.values():
+        assert [part.finish_reason for part in parts if part.finish_reason] == ["length"]
+
+
+def test_a_stop_string_ends_its_choice_once_and_alone(server: Server, client: openai.OpenAI) -> None:
+    asked = {
+        "model": "tiny",
+        "prompt": "hello",
+        "max_tokens": 60,
+        "seed": 5,
+        "n": 3,
+        "extra_body": {"ignore_eos": True},
+    }
+    texts = [choice.text for choice in client.completions.create(**asked).choices]
+    middle = texts[1][len(texts[1]) // 3 :]
+    stop = next(middle[:size] for size in range(1, 20) if not any(middle[:size] in texts[at] for at in (0, 2)))
+    streamed = by_choice(list(client.completions.create(**asked, stop=stop, stream=True)))
+    assert ["".join(part.text for part in streamed[at]) for at in range(3)] == [
+        texts[0], texts[1][: texts[1].index(stop)], texts[2]
+    ]  # fmt: skip
+    reasons = [[part.finish_reason for part in streamed[at] if part.finish_reason] for at in range(3)]
+    assert reasons == [["length"], ["stop"], ["length"]]
+    server.wait_until_idle()
+
+
+def test_choices_of_a_chat(client: openai.OpenAI) -> None:
+    asked = {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "seed": 2, "max_tokens": 9, "n": 2}
+    whole = client.chat.completions.create(**asked)
+    streamed = by_choice(list(client.chat.completions.create(**asked, stream=True)))
+    assert [choice.index for choice in whole.choices] == [0, 1]
+    for choice in whole.choices:
+        parts = streamed[choice.index]
+        assert parts[0].delta.role == "assistant"
+        assert "".join(part.delta.content or "" for part in parts) == choice.message.content
+
+
+def test_a_beam_search_and_what_is_left_of_it(server: Server, client: openai.OpenAI) -> None:
+    asked = {"model": "tiny", "prompt": "hello", "max_tokens": 12, "n": 2, "extra_body": {
+        "use_beam_search": True, "beam_width": 5, "ignore_eos": True, "length_penalty": 0.5, "early_stopping": "never",
+    }}  # fmt: skip
+    whole = client.completions.create(**asked)
+    assert [choice.index for choice in whole.choices] == [0, 1]
+    assert whole.usage.completion_tokens == 24
+    chunks = list(client.completions.create(**asked, stream=True))
+    assert [choice.text for chunk in chunks for choice in chunk.choices] == [choice.text for choice in whole.choices]
+    chat = client.chat.completions.create(
+        model="tiny", messages=[{"role": "user", "content": "x"}], max_tokens=9, n=3,
+        extra_body={"use_beam_search": True},
+    )  # fmt: skip
+    assert len(chat.choices) == 3
+    with client.completions.create(**{**asked, "max_tokens": 900, "n": 1}, stream=True):
+        pass
+    server.wait_until_idle()

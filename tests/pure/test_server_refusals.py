@@ -42,6 +42,7 @@ def error(answer: Any, status: int) -> dict[str, Any]:
     return body["error"]
 
 
+SEARCH = {"use_beam_search": True, "beam_width": 4}
 BAD_COMPLETIONS = [
     ({"prompt": None}, "prompt", "invalid_type"),
     ({"prompt": ""}, "prompt", "invalid_value"),
@@ -98,12 +99,25 @@ BAD_COMPLETIONS = [
     ({"stream": "yes"}, "stream", "invalid_type"),
     ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
     ({"stream": True, "stream_options": {"usage": True}}, "stream_options.usage", "unknown_parameter"),
-    ({"n": 2}, "n", "unsupported_parameter"),
-    ({"n": True}, "n", "unsupported_parameter"),
+    ({"n": 0}, "n", "invalid_value"),
+    ({"n": 65}, "n", "invalid_value"),
+    ({"n": True}, "n", "invalid_type"),
     ({"best_of": 3}, "best_of", "unsupported_parameter"),
     ({"echo": True}, "echo", "unsupported_parameter"),
     ({"suffix": "end"}, "suffix", "unsupported_parameter"),
-    ({"use_beam_search": True}, "use_beam_search", "unsupported_parameter"),
+    ({"use_beam_search": 1}, "use_beam_search", "invalid_type"),
+    ({"beam_width": 3}, "beam_width", "invalid_value"),
+    ({"length_penalty": 2.0}, "length_penalty", "invalid_value"),
+    ({"early_stopping": "never"}, "early_stopping", "invalid_value"),
+    ({**SEARCH, "early_stopping": "soon"}, "early_stopping", "invalid_value"),
+    ({**SEARCH, "length_penalty": 5.1}, "length_penalty", "invalid_value"),
+    ({**SEARCH, "n": 5}, "n", "invalid_value"),
+    ({**SEARCH, "beam_width": 65}, "beam_width", "invalid_value"),
+    ({**SEARCH, "temperature": 0.5}, "temperature", "invalid_value"),
+    ({**SEARCH, "stop": "a"}, "stop", "invalid_value"),
+    ({**SEARCH, "logprobs": 1}, "logprobs", "invalid_value"),
+    ({**SEARCH, "frequency_penalty": 1.0}, "frequency_penalty", "invalid_value"),
+    ({**SEARCH, "logit_bias": {"5": 1.0}}, "logit_bias", "invalid_value"),
     ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
     ({"priority": 3}, "priority", "invalid_value"),
     ({"max_token": 3}, "max_token", "unknown_parameter"),
@@ -134,6 +148,10 @@ MESSAGES = [
     ({"stop": ["x"] * 17}, "stop: 17 are given; at most 16 are allowed"),
     ({"stop_token_ids": {"a": 1}}, 'stop_token_ids: takes a list, not {"a": 1}'),
     ({"logit_bias": [5]}, "logit_bias: takes an object, not [5]"),
+    ({"n": 65}, "n: 65 is too many; this engine runs at most 64 sequences at a time"),
+    ({**SEARCH, "stop": "a"}, "stop: cannot be combined with use_beam_search; leave it out"),
+    ({"beam_width": 3}, "beam_width: is only allowed with use_beam_search"),
+    ({**SEARCH, "early_stopping": 3}, 'early_stopping: takes true, false or "never", not 3'),
     ({"stream_options": "all"}, 'stream_options: takes an object, not "all"'),
     ({"echo": True}, "echo: is not supported yet; leave it out (or send null or false)"),
 ]

@@ -60,12 +60,14 @@ class Results:
         self.cached: dict[str, int] = {}
         self.errors: dict[str, str] = {}
         self.logprobs: dict[str, list[Logprobs]] = {}
+        self.totals: dict[str, float | None] = {}
 
     def take(self, deltas: list[Delta]) -> None:
         for delta in deltas:
             self.tokens.setdefault(delta.request_id, []).extend(delta.tokens)
             self.logprobs.setdefault(delta.request_id, []).extend(delta.logprobs)
             self.cached[delta.request_id] = delta.cached_tokens
+            self.totals[delta.request_id] = delta.cumulative_logprob
             if delta.finish:
                 self.finish[delta.request_id] = delta.finish
             if delta.error:

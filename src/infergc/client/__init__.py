@@ -4,7 +4,7 @@
 """
 
 from infergc.client.engine import EngineClient, EngineDeadError, EngineStartError
-from infergc.client.output import Output, Piece, RequestFailedError
+from infergc.client.output import Output, Piece, RequestFailedError, outputs_of
 from infergc.client.prepare import PromptError, RequestBuilder
 from infergc.client.stream import RequestStream
 
@@ -18,4 +18,5 @@ __all__ = [
     "RequestBuilder",
     "RequestFailedError",
     "RequestStream",
+    "outputs_of",
 ]

@@ -10,7 +10,17 @@ from infergc.client.prepare import RequestBuilder
 from infergc.client.spawn import end_process, exit_code, spawn_engine
 from infergc.client.stream import RequestStream
 from infergc.config import EngineConfig
-from infergc.engine.messages import Abort, Answer, Ask, Command, Outputs, Ready, Shutdown, Submit
+from infergc.engine.messages import (
+    Abort,
+    Answer,
+    Ask,
+    Command,
+    Outputs,
+    Ready,
+    Shutdown,
+    Submit,
+    choice_names,
+)
 from infergc.engine.wire import FrameReader, WireError, decode_outputs, decode_ready, encode_frame
 from infergc.params import SamplingParams
 from infergc.wording import shown
@@ -84,7 +94,7 @@ class EngineClient:
         )
 
     def submit(self, *requests: Submit) -> RequestStream:
-        """Start requests and stream what comes back of them, one delta a request and step at most.
+        """Start requests and stream what comes back of them, one delta a choice and step at most.
 
         Raises:
             EngineDeadError: there is no engine.
@@ -93,7 +103,7 @@ class EngineClient:
             ValueError, OverflowError, WireError: the requests cannot be sent; ``request`` builds such as can.
         """
         self._require_health()
-        names = [request.request_id for request in requests]
+        names = [name for request in requests for name in choice_names(request.request_id, request.params.n)]
         if len(set(names)) < len(names) or not self._streams.keys().isdisjoint(names):
             raise ValueError(
                 f"request_id: each must be unique among the open requests, got {shown(names)}; an id is free "
@@ -105,8 +115,11 @@ class EngineClient:
         return stream
 
     def abort(self, request_id: str) -> None:
-        """Stop a request; its stream ends with finish "abort". One that has finished is left alone."""
-        if self.healthy and request_id in self._streams:
+        """Stop a request or one of its choices, by name; its stream ends with finish "abort".
+
+        What has finished is left alone. The choices of a request with several are named by ``choice_names``.
+        """
+        if self.healthy and (request_id in self._streams or self._has_choices(request_id)):
             self._link.send(Abort(request_id))
 
     def abort_all(self) -> None:
@@ -152,7 +165,7 @@ class EngineClient:
 
     @property
     def open_requests(self) -> int:
-        """Requests on which the engine has not said its last word."""
+        """Requests, choices counted singly, on which the engine has not said its last word."""
         return len(self._streams)
 
     async def close(self) -> None:
@@ -200,6 +213,10 @@ class EngineClient:
             question.set_exception(ValueError(answer.error))
         else:
             question.set_result(answer.value)
+
+    def _has_choices(self, request_id: str) -> bool:
+        """Whether some of several choices are open."""
+        return any(name.rpartition("#")[0] == request_id for name in self._streams)
 
     def _abort_each(self, request_ids: Iterable[str]) -> None:
         """Their stream was closed; it stays here until the engine's last word, so that no new request gets it."""

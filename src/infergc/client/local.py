@@ -8,7 +8,7 @@ from infergc.client.prepare import RequestBuilder
 from infergc.config import EngineConfig
 from infergc.engine.assembly import build_engine
 from infergc.engine.garbage import PythonGarbage, garbage_figures
-from infergc.engine.messages import Abort, Command, Delta, Submit
+from infergc.engine.messages import Abort, Command, Delta, Submit, choice_names
 from infergc.engine.ports import Sink
 
 
@@ -51,8 +51,9 @@ class LocalClient:
         if self._busy:
             raise RuntimeError("another generation is not over: read it to its end or close it first")
         started = list(requests)
-        unfinished = {request.request_id for request in started}
-        if len(unfinished) < len(started):
+        names = [name for one in started for name in choice_names(one.request_id, one.params.n)]
+        unfinished = set(names)
+        if len(unfinished) < len(names):
             raise ValueError("request_id: the requests' ids must differ")
         self._busy = True
         self._commands += started
@@ -68,7 +69,7 @@ class LocalClient:
                 self._abandon(unfinished)
 
     def abort(self, request_id: str) -> None:
-        """Stop a request of the current run; its last news has finish "abort"."""
+        """Stop a request of the current run, or one of its choices, by name; its last news has finish "abort"."""
         self._commands.append(Abort(request_id))
 
     def close(self) -> None:

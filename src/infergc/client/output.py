@@ -1,8 +1,9 @@
-"""One request's output as it grows: the engine's deltas in, pieces of text out."""
+"""The output of a request, or of one of its choices, as it grows: the engine's deltas in, pieces of text out."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from infergc.engine.messages import Delta, Logprobs, Submit
+from infergc.engine.messages import Delta, Logprobs, Submit, choice_names
 from infergc.text.output import TextStream
 from infergc.text.tokenizer import Tokenizer
 
@@ -16,12 +17,13 @@ class Piece:
     """News of one output.
 
     Attributes:
-        index: of the request among those submitted together.
+        index: of the output among those of the requests submitted together, each with its choices in order.
         text: new text; may be empty while a character or a possible stop string is unfinished.
         tokens: new ids, end tokens and those of a stop string included.
         logprobs: one per token where asked for.
         finish_reason: None while the output goes on, else "stop", "length" or "abort".
         stop_reason: the stop string or stop id that ended it.
+        cumulative_logprob: the sum over all tokens, of a beam search's text, which comes as one piece.
     """
 
     index: int
@@ -30,21 +32,24 @@ class Piece:
     logprobs: list[Logprobs] = field(default_factory=list)
     finish_reason: str | None = None
     stop_reason: str | int | None = None
+    cumulative_logprob: float | None = None
 
 
 class Output:
-    """Turns the deltas of one request into pieces, and counts its tokens.
+    """Turns the deltas of one choice of a request into pieces, and counts its tokens.
 
     Attributes:
         request: what was submitted.
+        choice: which of its choices this is.
         generated: tokens of the output so far.
         cached_tokens: prompt tokens whose KV was found in the prefix cache.
         finished: whether the last piece was given. The engine may not know yet: a stop string is found
             here, and the request is then to be aborted there.
     """
 
-    def __init__(self, request: Submit, index: int, tokenizer: Tokenizer) -> None:
+    def __init__(self, request: Submit, index: int, tokenizer: Tokenizer, choice: int = 0) -> None:
         self.request = request
+        self.choice = choice
         self.generated = 0
         self.cached_tokens = 0
         self._index = index
@@ -73,4 +78,14 @@ class Output:
             delta.logprobs[: news.tokens],
             news.finish_reason,
             news.stop_reason,
+            delta.cumulative_logprob,
         )
+
+
+def outputs_of(requests: Iterable[Submit], tokenizer: Tokenizer) -> dict[str, Output]:
+    """An output for each choice of each request, in order, by the name under which it is told."""
+    outputs: dict[str, Output] = {}
+    for request in requests:
+        for choice, name in enumerate(choice_names(request.request_id, request.params.n)):
+            outputs[name] = Output(request, len(outputs), tokenizer, choice)
+    return outputs

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import count
 
+from infergc.engine.branching import check_branching
 from infergc.engine.messages import Ready, Submit
 from infergc.params import MAX_SEED, ParameterError, SamplingParams, check_text, check_token_ids
 from infergc.wording import shown
@@ -61,7 +62,8 @@ class RequestBuilder:
         Raises:
             PromptError: the prompt is empty, too long, or holds ids that the model does not have; or max_tokens
                 is more than the context has room for after it.
-            ParameterError: stop_token_ids or logit_bias name such ids, or another argument is out of its bounds.
+            ParameterError: stop_token_ids or logit_bias name such ids, another argument is out of its bounds, or
+                there are more choices or hypotheses than the engine has slots or memory for.
         """
         _check_label("request_id", request_id or "")
         _check_label("cache_salt", cache_salt)
@@ -71,6 +73,7 @@ class RequestBuilder:
         self._check_prompt(prompt)
         self._check_room(len(prompt), params.max_tokens)
         check_token_ids(params, self._ready.vocab_size)
+        check_branching(params, len(prompt), self._ready)
         if params.seed is None:
             params = replace(params, seed=self._seeds.randint(0, MAX_SEED))
         number = next(self._numbers)

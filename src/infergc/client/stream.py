@@ -72,3 +72,4 @@ def absorb(earlier: Delta, later: Delta) -> None:
     earlier.logprobs += later.logprobs
     earlier.cached_tokens = max(earlier.cached_tokens, later.cached_tokens)
     earlier.finish, earlier.stop_id, earlier.error = later.finish, later.stop_id, later.error
+    earlier.cumulative_logprob = later.cumulative_logprob

@@ -27,7 +27,8 @@ from infergc.policies.preemption.last import Last
 from infergc.policies.retention.generational import Generational
 from infergc.policies.retention.lru import Lru
 from infergc.sched.queue import Ordering
-from infergc.sched.scheduler import Scheduler, SchedulerConfig
+from infergc.sched.scheduler import Scheduler
+from infergc.sched.seating import SchedulerConfig
 
 ORDERINGS: dict[str, Callable[[], Ordering]] = {"fcfs": Fcfs, "priority": Priority}
 RETENTIONS: dict[str, Callable[[], Retention]] = {"generational": Generational, "lru": Lru}
@@ -77,12 +78,16 @@ def assemble(config: EngineConfig, executor: Executor, sinks: Iterable[Sink] = (
     collector = Collector(heap, Triggers(config.gc_minor_pages, config.gc_major_pages, config.gc_watermark))
     pacer = Pacer(collector, config.gc_step_us, config.gc_idle_us, on=config.gc == "on")
     namespace = f"{facts.digest}/{facts.dtype}/{LAYOUT}/{config.block_size}"
-    ready = _ready(facts, executor.backend, groups, longest, config.block_size)
+    ready = _ready(facts, executor.backend, groups, longest, config)
     return Engine(scheduler, executor, ready, namespace, config.pipeline_depth, pacer, sinks)
 
 
-def _ready(facts: ModelFacts, backend: str, groups: tuple[GroupSpec, ...], longest: int, size: int) -> Ready:
+def _ready(facts: ModelFacts, backend: str, groups: tuple[GroupSpec, ...], longest: int, config: EngineConfig) -> Ready:
     kv = sum(group.capacity * group.page_bytes for group in groups)
+    size = config.block_size
     tokens = min(group.capacity for group in groups) * size
     memory = {**facts.memory, "kv": kv}
-    return Ready(longest, facts.vocab_size, facts.eos_ids, facts.dtype, backend, memory, tokens)
+    return Ready(
+        longest, facts.vocab_size, facts.eos_ids, facts.dtype, backend, memory, tokens,
+        page_tokens=size, max_num_seqs=config.max_num_seqs,
+    )  # fmt: skip

@@ -1,25 +1,33 @@
 """The engine: one pipelined loop over scheduler, heap and executor, blind to tensors, text and HTTP."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-
-import numpy as np
 
 from infergc.engine.census import TensorCensus
 from infergc.engine.corruption import corruption
 from infergc.engine.inquiries import Inquiries
-from infergc.engine.messages import Abort, Ask, Command, Delta, Logprobs, Outputs, Ready, Shutdown, Submit
+from infergc.engine.intake import Intake, Job, cached_of, names_of
+from infergc.engine.messages import (
+    Abort,
+    Ask,
+    Command,
+    Delta,
+    Logprobs,
+    Outputs,
+    Ready,
+    Shutdown,
+    Submit,
+    choice_names,
+)
 from infergc.engine.pacing import Pacer
 from infergc.engine.ports import Executor, Flight, Sink
 from infergc.engine.stats import EngineCounters, snapshot
 from infergc.heap.errors import StorageCorruption
-from infergc.heap.nodes import Namespace
-from infergc.heap.objects import TokenLog
 from infergc.sched.plan import StepOutcome, StepPlan, TokenLogprobs
 from infergc.sched.progress import Gain
-from infergc.sched.request import Request
 from infergc.sched.scheduler import Scheduler
+from infergc.sched.search import BeamSearch, Hypothesis
 
 
 class Engine:
@@ -45,12 +53,10 @@ class Engine:
         self.pacer = pacer
         self._inquiries = Inquiries(scheduler, pacer, self._damage)
         self._executor = executor
-        self._namespace = namespace
+        self._intake = Intake(ready, namespace, scheduler.heap)
         self._depth = depth
         self._sinks = tuple(sinks)
-        self._requests: dict[str, Request] = {}
         self._flights: deque[tuple[StepPlan, Flight]] = deque()
-        self._arrivals = 0
 
     def has_work(self) -> bool:
         """Whether ``step`` would do anything without a new command."""
@@ -82,9 +88,8 @@ class Engine:
         """Drop every request and stop the executor."""
         while self._flights:
             self._commit(Outputs())
-        for request in list(self._requests.values()):
-            self._end(request)
-            self.scheduler.abort(request)
+        for name in self._intake:
+            self._abort(name, Outputs())
         self._executor.close()
 
     def idle(self) -> bool:
@@ -102,52 +107,35 @@ class Engine:
             case Ask():
                 outputs.answers.append(self._inquiries.answer(command))
             case Shutdown():
-                for request_id in list(self._requests):
-                    self._abort(request_id, outputs)
+                for name in self._intake:
+                    self._abort(name, outputs)
 
     def _submit(self, submit: Submit, outputs: Outputs) -> None:
-        problem = self._refusal(submit)
+        problem = self._intake.refusal(submit)
         if problem:
-            outputs.deltas.append(Delta(submit.request_id, [], "error", error=problem))
-            return
-        params, prompt = submit.params, np.array(submit.prompt, np.int32)
-        longest = self.ready.max_model_len
-        limit = longest if params.max_tokens is None else min(longest, len(prompt) + params.max_tokens)
-        request = Request(
-            submit.request_id,
-            self._arrivals,
-            TokenLog(prompt),
-            len(prompt),
-            params,
-            limit,
-            Namespace(self._namespace, submit.salt),
-            submit.priority,
-            submit.session,
-            stop_ids=frozenset(params.stop_token_ids),
-        )
-        self._arrivals += 1
-        self._requests[request.id] = request
-        self.scheduler.add(request)
-
-    def _refusal(self, submit: Submit) -> str:
-        """Why a request cannot run, "" if it can. Clients check first; this guards the heap."""
-        if submit.request_id in self._requests:
-            return f"request_id: {submit.request_id!r} is running already"
-        if not 0 < len(submit.prompt) < self.ready.max_model_len:
-            return f"prompt: {len(submit.prompt)} tokens; 1 to {self.ready.max_model_len - 1} are allowed"
-        ids = np.array(submit.prompt)  # of Python's integers if one takes more than 64 bits: compared all the same
-        if not 0 <= ids.min() <= ids.max() < self.ready.vocab_size:
-            return f"prompt: token ids must be 0 to {self.ready.vocab_size - 1}"
-        return ""
+            names = choice_names(submit.request_id, submit.params.n)
+            outputs.deltas += [Delta(name, [], "error", error=problem) for name in names]
+        else:
+            self.scheduler.add(self._intake.open(submit))
 
     def _abort(self, request_id: str, outputs: Outputs) -> None:
-        request = self._requests.get(request_id)
-        if request is None:
-            return
-        self._end(request)
-        self.scheduler.abort(request)
-        self.counters.finished["abort"] += 1
-        outputs.deltas.append(Delta(request_id, [], "abort", cached_tokens=request.cached or 0))
+        for name in self._intake.names(request_id):
+            job = self._intake.job(name)
+            if job is not None:
+                self._stop(job)
+                self._tell_end(job, "abort", outputs)
+
+    def _stop(self, job: Job) -> None:
+        if isinstance(job, BeamSearch):
+            self.scheduler.cancel(job)
+        else:
+            self.scheduler.abort(job)
+
+    def _tell_end(self, job: Job, reason: str, outputs: Outputs, error: str = "") -> None:
+        """A job ended without a last token."""
+        for name in names_of(job):
+            self._end(name, reason)
+            outputs.deltas.append(Delta(name, [], reason, cached_tokens=cached_of(job), error=error))
 
     def _damage(self) -> list[str]:
         """What is wrong with storage, where it is guarded."""
@@ -199,13 +187,14 @@ class Engine:
         outputs.ids, outputs.tokens = progress.ids, progress.tokens
         for gain in progress.gains:
             outputs.deltas.append(self._delta(gain))
+        for search in progress.searches:
+            outputs.deltas += self._texts(search)
 
     def _fail(self, plan: StepPlan, error: str, outputs: Outputs) -> None:
         self.counters.failed_steps += 1
         for request in self.scheduler.fail(plan):
-            self._end(request)
-            self.counters.finished["error"] += 1
-            outputs.deltas.append(Delta(request.id, [], "error", cached_tokens=request.cached or 0, error=error))
+            job = request.search if isinstance(request, Hypothesis) else request
+            self._tell_end(job, "error", outputs, error)
 
     def _delta(self, gain: Gain) -> Delta:
         request, finish = gain.request, gain.finish
@@ -213,12 +202,21 @@ class Engine:
         delta = Delta(request.id, [gain.token], cached_tokens=request.cached or 0, logprobs=logprobs)
         if finish is not None:
             delta.finish, delta.stop_id = finish.reason, finish.stop_id
-            self._end(request)
-            self.counters.finished[finish.reason] += 1
+            self._end(request.id, finish.reason)
         return delta
 
-    def _end(self, request: Request) -> None:
-        del self._requests[request.id]
+    def _texts(self, search: BeamSearch) -> Iterator[Delta]:
+        """The texts that a search found, as many as were asked for, best first."""
+        for name, found in zip(search.names, search.found, strict=False):
+            self._end(name, found.finish.reason)
+            yield Delta(
+                name, found.tokens.tolist(), found.finish.reason, found.finish.stop_id, search.cached,
+                cumulative_logprob=found.total,
+            )  # fmt: skip
+
+    def _end(self, name: str, reason: str) -> None:
+        self._intake.close(name)
+        self.counters.finished[reason] += 1
 
 
 def _logprobs(report: TokenLogprobs) -> Logprobs:

@@ -8,7 +8,10 @@ from infergc.params import SamplingParams
 
 
 class Submit(msgspec.Struct, tag="submit", array_like=True):
-    """Start a request. ``params.seed`` is set: the client draws one where the user gave none."""
+    """Start a request. ``params.seed`` is set: the client draws one where the user gave none.
+
+    What comes of it is told under the names of its choices, see ``choice_names``.
+    """
 
     request_id: str
     prompt: list[int]
@@ -19,7 +22,10 @@ class Submit(msgspec.Struct, tag="submit", array_like=True):
 
 
 class Abort(msgspec.Struct, tag="abort", array_like=True):
-    """Stop a request and free what it holds within a step. Unknown ids are ignored: it may have finished."""
+    """Stop a request, or one of its choices, and free what that holds within a step.
+
+    The choices of a beam search end together. Unknown ids are ignored: what they name may have finished.
+    """
 
     request_id: str
 
@@ -42,6 +48,11 @@ class Shutdown(msgspec.Struct, tag="shutdown", array_like=True):
 Command = Submit | Abort | Ask | Shutdown
 
 
+def choice_names(request_id: str, choices: int) -> tuple[str, ...]:
+    """What the choices of a request are called: as the request itself where there is only one."""
+    return (request_id,) if choices == 1 else tuple(f"{request_id}#{index}" for index in range(choices))
+
+
 class Logprobs(msgspec.Struct, array_like=True):
     """Log probabilities of one generated token and of the likeliest ones beside it, likeliest first."""
 
@@ -52,9 +63,10 @@ class Logprobs(msgspec.Struct, array_like=True):
 
 
 class Delta(msgspec.Struct, array_like=True):
-    """News of one request.
+    """News of one request, or of one of its choices. A beam search's texts are told whole, each in one.
 
     Attributes:
+        request_id: the name of the choice.
         tokens: ids generated since the last delta. An end token or stop id is included.
         finish: "" while running, else "stop", "length", "abort" or "error".
         stop_id: the stop token id that ended it, None if the model's own end token or a limit did.
@@ -62,6 +74,7 @@ class Delta(msgspec.Struct, array_like=True):
             admission; recomputation after a preemption never counts. Told with the first token and the last.
         logprobs: one per token where asked for.
         error: what went wrong when finish is "error".
+        cumulative_logprob: the sum over all tokens, of a beam search's text.
     """
 
     request_id: str
@@ -71,6 +84,7 @@ class Delta(msgspec.Struct, array_like=True):
     cached_tokens: int = 0
     logprobs: list[Logprobs] = []
     error: str = ""
+    cumulative_logprob: float | None = None
 
 
 class Answer(msgspec.Struct, array_like=True):
@@ -109,3 +123,5 @@ class Ready(msgspec.Struct, array_like=True):
     memory: dict[str, int]  # at most, in bytes by holder: runtime, weights, activations, kv
     kv_capacity_tokens: int
     error: str = ""  # why the engine could not start, "" if it did
+    page_tokens: int = 16
+    max_num_seqs: int = 1

@@ -333,9 +333,10 @@ class Heap(Holdings):
         low = sequence.sealed
         count = self.tree.common_pages(known, tokens, low, full * self.page_tokens)
         node = self.tree.settle(known, count)
+        own = page_numbers(self.tables[0].slice(sequence.slot, low, low + count))
+        self.counters.deduplicated += int(np.count_nonzero(own != node.pages[0].view()))  # a fork holds the very same
         for group, table in enumerate(self.tables):
             theirs = node.pages[group].view()
             self.groups[group].retain(runs_of(theirs), taken_by(sequence.id, Place.ADOPT))
             self._drop(sequence, group, table.replace(sequence.slot, low, theirs))
         self.tree.stand(sequence, node, low + count, self.planning)
-        self.counters.deduplicated += count

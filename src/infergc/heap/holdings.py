@@ -63,6 +63,10 @@ class Holdings(HeapState):
             self._park(sequence)
         self.graph.unroot(sequence)
 
+    def retire(self, sequence: Sequence) -> None:
+        """No request runs in the sequence any more, though others may keep it: late tokens are nobody's. Cost: O(1)."""
+        self._holder_at[sequence.slot] = -1
+
     # ---- beam groups and sessions
 
     def beam_group(self, owner: str) -> BeamGroup:

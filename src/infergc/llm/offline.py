@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from infergc.client.local import LocalClient
-from infergc.client.output import Output, Piece
+from infergc.client.output import Output, Piece, outputs_of
 from infergc.config import ConfigError, engine_config
-from infergc.engine.messages import Ready
+from infergc.engine.messages import Ready, Submit
 from infergc.engine.ports import Sink
 from infergc.llm.progress import Advance, progress_bar
 from infergc.llm.prompts import Prompt, as_list, encode, params_for
@@ -78,12 +78,12 @@ class LLM:
             RequestFailedError: the engine gave up on a request; the others were aborted.
         """
         encoded = [encode(prompt, self._tokenizer) for prompt in as_list(prompts)]
-        outputs = self._outputs([ids for _, ids in encoded], sampling_params)
+        requests = self._requests([ids for _, ids in encoded], sampling_params)
         builders = [
-            ResultBuilder(text, output, self._tokenizer) for (text, _), output in zip(encoded, outputs, strict=True)
+            ResultBuilder(text, request, self._tokenizer) for (text, _), request in zip(encoded, requests, strict=True)
         ]
-        with progress_bar("Generating", len(outputs), show=use_tqdm) as advance:
-            self._gather(outputs, builders, advance)
+        with progress_bar("Generating", len(requests), show=use_tqdm) as advance:
+            self._gather(requests, builders, advance)
         return [builder.result for builder in builders]
 
     def chat(
@@ -109,15 +109,18 @@ class LLM:
         return self.generate(prompts, sampling_params, use_tqdm)
 
     def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Iterator[Piece]:
-        """Complete one prompt, piece by piece. Closing the iterator aborts; nothing else may run until then."""
+        """Complete one prompt, piece by piece; choices are told apart by the pieces' index.
+
+        Closing the iterator aborts; nothing else may run until then.
+        """
         _, ids = encode(prompt, self._tokenizer)
-        return self._pieces(self._outputs([ids], sampling_params))
+        return self._pieces_of(self._requests([ids], sampling_params))
 
     def stream_chat(self, messages: Messages, sampling_params: SamplingParams | None = None) -> Iterator[Piece]:
         """Answer one conversation, piece by piece; otherwise as ``stream``."""
         text = ChatTemplate.load(self._model_dir).render(messages)
         ids = self._tokenizer.encode(text, add_special_tokens=False)
-        return self._pieces(self._outputs([ids], sampling_params))
+        return self._pieces_of(self._requests([ids], sampling_params))
 
     def close(self) -> None:
         """Free what the engine holds. Harmless when repeated."""
@@ -129,32 +132,38 @@ class LLM:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _outputs(
+    def _requests(
         self, prompts: list[list[int]], given: SamplingParams | Sequence[SamplingParams] | None
-    ) -> list[Output]:
+    ) -> list[Submit]:
         """Checked requests, none of them started."""
         params = params_for(len(prompts), given)
-        requests = [self._client.builder.build(ids, one) for ids, one in zip(prompts, params, strict=True)]
-        return [Output(request, index, self._tokenizer) for index, request in enumerate(requests)]
+        return [self._client.builder.build(ids, one) for ids, one in zip(prompts, params, strict=True)]
 
-    def _gather(self, outputs: list[Output], builders: list[ResultBuilder], advance: Advance) -> None:
-        with closing(self._pieces(outputs)) as pieces:
-            for piece in pieces:
-                builders[piece.index].add(piece)
-                if piece.finish_reason is not None:
+    def _gather(self, requests: list[Submit], builders: list[ResultBuilder], advance: Advance) -> None:
+        builder_of = {request.request_id: builder for request, builder in zip(requests, builders, strict=True)}
+        with closing(self._pieces(requests)) as pieces:
+            for output, piece in pieces:
+                builder = builder_of[output.request.request_id]
+                builder.add(output, piece)
+                if piece.finish_reason is not None and builder.result.finished:
                     advance(1)
 
-    def _pieces(self, outputs: list[Output]) -> Generator[Piece]:
-        by_id = {output.request.request_id: output for output in outputs}
-        with closing(self._client.run(output.request for output in outputs)) as news:
+    def _pieces_of(self, requests: list[Submit]) -> Generator[Piece]:
+        with closing(self._pieces(requests)) as pieces:
+            for _, piece in pieces:
+                yield piece
+
+    def _pieces(self, requests: list[Submit]) -> Generator[tuple[Output, Piece]]:
+        outputs = outputs_of(requests, self._tokenizer)
+        with closing(self._client.run(requests)) as news:
             for delta in (delta for deltas in news for delta in deltas):
-                output = by_id[delta.request_id]
+                output = outputs[delta.request_id]
                 if output.finished:
                     continue
                 piece = output.take(delta)
                 if piece.finish_reason is not None and not delta.finish:
                     self._client.abort(delta.request_id)
-                yield piece
+                yield output, piece
 
 
 def _conversations(messages: Messages | Sequence[Messages]) -> list[Messages]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infergc.client import Output, Piece
-from infergc.engine.messages import Logprobs
+from infergc.engine.messages import Logprobs, Submit
 from infergc.text.tokenizer import Tokenizer
 
 
@@ -25,7 +25,8 @@ class CompletionOutput:
         index: of the text among those of its prompt.
         text: without the end token or the stop string, unless that was asked for.
         token_ids: what was generated, end token included.
-        cumulative_logprob: sum over the tokens; None unless logprobs were asked for.
+        cumulative_logprob: sum over the tokens, of a beam search's text; otherwise None unless logprobs were
+            asked for.
         logprobs: for each token, id → Logprob of the likeliest ones and of the token itself.
         finish_reason: "stop", "length" or "abort".
         stop_reason: the stop string or stop id that ended it; None for an end token or a limit.
@@ -42,7 +43,10 @@ class CompletionOutput:
 
 @dataclass(slots=True)
 class RequestOutput:
-    """What came of one prompt; ``prompt`` is None if it was given as ids."""
+    """What came of one prompt; ``prompt`` is None if it was given as ids.
+
+    ``outputs`` are in order of their index; those of a beam search from the best score to the worst.
+    """
 
     request_id: str
     prompt: str | None
@@ -55,34 +59,34 @@ class RequestOutput:
 
 
 class ResultBuilder:
-    """Gathers the pieces of one request."""
+    """Gathers the pieces of one request's choices."""
 
-    def __init__(self, prompt: str | None, output: Output, tokenizer: Tokenizer) -> None:
-        self._output = output
+    def __init__(self, prompt: str | None, request: Submit, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._text: list[str] = []
-        self._completion = CompletionOutput(index=0)
-        if output.request.params.logprobs is not None:
-            self._completion.logprobs = []
-            self._completion.cumulative_logprob = 0.0
-        request = output.request
-        self.result = RequestOutput(request.request_id, prompt, request.prompt, [self._completion])
+        self._texts: list[list[str]] = [[] for _ in range(request.params.n)]
+        wants = request.params.logprobs is not None
+        outputs = [
+            CompletionOutput(index, logprobs=[] if wants else None, cumulative_logprob=0.0 if wants else None)
+            for index in range(request.params.n)
+        ]
+        self.result = RequestOutput(request.request_id, prompt, request.prompt, outputs)
 
-    def add(self, piece: Piece) -> None:
-        """Take news; the result is complete once the piece with a finish reason was taken."""
-        done = self._completion
-        self._text.append(piece.text)
+    def add(self, output: Output, piece: Piece) -> None:
+        """Take news of a choice; the result is complete once each choice's piece with a finish reason was taken."""
+        done = self.result.outputs[output.choice]
+        self._texts[output.choice].append(piece.text)
         done.token_ids += piece.tokens
         for token, report in zip(piece.tokens, piece.logprobs, strict=False):
-            self._add_logprobs(token, report)
+            self._add_logprobs(done, token, report)
         if piece.finish_reason is not None:
-            done.text = "".join(self._text)
+            done.text = "".join(self._texts[output.choice])
             done.finish_reason, done.stop_reason = piece.finish_reason, piece.stop_reason
-            self.result.num_cached_tokens = self._output.cached_tokens
-            self.result.finished = True
+            if piece.cumulative_logprob is not None:
+                done.cumulative_logprob = piece.cumulative_logprob
+            self.result.num_cached_tokens = max(self.result.num_cached_tokens, output.cached_tokens)
+            self.result.finished = all(one.finish_reason is not None for one in self.result.outputs)
 
-    def _add_logprobs(self, token: int, report: Logprobs) -> None:
-        done = self._completion
+    def _add_logprobs(self, done: CompletionOutput, token: int, report: Logprobs) -> None:
         if done.logprobs is None or done.cumulative_logprob is None:
             return
         name = self._tokenizer.token_text

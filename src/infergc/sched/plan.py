@@ -11,8 +11,19 @@ from numpy.typing import NDArray
 from infergc.heap.moves import I32, Move, PageTable
 from infergc.params import SamplingParams
 
-__all__ = ["FROM_DEVICE", "I32", "Binding", "Move", "PageTable", "StepOutcome", "StepPlan", "TokenLogprobs"]
+__all__ = [
+    "FROM_DEVICE",
+    "I32",
+    "MAX_REPORTED",
+    "Binding",
+    "Move",
+    "PageTable",
+    "StepOutcome",
+    "StepPlan",
+    "TokenLogprobs",
+]
 
+MAX_REPORTED = 256  # likeliest tokens reported for a row: what beam searches are bounded by
 FROM_DEVICE = -1  # in StepPlan.token_ids: the token that the step in flight samples for this slot
 
 
@@ -20,13 +31,15 @@ FROM_DEVICE = -1  # in StepPlan.token_ids: the token that the step in flight sam
 class Binding:
     """A slot now belongs to this request: the worker resets the slot's sampler state to it.
 
-    ``output`` is empty for a new request and holds what was generated before a preemption otherwise.
+    ``output`` is empty for a new request and holds what was generated before a preemption otherwise. ``reported``
+    is how many likeliest tokens a beam search needs reported, 0 where what ``params`` ask for is enough.
     """
 
     slot: int
     params: SamplingParams
     prompt: I32
     output: I32
+    reported: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from infergc.sched.finish import Finish
 from infergc.sched.plan import TokenLogprobs
 from infergc.sched.request import Request
+from infergc.sched.search import BeamSearch
 
 
 class Gain(NamedTuple):
@@ -25,8 +26,10 @@ class Progress:
         ids: requests that gained a token and go on, in the plan's order.
         tokens: the tokens, in the same order.
         gains: the others that gained one: it was their first or last, or they asked for log probabilities.
+        searches: beam searches that are over.
     """
 
     ids: list[str]
     tokens: list[int]
     gains: list[Gain] = field(default_factory=list)
+    searches: list[BeamSearch] = field(default_factory=list)

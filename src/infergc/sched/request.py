@@ -9,10 +9,11 @@ from infergc.params import SamplingParams
 
 
 class Status(Enum):
-    """Waiting for memory and a slot, running, or finished."""
+    """Waiting for memory and a slot, running, parked until others of its family have come as far, or finished."""
 
     WAITING = "waiting"
     RUNNING = "running"
+    PARKED = "parked"
     FINISHED = "finished"
 
 
@@ -33,6 +34,8 @@ class Request:
         computed: tokens whose KV was computed when it was last preempted.
         cached: prompt tokens found in the prefix cache at first admission, None before it.
         preemptions: how often it had to give way.
+        branches: choices that share its prompt and are forked when that is computed; until then they are parked.
+        reported: likeliest tokens to be reported with each token whatever ``params`` ask for, 0 for none.
     """
 
     id: str
@@ -51,6 +54,13 @@ class Request:
     cached: int | None = None
     preemptions: int = 0
     stop_ids: frozenset[int] = field(default_factory=frozenset)
+    branches: list["Request"] = field(default_factory=list)
+    reported: int = 0
+
+    @property
+    def gate(self) -> int:
+        """How many tokens its row may have for now: it does not go on before its branches were forked."""
+        return self.prompt_len + 1 if self.branches else self.limit
 
     @property
     def output_len(self) -> int:

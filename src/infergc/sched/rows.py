@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from infergc.sched.plan import FROM_DEVICE, I32
+from infergc.sched.plan import FROM_DEVICE, I32, Binding
 from infergc.sched.request import Request
 
 Slots = NDArray[np.intp]  # numpy indexes several times faster by integers of this kind than by others
@@ -41,7 +41,7 @@ class Rows:
         self.pending[slot] = 0
         self.scheduled[slot] = self.computed[slot] = cached
         self.prompt[slot] = request.prompt_len
-        self.limit[slot] = request.limit
+        self.limit[slot] = request.gate
         self.watch[slot] = known
         self.ids[slot] = request.id
         return RowTokens(self, slot)
@@ -82,9 +82,16 @@ class Rows:
 
     def pass_on(self, request: Request) -> None:
         """A request's first token was told: it is not looked at again before it has to be."""
-        params = request.params
+        params, slot = request.params, request.held.slot
         always = request.stop_ids or params.logprobs is not None
-        self.watch[request.held.slot] = 0 if always else request.limit
+        self.watch[slot] = 0 if always else request.limit
+        self.limit[slot] = request.limit
+
+    def choose(self, slot: int, token: int) -> None:
+        """Put another token in place of the last known one, whose KV is not computed, and allow one more."""
+        known = int(self.known[slot])
+        self.tokens[slot, known - 1] = token
+        self.limit[slot] = known + 1
 
     def prompting(self, slots: Slots, starts: I32, counts: I32) -> NDArray[np.bool_]:
         """Which rows of a step compute a prompt, or again what a preemption lost."""
@@ -106,6 +113,13 @@ class RowTokens:
     def view(self) -> I32:
         """All known tokens; valid until the next step lands. Cost: O(1)."""
         return self._rows.tokens[self._slot, : self.size]
+
+
+def binding_of(request: Request) -> Binding:
+    """What the worker is told of a request that has come to run."""
+    tokens, prompt = request.tokens.view(), request.prompt_len
+    slot, reported = request.held.slot, request.reported
+    return Binding(slot, request.params, tokens[:prompt].copy(), tokens[prompt:].copy(), reported)
 
 
 def spread(wanted: I32, budget: int) -> I32:

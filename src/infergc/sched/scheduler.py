@@ -6,7 +6,6 @@ safepoints, on the engine's thread.
 
 from collections import deque
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,14 +15,16 @@ from infergc.heap.errors import HeapCorruption
 from infergc.heap.groups import pages_for, window_pages
 from infergc.heap.heap import Heap
 from infergc.heap.objects import Sequence, TokenLog
+from infergc.sched.branches import part, release
 from infergc.sched.counters import SchedulerCounters
 from infergc.sched.finish import finish_after
 from infergc.sched.plan import I32, Binding, StepOutcome, StepPlan, TokenLogprobs
 from infergc.sched.progress import Gain, Progress
-from infergc.sched.queue import Ordering, RequestQueue
+from infergc.sched.queue import Ordering
 from infergc.sched.request import Request, Status
-from infergc.sched.rows import Rows, Slots, spread
-from infergc.sched.sessions import Sessions
+from infergc.sched.rows import Slots, binding_of, spread
+from infergc.sched.search import Hypothesis
+from infergc.sched.seating import SchedulerConfig, Seating
 
 
 class Preemption(Protocol):
@@ -34,17 +35,6 @@ class Preemption(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class SchedulerConfig:
-    """Limits of a step and of a text, and the ids that end one."""
-
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    max_model_len: int  # no request's ``limit`` is more
-    eos_ids: frozenset[int]
-    max_sessions: int = 1024
-
-
 class Flight(NamedTuple):
     """The rows of a step in flight: where they stood, and whose they were."""
 
@@ -53,43 +43,30 @@ class Flight(NamedTuple):
     owners: NDArray[np.int64]  # ids of sequences
 
 
-class Scheduler:
+class Scheduler(Seating):
     """Decides what each step computes."""
 
     def __init__(self, heap: Heap, config: SchedulerConfig, ordering: Ordering, preemption: Preemption) -> None:
-        self.heap = heap
-        self.config = config
+        super().__init__(heap, config, ordering)
         self.counters = SchedulerCounters()
-        self.waiting = RequestQueue(ordering)
-        self.running = RequestQueue(ordering)
-        self.sessions = Sessions(heap, config.max_sessions)
         self._preemption = preemption
-        self._rows = Rows(config.max_num_seqs, config.max_model_len)
         self._most = [
             window_pages(spec, heap.page_tokens, config.max_num_batched_tokens) for spec in heap.config.groups
         ]
-        self._slides = any(spec.window is not None for spec in heap.config.groups)
-        self._by_slot: dict[int, Request] = {}
         self._flights: deque[Flight] = deque()
         self._awaiting: dict[int, Request] = {}  # preempted with a token still to come, by id of the sequence it had
-        self._refused: Request | None = None  # memory refused it, and nothing since made room
-        self._order: Slots | None = None  # slots of running requests in order; None after a change
 
     # ---- requests
 
-    def add(self, request: Request) -> None:
-        """Queue a new request."""
-        self.sessions.touch(request)
-        self.waiting.add(request)
-
     def abort(self, request: Request) -> None:
-        """End a request now, its session going on with its turn before.
+        """End a request now; a session that it belongs to goes on with its turn before.
 
-        What it holds is free within the step, or when the steps that read it are done.
+        What it holds is free when the steps that read it are done. Branches that were to be forked go on without it.
         """
-        if request.sequence is not None:
-            self.sessions.part(request.sequence)
+        self._part(request)
         self._finish(request)
+        for branch in release(request):
+            self.add(branch)
 
     @property
     def idle(self) -> bool:
@@ -101,9 +78,8 @@ class Scheduler:
     def plan(self) -> StepPlan | None:
         """Plan the next step; None if nothing can be computed now.
 
-        Running sequences come first, decodes before prompt chunks; then requests are admitted while tokens, slots and
-        memory last. One that memory refuses waits for pages in transit; where there are none, sessions that rest are
-        given up, and then the policy's victim is preempted.
+        Running sequences come first, decodes before prompt chunks; then requests are admitted while there is room.
+        One that memory refuses waits for pages in transit; else idle sessions are given up, then victims preempted.
         """
         slots, counts, refused = self._continue_running()
         bindings: list[Binding] = []
@@ -111,7 +87,9 @@ class Scheduler:
             new_slots, new_counts, bindings = self._admit(self.config.max_num_batched_tokens - int(counts.sum()))
             slots = np.concatenate((slots, np.array(new_slots, np.intp)))
             counts = np.concatenate((counts, np.array(new_counts, np.int32)))
-        return self._make_plan(slots, counts, tuple(bindings)) if len(slots) else None
+        if not len(slots) and not self._flights:
+            slots, counts, bindings = self._break_stall()
+        return self._make_plan(slots, counts, bindings) if len(slots) else None
 
     def _continue_running(self) -> tuple[Slots, I32, bool]:
         slots = self._running_slots()
@@ -179,8 +157,25 @@ class Scheduler:
         victim.preemptions += 1
         self.counters.preemptions += 1
         self._leave(victim)
-        victim.status = Status.WAITING
-        self.waiting.add(victim)
+        if isinstance(victim, Hypothesis) and victim.stands:
+            victim.status = Status.PARKED
+        else:
+            self.add(victim)
+
+    def _break_stall(self) -> tuple[Slots, I32, list[Binding]]:
+        """Nothing goes on: whoever runs is a hypothesis that stands. They give way to those their groups wait for."""
+        slots: list[int] = []
+        counts: list[int] = []
+        bindings: list[Binding] = []
+        while self.running and self.waiting and not slots:
+            self._preempt(self._preemption.victim(list(self.running)))
+            slots, counts, bindings = self._admit(self.config.max_num_batched_tokens)
+        return np.array(slots, np.intp), np.array(counts, np.int32), bindings
+
+    def keep(self, request: Request) -> None:
+        """Let others share what is computed of a running request."""
+        if request.status is Status.RUNNING:
+            self._seal(request)
 
     # ---- admission
 
@@ -200,7 +195,7 @@ class Scheduler:
                 break
             slots.append(request.held.slot)
             counts.append(count)
-            bindings.append(_binding(request))
+            bindings.append(binding_of(request))
             budget -= count
         return slots, counts, bindings
 
@@ -224,6 +219,10 @@ class Scheduler:
             return 0
         known = request.tokens.size
         cached = self.heap.share_prefix(sequence, known - 1, whole_pages=whole_pages)
+        if isinstance(request, Hypothesis):
+            sequence, cached = self._rejoin(request, sequence, cached)
+            if sequence is None:
+                return 0
         count = min(known - cached, budget)
         if not (self._fits(sequence, cached) and self.heap.reserve([(sequence, cached + count)])):
             self.heap.close(sequence)
@@ -250,12 +249,7 @@ class Scheduler:
 
     def _enter(self, request: Request, sequence: Sequence, cached: int) -> None:
         self.waiting.remove(request)
-        self.running.add(request)
-        request.status, request.sequence = Status.RUNNING, sequence
-        request.tokens = sequence.tokens = self._rows.enter(sequence.slot, request, cached)
-        self._by_slot[sequence.slot] = request
-        self.sessions.enter(request, sequence)
-        self._order = None
+        self._sit(request, sequence, cached)
         if request.cached is None:
             request.cached = cached
             self.counters.prompt_tokens += request.prompt_len
@@ -266,7 +260,7 @@ class Scheduler:
 
     # ---- launching and landing
 
-    def _make_plan(self, slots: Slots, counts: I32, bindings: tuple[Binding, ...]) -> StepPlan:
+    def _make_plan(self, slots: Slots, counts: I32, bindings: list[Binding]) -> StepPlan:
         starts = self._rows.scheduled[slots]
         inputs = self._rows.inputs(slots, starts, counts)
         step = self.heap.planning
@@ -275,7 +269,8 @@ class Scheduler:
         self._flights.append(Flight(slots, starts + counts, self.heap.holder[slots]))
         sample = self._rows.launch(slots, counts)
         rows, moves = slots.astype(np.int32), self.heap.take_moves()
-        return StepPlan(step, rows, starts, counts, inputs, sample, tables, moves, bindings)
+        forked, self._forked = self._forked, []
+        return StepPlan(step, rows, starts, counts, inputs, sample, tables, moves, (*forked, *bindings))
 
     def commit(self, plan: StepPlan, outcome: StepOutcome) -> Progress:
         """Book the oldest step in flight: append tokens, end requests, seal pages.
@@ -315,12 +310,27 @@ class Scheduler:
         late = (sampled & ~running).nonzero()[0]
         for row in (*rows[watched].tolist(), *late.tolist()):
             request = self._owner(int(flight.slots[row]), int(flight.owners[row]))
-            if request is not None:
+            if isinstance(request, Hypothesis):
+                self._stand(request, outcome.logprobs[row], progress)
+            elif request is not None:
                 progress.gains.append(self._gain(request, int(outcome.tokens[row]), outcome.logprobs.get(row)))
         self.counters.generation_tokens += len(progress.tokens) + len(progress.gains)
         return progress
 
+    def _stand(self, request: Hypothesis, report: TokenLogprobs, progress: Progress) -> None:
+        """It is known what may follow a hypothesis; the last of a group to come so far takes all of it on."""
+        if request.status is Status.WAITING:  # preempted meanwhile
+            self.waiting.remove(request)
+            request.status = Status.PARKED
+        search = request.search
+        if search.land(request, report) and search.advance(self):
+            self.end(search)
+            progress.searches.append(search)
+            self.counters.generation_tokens += search.told_tokens
+
     def _gain(self, request: Request, token: int, logprobs: TokenLogprobs | None) -> Gain:
+        if request.branches:
+            part(request, self)
         if request.status is Status.RUNNING:
             self._rows.pass_on(request)
         else:  # preempted meanwhile: its tokens stand in no row
@@ -331,12 +341,18 @@ class Scheduler:
         return Gain(request, token, finish, logprobs)
 
     def fail(self, plan: StepPlan) -> list[Request]:
-        """The oldest step in flight failed: end the requests it computed for and return them."""
+        """The oldest step in flight failed: end what it computed for, and return that; one hypothesis of a search."""
         flight = self._land(plan)
-        rows = zip(flight.slots.tolist(), flight.owners.tolist(), strict=True)
-        failed = [request for slot, owner in rows if (request := self._owner(slot, owner)) is not None]
+        failed: list[Request] = []
+        for slot, owner in zip(flight.slots.tolist(), flight.owners.tolist(), strict=True):
+            request = self._owner(slot, owner)
+            if isinstance(request, Hypothesis):
+                self.cancel(request.search)
+            if request is not None:
+                failed += [request, *release(request)]
         for request in failed:
-            self.abort(request)
+            self._part(request)
+            self._finish(request)
         self._settle(plan.step)
         return failed
 
@@ -379,20 +395,4 @@ class Scheduler:
         computed = int(self._rows.computed[sequence.slot])
         self.heap.truncate(sequence, computed)
         self.heap.publish(sequence, computed)
-        del self._by_slot[sequence.slot]
-        self.heap.close(sequence)
-        self.sessions.finished(sequence)
-        self.running.remove(request)
-        request.sequence = None
-        self._order = None
-        self._refused = None
-
-    def _running_slots(self) -> Slots:
-        if self._order is None:
-            self._order = np.array([request.held.slot for request in self.running], np.intp)
-        return self._order
-
-
-def _binding(request: Request) -> Binding:
-    tokens, prompt = request.tokens.view(), request.prompt_len
-    return Binding(request.held.slot, request.params, tokens[:prompt].copy(), tokens[prompt:].copy())
+        self._close(request)

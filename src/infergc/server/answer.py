@@ -29,6 +29,11 @@ class Job:
     shape: Shape
     arrival: float  # time.perf_counter()
 
+    @property
+    def choices(self) -> int:
+        """Texts that the answer consists of, those of the first prompt first."""
+        return sum(request.params.n for request in self.requests)
+
 
 async def answer(service: Service, job: Job, receive: Receive) -> Response:
     """Generate, and answer as the request wants it.
@@ -44,7 +49,7 @@ async def answer(service: Service, job: Job, receive: Receive) -> Response:
             await unless_gone(receive, generation.begin())
             head = _head(service, job, job.shape.chunk_object)
             return EventStream(_events(generation, head, job, options), generation.close)
-        pieces = await unless_gone(receive, _gather(generation, len(job.requests)))
+        pieces = await unless_gone(receive, _gather(generation, job.choices))
     except BaseException:
         generation.close()
         raise
@@ -59,7 +64,7 @@ def _head(service: Service, job: Job, kind: str) -> Answer:
 
 
 async def _gather(generation: Generation, count: int) -> list[Piece]:
-    """All of each request's pieces as one."""
+    """All of each choice's pieces as one."""
     texts: list[list[str]] = [[] for _ in range(count)]
     wholes = [Piece(index, "", []) for index in range(count)]
     async for piece in generation.pieces():
@@ -76,7 +81,7 @@ async def _gather(generation: Generation, count: int) -> list[Piece]:
 async def _events(generation: Generation, head: Answer, job: Job, options: StreamOptions) -> AsyncIterator[bytes]:
     """The frames of a stream. An error in the middle becomes a frame: the status line is long gone."""
     try:
-        for index in range(len(job.requests)):
+        for index in range(job.choices):
             if (opening := job.shape.opening(index)) is not None:
                 yield _chunk(head, [opening], _usage(generation, options))
         async for piece in generation.pieces():

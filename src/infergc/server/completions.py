@@ -16,13 +16,13 @@ def completions_router(service: Service) -> APIRouter:
 
     @router.post("/completions")
     async def complete(body: CompletionRequest, http: Request) -> Response:
-        """Complete one prompt or a batch of them, each a choice of the answer."""
+        """Complete one prompt or a batch of them, each in one choice of the answer or in ``n``."""
         arrival = perf_counter()
         service.check_model(body.model)
         params = body.sampling()
         prompts = [await _ids(service, prompt, body) for prompt in body.prompt]
         requests = [service.request(prompt, params, body) for prompt in prompts]
-        shape = CompletionShape(service.tokenizer, len(requests))
+        shape = CompletionShape(service.tokenizer, len(requests) * params.n)
         return await answer(service, Job(body, requests, shape, arrival), http.receive)
 
     @router.post("/chat/completions")

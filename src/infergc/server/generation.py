@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 
-from infergc.client import Output, Piece, RequestFailedError
-from infergc.engine.messages import Submit
+from infergc.client import Piece, RequestFailedError, outputs_of
+from infergc.engine.messages import Delta, Submit
 from infergc.server.errors import ApiError
 from infergc.server.metrics import Stopwatch
 from infergc.server.responses import Usage
@@ -15,7 +15,7 @@ class Generation:
     """Runs requests and gives their news as pieces of text; ``close`` aborts what has not finished.
 
     Args:
-        requests: started at once; a piece's index is its request's place here.
+        requests: started at once; a piece's index is its place among these and their choices, in order.
         arrival: ``time.perf_counter()`` when the HTTP request came.
 
     Raises:
@@ -25,9 +25,7 @@ class Generation:
     def __init__(self, service: Service, requests: list[Submit], arrival: float) -> None:
         self._client = service.client
         self._sessions = service.sessions
-        self._outputs = {
-            request.request_id: Output(request, index, service.tokenizer) for index, request in enumerate(requests)
-        }
+        self._outputs = outputs_of(requests, service.tokenizer)
         self._watches = {name: Stopwatch(service.latencies, arrival) for name in self._outputs}
         self._stream = service.client.submit(*requests)
         self._first: list[Piece] = []
@@ -49,12 +47,13 @@ class Generation:
                 yield piece
 
     def usage(self) -> Usage:
-        """Tokens so far, over all requests."""
+        """Tokens so far, over all requests; a prompt counts once, whatever its choices."""
         outputs = self._outputs.values()
+        firsts = [output for output in outputs if output.choice == 0]
         return Usage.of(
-            prompt=sum(len(output.request.prompt) for output in outputs),
+            prompt=sum(len(output.request.prompt) for output in firsts),
             completion=sum(output.generated for output in outputs),
-            cached=sum(output.cached_tokens for output in outputs),
+            cached=sum(output.cached_tokens for output in firsts),
         )
 
     def close(self) -> None:
@@ -66,19 +65,21 @@ class Generation:
         while not all(output.finished for output in self._outputs.values()):
             deltas = await anext(self._stream)
             try:
-                pieces = [self._take(delta.request_id, self._outputs[delta.request_id].take(delta)) for delta in deltas]
+                pieces = [self._take(delta) for delta in deltas if not self._outputs[delta.request_id].finished]
             except RequestFailedError as error:
                 raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), code="request_failed") from error
-            if news := [piece for piece in pieces if piece is not None]:
-                return news
+            if pieces:
+                return pieces
         return []
 
-    def _take(self, request_id: str, piece: Piece) -> Piece | None:
-        watch = self._watches[request_id]
+    def _take(self, delta: Delta) -> Piece:
+        name, watch = delta.request_id, self._watches[delta.request_id]
+        piece = self._outputs[name].take(delta)
         watch.tokens(len(piece.tokens))
         if piece.finish_reason is not None:
             watch.finished(piece.finish_reason)
-            request = self._outputs[request_id].request
+            request = self._outputs[name].request
             self._sessions.touch(request.salt, request.session)
-            self._client.abort(request_id)  # a stop string in the text: the engine does not know yet
+            if not delta.finish:
+                self._client.abort(name)  # a stop string in the text: the engine does not know yet
         return piece

@@ -64,9 +64,12 @@ class GenerationRequest(BaseModel):
     metadata: Harmless = None
     safety_identifier: Harmless = None
     prompt_cache_key: Harmless = None
-    n: OneOnly = None
+    n: int | None = None
     best_of: OneOnly = None
-    use_beam_search: OffOnly = None
+    use_beam_search: bool | None = None
+    beam_width: int | None = None
+    length_penalty: float | None = None
+    early_stopping: Any = None  # true, false or "never"; checked with the sampling parameters
     response_format: Annotated[Any, only(None, {"type": "text"})] = None
 
     def sampling(self) -> SamplingParams:
@@ -111,6 +114,11 @@ _SAMPLING = {
     "ignore_eos",
     "skip_special_tokens",
     "include_stop_str_in_output",
+    "n",
+    "use_beam_search",
+    "beam_width",
+    "length_penalty",
+    "early_stopping",
 }
 
 

@@ -13,6 +13,7 @@ from infergc.engine.ports import ModelFacts
 from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
 from infergc.sched.plan import I32, StepOutcome, StepPlan
+from infergc.sim.likely import reports
 
 STEP_SECONDS = 0.01
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -55,15 +56,18 @@ class SimExecutor:
             replay = iter(record)
             self._outcome = lambda _: next(replay)
         self._seeds = np.zeros(0, np.uint64)
+        self._reported = np.zeros(0, np.int32)
 
     def allocate(self, groups: tuple[GroupSpec, ...], max_num_seqs: int) -> None:  # noqa: ARG002 - the port's
         """Make room for the slots' seeds; pages need no storage."""
         self._seeds = np.zeros(max_num_seqs, np.uint64)
+        self._reported = np.zeros(max_num_seqs, np.int32)
 
     def launch(self, plan: StepPlan) -> DoneFlight:
         """Let the clock go on by one step."""
         for binding in plan.bindings:
             self._seeds[binding.slot] = binding.params.seed or 0
+            self._reported[binding.slot] = binding.reported
         self.seconds += self._step_seconds
         return DoneFlight(self._outcome(plan))
 
@@ -81,7 +85,8 @@ class SimExecutor:
     def _draw(self, plan: StepPlan) -> StepOutcome:
         drawn = _hash(self._seeds[plan.slots], plan.starts + plan.counts) % np.uint64(self.facts.vocab_size)
         tokens = np.where(plan.sample, drawn, -1).astype(np.int32)
-        return StepOutcome(plan.step, tokens, seconds=self._step_seconds)
+        likely = reports(plan, self._reported[plan.slots], _hash, self.facts.vocab_size)
+        return StepOutcome(plan.step, tokens, likely, seconds=self._step_seconds)
 
 
 def _hash(seeds: Any, positions: I32) -> Any:

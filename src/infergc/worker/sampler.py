@@ -65,8 +65,12 @@ class Sampler:
         slot, params = binding.slot, binding.params
         check_token_ids(params, self._vocab_size)
         self._knobs.set(slot, params, self._vocab_size)
+        if binding.reported:
+            self._knobs.logprobs[slot] = binding.reported
         self._bias.set(slot, params.logit_bias)
-        ends = {*self._eos_ids, *params.stop_token_ids} if params.min_tokens else ()
+        # A beam search sees to its ends itself: their probability is not shared out among other tokens.
+        ban = params.min_tokens and not params.use_beam_search
+        ends = {*self._eos_ids, *params.stop_token_ids} if ban else ()
         self._banned_before.set(slot, dict.fromkeys(ends, float(len(binding.prompt) + params.min_tokens)))
         self._penalties.bind(slot, params, binding.prompt, binding.output)
 

@@ -16,7 +16,7 @@ _COUNTERS = {  # counter of the engine → (name of ours, help); others are show
         "Prompt tokens found in the prefix cache; recomputation never counts.",
     ),
     "prompt_tokens": ("prompt_tokens", "Prompt tokens of admitted requests."),
-    "generation_tokens": ("generation_tokens", "Tokens generated."),
+    "generation_tokens": ("generation_tokens", "Tokens generated; of a beam search those of the texts it gave."),
     "steps": ("steps", "Engine steps."),
     "failed_steps": ("failed_steps", "Steps that failed; their requests ended with an error."),
     "sealed_pages": ("sealed_pages", "Pages published in the prefix cache."),
@@ -32,7 +32,7 @@ def totals(counters: dict[str, int]) -> Iterator[Metric]:
     """A family for each counter, and the requests that left by reason."""
     finished = CounterMetricFamily(
         "infergc_requests_finished",
-        "Requests that left the engine; one ended by a stop string in its text leaves by abort.",
+        "Choices that left the engine; one ended by a stop string in its text leaves by abort.",
         labels=("reason",),
     )
     for key, number in sorted(counters.items()):

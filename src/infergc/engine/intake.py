@@ -1,0 +1,117 @@
+"""From what clients submit to what the scheduler runs, and what is open under which name."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from infergc.engine.branching import beam_rules, check_branching
+from infergc.engine.messages import Ready, Submit, choice_names
+from infergc.heap.group_root import GroupRoot
+from infergc.heap.heap import Heap
+from infergc.heap.nodes import Namespace
+from infergc.heap.objects import TokenLog
+from infergc.params import ParameterError
+from infergc.sched.branches import with_branches
+from infergc.sched.request import Request
+from infergc.sched.search import BeamSearch
+
+Job = Request | BeamSearch
+
+
+class Intake:
+    """The open requests, by the names of their choices.
+
+    Args:
+        ready: what the engine takes.
+        namespace: of the prefix cache, without a tenant's salt.
+        heap: holds what they compute.
+    """
+
+    def __init__(self, ready: Ready, namespace: str, heap: Heap) -> None:
+        self._ready = ready
+        self._namespace = namespace
+        self._heap = heap
+        self._jobs: dict[str, Job] = {}  # by name of the choice
+        self._open: dict[str, list[str]] = {}  # request with several choices → names of those that are open
+        self._request_of: dict[str, str] = {}  # and back
+        self._arrivals = 0
+
+    def refusal(self, submit: Submit) -> str:
+        """Why a request cannot run, "" if it can. Clients check first; this guards the heap."""
+        names = (submit.request_id, *choice_names(submit.request_id, submit.params.n))
+        if submit.request_id in self._open or not self._jobs.keys().isdisjoint(names):
+            return f"request_id: {submit.request_id!r} is running already"
+        if not 0 < len(submit.prompt) < self._ready.max_model_len:
+            return f"prompt: {len(submit.prompt)} tokens; 1 to {self._ready.max_model_len - 1} are allowed"
+        ids = np.array(submit.prompt)  # of Python's integers if one takes more than 64 bits: compared all the same
+        if not 0 <= ids.min() <= ids.max() < self._ready.vocab_size:
+            return f"prompt: token ids must be 0 to {self._ready.vocab_size - 1}"
+        try:
+            check_branching(submit.params, len(submit.prompt), self._ready)
+        except ParameterError as error:
+            return str(error)
+        return ""
+
+    def open(self, submit: Submit) -> Request:
+        """Take a request that is not refused; returns what is to be scheduled first."""
+        names = choice_names(submit.request_id, submit.params.n)
+        first = self._first(submit, names[0])
+        if submit.params.use_beam_search:
+            rules = beam_rules(submit.params, len(submit.prompt), self._ready)
+            search = BeamSearch(first, rules, names, GroupRoot(self._heap, names[0]))
+            first = search.first
+            self._jobs.update(dict.fromkeys(names, search))
+        else:
+            self._jobs.update(zip(names, with_branches(first, names), strict=True))
+        self._arrivals += max(submit.params.width, len(names))
+        if len(names) > 1:
+            self._open[submit.request_id] = list(names)
+            self._request_of.update(dict.fromkeys(names, submit.request_id))
+        return first
+
+    def job(self, name: str) -> Job | None:
+        """What runs under the name of a choice."""
+        return self._jobs.get(name)
+
+    def names(self, request_id: str) -> list[str]:
+        """The open choices of a request; a name that is not a request's own is taken for a choice's."""
+        return list(self._open.get(request_id, (request_id,)))
+
+    def close(self, name: str) -> None:
+        """A choice has ended."""
+        del self._jobs[name]
+        request_id = self._request_of.pop(name, None)
+        if request_id is not None:
+            self._open[request_id].remove(name)
+            if not self._open[request_id]:
+                del self._open[request_id]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of open choices."""
+        return iter(list(self._jobs))
+
+    def _first(self, submit: Submit, name: str) -> Request:
+        params, prompt = submit.params, np.array(submit.prompt, np.int32)
+        longest = self._ready.max_model_len
+        return Request(
+            name,
+            self._arrivals,
+            TokenLog(prompt),
+            len(prompt),
+            params,
+            longest if params.max_tokens is None else min(longest, len(prompt) + params.max_tokens),
+            Namespace(self._namespace, submit.salt),
+            submit.priority,
+            submit.session,
+            stop_ids=frozenset(params.stop_token_ids),
+        )
+
+
+def names_of(job: Job) -> tuple[str, ...]:
+    """The choices that end with it."""
+    return job.names if isinstance(job, BeamSearch) else (job.id,)
+
+
+def cached_of(job: Job) -> int:
+    """Prompt tokens that were found in the prefix cache."""
+    return job.cached or 0

@@ -1,0 +1,153 @@
+"""Who runs, in which slot: requests that hold a sequence, and how others come to sit beside them by forking."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from infergc.heap.heap import Heap
+from infergc.heap.objects import Sequence
+from infergc.sched.plan import Binding
+from infergc.sched.queue import Ordering, RequestQueue
+from infergc.sched.request import Request, Status
+from infergc.sched.rows import Rows, Slots, binding_of
+from infergc.sched.search import BeamSearch, Hypothesis
+from infergc.sched.sessions import Sessions
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerConfig:
+    """Limits of a step and of a text, and the ids that end one."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_model_len: int  # no request's ``limit`` is more
+    eos_ids: frozenset[int]
+    max_sessions: int = 1024
+
+
+class Seating:
+    """The requests that wait and those that run, the latter's rows, and every way to take or give back a slot."""
+
+    def __init__(self, heap: Heap, config: SchedulerConfig, ordering: Ordering) -> None:
+        self.heap = heap
+        self.config = config
+        self.sessions = Sessions(heap, config.max_sessions)
+        self.waiting = RequestQueue(ordering)
+        self.running = RequestQueue(ordering)
+        self._rows = Rows(config.max_num_seqs, config.max_model_len)
+        self._by_slot: dict[int, Request] = {}
+        self._order: Slots | None = None  # slots of running requests in order; None after a change
+        self._refused: Request | None = None  # memory refused it, and nothing since made room
+        self._forked: list[Binding] = []  # of rows forked since the last plan
+        self._slides = any(spec.window is not None for spec in heap.config.groups)
+
+    def add(self, request: Request) -> None:
+        """Queue a request: a new one, a preempted one, or a branch for which there is no room yet."""
+        request.status = Status.WAITING
+        self.sessions.touch(request)
+        self.waiting.add(request)
+
+    def has_room(self) -> bool:
+        """Whether a branch could start, and each that runs still get a page beside it."""
+        return self.heap.grantable([len(self.running) + 1] * len(self.heap.groups))
+
+    def fork(self, parent: Request, branch: Request, shared: int) -> bool:
+        """Run a branch from its parent's first ``shared`` tokens; False where the parent or a slot is missing."""
+        if parent.status is not Status.RUNNING:
+            return False
+        sequence = self.heap.fork(parent.held, branch.id)
+        if sequence is None:
+            return False
+        self.heap.truncate(sequence, shared)
+        self._sit(branch, sequence, shared)
+        self._forked.append(binding_of(branch))
+        return True
+
+    def choose(self, request: Request, token: int) -> None:
+        """Go on with this token in place of the last known one, and one more."""
+        self._rows.choose(request.held.slot, token)
+
+    def lose(self, request: Request) -> None:
+        """End a hypothesis that stands; nothing of it is kept."""
+        if request.status is Status.RUNNING:
+            self._close(request)
+        request.status = Status.FINISHED
+
+    def cancel(self, search: BeamSearch) -> None:
+        """End a beam search now. Its group and hypotheses hold each other: the collector frees them within the step."""
+        for sequence in self._stop(search):
+            self.heap.retire(sequence)
+        search.group.drop()
+
+    def end(self, search: BeamSearch) -> None:
+        """A beam search is over: its hypotheses leave their group, and are free at once."""
+        for sequence in self._stop(search):
+            search.group.leave(sequence)
+        search.group.drop()
+
+    def _stop(self, search: BeamSearch) -> list[Sequence]:
+        """No hypothesis runs or waits any more; returns what those that ran hold."""
+        held = [self._unseat(member) for member in search.members if member.status is Status.RUNNING]
+        for member in search.members:
+            if member.status is Status.WAITING:
+                self.waiting.remove(member)
+            member.status = Status.FINISHED
+        return held
+
+    def _rejoin(self, request: Hypothesis, sequence: Sequence, cached: int) -> tuple[Sequence | None, int]:
+        """Where one of its group has more of a hypothesis than the prefix cache, start from that one's pages.
+
+        None where that one is not there yet: nothing is computed twice. Pages that slid out of a window may be gone
+        there, so with windows each starts by itself.
+        """
+        nearest, shared = request.search.nearest(request)
+        if nearest is None or shared <= cached or self._slides:
+            return sequence, cached
+        self.heap.close(sequence)
+        if not nearest.stands:
+            return None, 0
+        branch = self.heap.fork(nearest.held, request.id)
+        assert branch is not None, "a slot was given back a line above"
+        branch.tokens = request.tokens
+        self.heap.truncate(branch, shared)
+        return branch, shared
+
+    def _sit(self, request: Request, sequence: Sequence, computed: int) -> None:
+        """The request runs from now on, with the KV of its first tokens at hand."""
+        self.running.add(request)
+        request.status, request.sequence = Status.RUNNING, sequence
+        request.tokens = sequence.tokens = self._rows.enter(sequence.slot, request, computed)
+        self._by_slot[sequence.slot] = request
+        self._order = None
+        if isinstance(request, Hypothesis):
+            request.search.group.join(sequence)
+        else:
+            self.sessions.enter(request, sequence)
+
+    def _close(self, request: Request) -> None:
+        """Give the slot back, and all that is not published."""
+        sequence = self._unseat(request)
+        if isinstance(request, Hypothesis):
+            request.search.group.leave(sequence)
+        else:
+            self.heap.close(sequence)
+            self.sessions.finished(sequence)
+
+    def _part(self, request: Request) -> None:
+        """What a request computed so far is not to take the place of its session's turn before."""
+        if request.sequence is not None:
+            self.sessions.part(request.sequence)
+
+    def _unseat(self, request: Request) -> Sequence:
+        sequence = request.held
+        self.running.remove(request)
+        del self._by_slot[sequence.slot]
+        request.sequence = None
+        self._order = None
+        self._refused = None
+        return sequence
+
+    def _running_slots(self) -> Slots:
+        if self._order is None:
+            self._order = np.array([request.held.slot for request in self.running], np.intp)
+        return self._order
