@@ -84,8 +84,8 @@ class EngineConfig(BaseModel):
         0.9, ge=0, le=1, description="Share of pages in use above which collections come twice as often."
     )
     gc_young_steps: int = Field(256, ge=1, description="Steps until a young cached prefix survives, if it was used.")
-    gc_survivor_steps: int = Field(2048, ge=1, description="Steps until a survivor is tenured, or young again.")
-    gc_tenured_steps: int = Field(16384, ge=1, description="Steps until a tenured prefix unused is a survivor again.")
+    gc_survivor_steps: int = Field(512, ge=1, description="Steps until a survivor is tenured, or young again.")
+    gc_tenured_steps: int = Field(1024, ge=1, description="Steps until a tenured prefix unused is a survivor again.")
     max_sessions: int = Field(1024, ge=1, le=1 << 20, description="Most open sessions; the oldest goes beyond that.")
     attention_backend: Literal["auto", "cpu", "reference"] = Field(
         "auto", description="Attention kernels; auto takes the fastest that can run here."
