@@ -48,8 +48,7 @@ class Result:
 
 def prompts(trace: Path) -> Iterator[list[int]]:
     """Block numbers of each request."""
-    opened = gzip.open(trace, "rt") if trace.suffix == ".gz" else trace.open()
-    with opened as lines:
+    with gzip.open(trace, "rt") if trace.suffix == ".gz" else trace.open() as lines:
         for line in lines:
             yield json.loads(line)["hash_ids"]
 

@@ -76,7 +76,7 @@ class EngineConfig(BaseModel):
         description="The collector: cycles, generations, leaks. off: reference counts alone, for experiments; "
         "cancelled beam searches and deleted sessions then leak.",
     )
-    gc_step_us: float = Field(100.0, ge=1, le=1e6, description="Collector time between two steps, in microseconds.")
+    gc_step_us: float = Field(50.0, ge=1, le=1e6, description="Collector time between two steps, in microseconds.")
     gc_idle_us: float = Field(1000.0, ge=1, le=1e6, description="Collector time at once when nothing runs.")
     gc_minor_pages: int = Field(256, ge=1, description="Pages born in the prefix cache from one minor collection on.")
     gc_major_pages: int = Field(16384, ge=1, description="Pages born in the prefix cache from one major collection on.")

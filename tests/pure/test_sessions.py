@@ -1,4 +1,4 @@
-"""Sessions under the simulated executor: what they keep, what they give up, and what counts alone would leave behind."""
+"""Sessions under the simulated executor: what they keep, what they give up, what counts alone would leave behind."""
 
 import pytest
 

@@ -142,7 +142,9 @@ class Holdings(HeapState):
             self._drop(sequence, group, table.drop_tail(sequence.slot, sequence.sealed))
         sequence.parked = tuple(table.clear(sequence.slot) for table in self.tables)
         sequence.last_read = self._last_read_at[sequence.slot]
-        sequence.tokens = TokenLog(sequence.tokens.view()[: sequence.sealed * self.page_tokens])  # the slot's are reused
+        sequence.tokens = TokenLog(
+            sequence.tokens.view()[: sequence.sealed * self.page_tokens]
+        )  # the slot's are reused
         self._vacate(sequence)
 
     def _vacate(self, sequence: Sequence) -> None:
