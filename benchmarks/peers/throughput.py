@@ -78,7 +78,7 @@ def _measure(ours: Contender, theirs: Mapping[str, Contender], args: argparse.Na
     for load in args.loads:
         for contender in everyone.values():
             contender.round(load, WARM_UP)
-        print(f"\n{load.requests} requests, {load.input_len} in, {load.output_len} out")
+        print(f"\n{load.requests} request{'s' * (load.requests > 1)}, {load.input_len} in, {load.output_len} out")
         figures["loads"][str(load)] = _one_load(load, ours, theirs, args.pairs)
     figures["peak_rss_bytes"] = {name: one.peak_bytes() for name, one in everyone.items()}
     for name, peak in figures["peak_rss_bytes"].items():

@@ -184,8 +184,8 @@ def test_a_budget_less_than_the_weights_is_refused_before_they_are_loaded(tmp_pa
     with pytest.raises(ConfigError) as caught:
         create_executor(config)
     said = re.fullmatch(
-        r"--memory: 1\.0 GiB do not hold runtime \S+ [MG]iB and weights (\S+ [GT]iB); with activations and KV it must be "
-        r"more than --memory (\d+)MiB(; this machine or container has \S+ GiB of memory)?",
+        r"--memory: 1\.0 GiB do not hold runtime \S+ [MG]iB and weights (\S+ [GT]iB); with activations and KV it must "
+        r"be more than --memory (\d+)MiB(; this machine or container has \S+ GiB of memory)?",
         str(caught.value),
     )
     assert said is not None, str(caught.value)
