@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from contender import SOURCE
+from flags import interpreter, json_file, positive, sizes
 from paired import in_pairs, ratios, spread
 
 from infergc.bench.control import MODEL, SCENARIOS, ControlLoad, Scenario
 from infergc.bench.json_file import write_json
+from infergc.config import ConfigError
 
 Figures = dict[str, dict[str, float]]  # running sequences → kind → µs a token
+MOST_SEQUENCES = 4096  # what our engine allows
 KINDS = ("decode", "overall", "churn")  # decode steps of lockstep, all of lockstep, all of churn
 
 
@@ -32,7 +35,8 @@ def main() -> None:
     """Measure, print the figures, and write them if asked to."""
     args = _arguments()
     rounds = in_pairs(lambda _: _ours(args), {"vllm": lambda _: _theirs(args)}, args.rounds)["vllm"]
-    figures = {running: {kind: _compared(rounds, running, kind) for kind in KINDS} for running in _running(args)}
+    counts = map(str, args.running)
+    figures = {running: {kind: _compared(rounds, running, kind) for kind in KINDS} for running in counts}
     if args.json is not None:
         write_json(args.json, {"unit": "microseconds a token", "figures": figures})
 
@@ -50,9 +54,13 @@ def _compared(rounds: list[tuple[Figures, Figures]], running: str, kind: str) ->
 def _ours(args: argparse.Namespace) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "figures.json"
-        load = ["--running", args.running, "--input-len", str(args.input_len), "--output-len", str(args.output_len)]
+        running = ",".join(map(str, args.running))
+        load = ["--running", running, "--input-len", str(args.input_len), "--output-len", str(args.output_len)]
         command = [args.python, "-m", "infergc.cli", "bench", "control", *load, "--json", str(path)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(SOURCE)})
+        environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, env=environment, check=False)
+        if done.returncode:
+            sys.exit(f"--python: our side ended with exit code {done.returncode}")
         entries = json.loads(path.read_text())["by_running"]
     return {
         running: {
@@ -65,7 +73,7 @@ def _ours(args: argparse.Namespace) -> Figures:
 
 
 def _theirs(args: argparse.Namespace) -> Figures:
-    loads = [ControlLoad(int(running), args.input_len, args.output_len) for running in _running(args)]
+    loads = _loads(args)
     orders = [_order(load, scenario) for load in loads for scenario in SCENARIOS]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [args.vllm_python, str(Path(__file__).with_name("run_vllm_control.py"))]
@@ -108,20 +116,26 @@ def _cost(steps: Iterable[list[float]], arrival: float = 0.0) -> float:
     return (seconds + arrival) * 1e6 / gained
 
 
-def _running(args: argparse.Namespace) -> list[str]:
-    return list(args.running.split(","))
+def _loads(args: argparse.Namespace) -> list[ControlLoad]:
+    return [ControlLoad(running, args.input_len, args.output_len) for running in args.running]
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vllm-python", required=True, help="interpreter of vLLM's environment")
-    parser.add_argument("--python", default=sys.executable, help="our interpreter, default this one")
-    parser.add_argument("--rounds", type=int, default=5, help="default 5")
-    parser.add_argument("--running", default="64,256,1024", help="default 64,256,1024")
-    parser.add_argument("--input-len", type=int, default=512, help="default 512")
-    parser.add_argument("--output-len", type=int, default=128, help="default 128")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
-    return parser.parse_args()
+    parser.add_argument("--vllm-python", type=interpreter, required=True, help="interpreter of vLLM's environment")
+    parser.add_argument("--python", type=interpreter, default=sys.executable, help="our interpreter, default this one")
+    parser.add_argument("--rounds", type=positive, default=5, help="default 5")
+    parser.add_argument("--running", type=sizes(1, MOST_SEQUENCES), default="64,256,1024", help="default 64,256,1024")
+    parser.add_argument("--input-len", type=positive, default=512, help="default 512")
+    parser.add_argument("--output-len", type=positive, default=128, help="default 128")
+    parser.add_argument("--json", type=json_file, help="file to write the figures to")
+    args = parser.parse_args()
+    try:
+        for load in _loads(args):
+            load.check()
+    except ConfigError as error:
+        parser.error(str(error))
+    return args
 
 
 if __name__ == "__main__":

@@ -10,221 +10,46 @@ charged to us. vLLM lives in an environment of its own, so its side runs as a ch
 """
 
 import argparse
-import gc
 import json
 import os
-import random
 import subprocess
-import sys
-from collections.abc import Callable
+import tempfile
 from pathlib import Path
 from statistics import median
-from time import perf_counter_ns
 from typing import Any
 
-import numpy as np
+from flags import interpreter, json_file, positive, sizes
 
-SIZE = 16  # tokens in a page
-BATCH, GROWING = 16, 64  # sequences measured together: of each length; growing by a page
+from infergc.bench.heap import LEAST_PAGES, MOST_PAGES, PAGE_TOKENS, HeapBench, most_tokens
+from infergc.bench.json_file import write_json
+
 Figures = dict[str, float]
-
-
-def timed(tokens: int, work: Callable[[], object]) -> float:
-    """Nanoseconds a token."""
-    began = perf_counter_ns()
-    work()
-    return (perf_counter_ns() - began) / tokens
-
-
-class PoolLoad:
-    """Sequences as BlockPool sees them: lists of blocks."""
-
-    def __init__(self, pool: Any, tokens: int, requests: list[Any]) -> None:
-        self.pool = pool
-        self.blocks = -(-tokens // SIZE)
-        self.requests = requests
-        self.held: list[Any] = []
-
-    def get(self) -> None:
-        """Every sequence's blocks."""
-        self.held = [self.pool.get_new_blocks(self.blocks) for _ in self.requests]
-
-    def grow(self, rows: int) -> None:
-        """A block for each row."""
-        self.held = [self.pool.get_new_blocks(1) for _ in range(rows)]
-
-    def publish(self) -> None:
-        """Enter hashes made before."""
-        for blocks, request in zip(self.held, self.requests, strict=True):
-            self.pool.cache_full_blocks(request, blocks, 0, self.blocks, SIZE, 0)
-
-    def share(self) -> None:
-        """Look every block up and take it."""
-        for request in self.requests:
-            hits = [self.pool.get_cached_block(block_hash, [0])[0] for block_hash in request.block_hashes]
-            self.pool.touch(hits)
-            self.held.append(hits)
-
-    def free(self) -> None:
-        """Let go of all, last block first, as the manager does."""
-        for blocks in self.held:
-            self.pool.free_blocks(reversed(blocks))
-        self.held = []
-
-
-class VllmBench:
-    """vLLM's side. ``measure`` leaves the pool as it was, in another order."""
-
-    def __init__(self, pages: int) -> None:
-        import torch
-        from vllm.utils.hashing import sha256
-        from vllm.v1.core.kv_cache_manager import KVCacheManager
-        from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
-        from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
-
-        spec = FullAttentionSpec(block_size=SIZE, num_kv_heads=4, head_size=64, dtype=torch.bfloat16)
-        config = KVCacheConfig(
-            num_blocks=pages, kv_cache_tensors=[], kv_cache_groups=[KVCacheGroupSpec(["layer"], spec)]
-        )
-        self.manager = KVCacheManager(
-            config, max_model_len=SIZE * pages, scheduler_block_size=SIZE, hash_block_size=SIZE
-        )
-        self.pool = self.manager.block_pool
-        init_none_hash(sha256)
-        self.hasher = get_request_block_hasher(SIZE, sha256)
-        self.random = random.Random(0)  # noqa: S311 - no secret
-        self.requests = 0
-        self.filler: Any = None
-        blocks = self.pool.get_new_blocks(pages - 1)
-        self.random.shuffle(blocks)
-        self.held = blocks[pages // 2 :]
-        self.pool.free_blocks(blocks[: pages // 2])
-        gc.collect()
-        gc.freeze()
-
-    def measure(self, tokens: int) -> dict[str, Figures]:
-        """One round at this length, by layer."""
-        blocks = -(-tokens // SIZE)
-        count = max(1, min(BATCH, self.pool.get_num_free_blocks() // 2 // blocks))
-        prompts = [[self.random.randrange(8000) for _ in range(tokens)] for _ in range(count)]
-        requests = [self.request(prompt) for prompt in prompts]
-        again = [self.request([*prompt, 0]) for prompt in prompts]
-        gc.collect()
-        gc.disable()
-        found = {
-            "pool": self.measure_pool(tokens, requests),
-            "manager": self.measure_manager(tokens, requests, again),
-        }
-        gc.enable()
-        return found
-
-    def measure_pool(self, tokens: int, requests: list[Any]) -> Figures:
-        """BlockPool alone."""
-        load, total = PoolLoad(self.pool, tokens, requests), tokens * len(requests)
-        found = {"allocate": timed(total, load.get), "free": timed(total, load.free)}
-        rows = max(1, min(GROWING, self.pool.get_num_free_blocks() // 2))
-        found["extend"] = timed(rows * SIZE, lambda: load.grow(rows))
-        load.free()
-        load.get()
-        found["publish"] = timed(total, load.publish)
-        found["free cached"] = timed(total, load.free)
-        found["share"] = timed(total, load.share)
-        load.free()
-        self.fill_cache()
-        found["evict"] = timed(total, load.get)
-        load.free()
-        return found
-
-    def fill_cache(self) -> None:
-        """Let every free block carry a hash: getting one must evict it."""
-        free = self.pool.get_num_free_blocks()
-        if self.filler is None:
-            self.filler = self.request(np.random.default_rng(1).integers(0, 8000, free * SIZE).tolist())
-        blocks = self.pool.get_new_blocks(free)
-        self.pool.cache_full_blocks(self.filler, blocks, 0, free, SIZE, 0)
-        self.random.shuffle(blocks)
-        self.pool.free_blocks(blocks)
-
-    def measure_manager(self, tokens: int, requests: list[Any], again: list[Any]) -> Figures:
-        """KVCacheManager: ``prompt`` grants the prompt and enters its hashes in one call."""
-        manager, total = self.manager, tokens * len(requests)
-        self.drop_cache()
-
-        def share() -> None:
-            for request in again:
-                blocks, hit, _ = manager.get_computed_blocks(request)
-                assert hit >= tokens - SIZE, hit
-                manager.allocate_slots(request, 1, hit, blocks)
-
-        def free(requests: list[Any]) -> None:
-            for request in requests:
-                manager.free(request)
-
-        found = {"prompt": timed(total, lambda: [manager.allocate_slots(request, tokens) for request in requests])}
-        for request in requests:
-            request.num_computed_tokens = tokens
-            request.append_output_token_ids([0] * SIZE)
-        grow = lambda: [manager.allocate_slots(request, SIZE) for request in requests]  # noqa: E731
-        found["extend"] = timed(len(requests) * SIZE, grow)
-        found["free cached"] = timed(total, lambda: free(requests))
-        found["share"] = timed(total, share)
-        free(again)
-        self.drop_cache()
-        return found
-
-    def drop_cache(self) -> None:
-        """Leave no hash on any free block, in a random order."""
-        blocks = self.pool.get_new_blocks(self.pool.get_num_free_blocks())
-        self.random.shuffle(blocks)
-        self.pool.free_blocks(blocks)
-
-    def request(self, prompt: list[int]) -> Any:
-        """A request with its hashes made."""
-        from vllm.sampling_params import SamplingParams
-        from vllm.v1.request import Request
-
-        self.requests += 1
-        params = SamplingParams(max_tokens=64, ignore_eos=True)
-        return Request(f"r{self.requests}", prompt, params, None, block_hasher=self.hasher)
-
-
-def answer() -> None:
-    """The child: one pool, one round an order."""
-    replies = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    bench: VllmBench | None = None
-    for line in sys.stdin:
-        order = json.loads(line)
-        if "pages" in order:
-            bench = None
-            gc.unfreeze()
-            gc.collect()
-            bench = VllmBench(order["pages"])
-            replies.write("{}\n")
-        else:
-            assert bench is not None
-            replies.write(json.dumps(bench.measure(order["tokens"])) + "\n")
 
 
 class Vllm:
     """vLLM's side, seen from ours."""
 
-    def __init__(self, python: Path) -> None:
-        environment = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR"}
-        environment.pop("PYTHONPATH", None)
+    def __init__(self, python: str) -> None:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        command = [python, str(Path(__file__).with_name("run_vllm_heap.py"))]
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
         self.child = subprocess.Popen(
-            [python, __file__, "--answer"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
-        )  # fmt: skip
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment
+        )
 
     def ask(self, order: dict[str, int]) -> dict[str, Figures]:
         """Send an order and wait for its answer."""
         assert self.child.stdin is not None
         assert self.child.stdout is not None
-        print(json.dumps(order), file=self.child.stdin, flush=True)
-        reply = self.child.stdout.readline()
+        try:
+            print(json.dumps(order), file=self.child.stdin, flush=True)
+            reply = self.child.stdout.readline()
+        except BrokenPipeError:
+            reply = ""
         if not reply:
-            raise SystemExit(f"--vllm-python: vLLM's side ended with exit code {self.child.wait()}")
+            code = self.child.wait()
+            self.errors.seek(0)
+            raise SystemExit(f"{self.errors.read()}\n--vllm-python: vLLM's side ended with exit code {code}")
         return dict(json.loads(reply))
 
     def close(self) -> None:
@@ -232,12 +57,11 @@ class Vllm:
         assert self.child.stdin is not None
         self.child.stdin.close()
         self.child.wait()
+        self.errors.close()
 
 
 def compare(vllm: Vllm, pages: int, lengths: list[int], rounds: int) -> list[dict[str, Any]]:
     """One pool: rounds of ours and theirs in turns, medians and ranges of both."""
-    from infergc.bench.heap import HeapBench
-
     vllm.ask({"pages": pages})
     heap = HeapBench(pages, seed=0)
     rows = []
@@ -277,26 +101,30 @@ def show(row: dict[str, Any]) -> None:
 
 def main() -> None:
     """Read the flags, compare, report."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--vllm-python", type=Path, help="python of the environment that vLLM is installed in")
-    parser.add_argument("--pages", default="10000,100000,1000000")
-    parser.add_argument("--tokens", default="64,512,4096,16384")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
-    flags = parser.parse_args()
-    if flags.answer:
-        answer()
-        return
-    if flags.vllm_python is None:
-        parser.error("--vllm-python is needed: the python of the environment that vLLM is installed in")
+    flags = arguments()
     vllm = Vllm(flags.vllm_python)
-    lengths = [int(part) for part in flags.tokens.split(",")]
     print("   pages tokens operation            ours, ns a token            vLLM                        cheaper")
-    rows = [each for part in flags.pages.split(",") for each in compare(vllm, int(part), lengths, flags.rounds)]
+    rows = [each for pages in flags.pages for each in compare(vllm, pages, flags.tokens, flags.rounds)]
     vllm.close()
     if flags.json is not None:
-        flags.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        write_json(flags.json, {"unit": "nanoseconds a token", "rows": rows})
+
+
+def arguments() -> argparse.Namespace:
+    """The flags; pools and lengths within what ``infergc bench heap`` takes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vllm-python", type=interpreter, required=True, help="interpreter of vLLM's environment")
+    pools = sizes(LEAST_PAGES, MOST_PAGES)
+    parser.add_argument("--pages", type=pools, default="10000,100000,1000000", help="default 10000,100000,1000000")
+    lengths = sizes(PAGE_TOKENS, most_tokens(MOST_PAGES))
+    parser.add_argument("--tokens", type=lengths, default="64,512,4096,16384", help="default 64,512,4096,16384")
+    parser.add_argument("--rounds", type=positive, default=5, help="default 5")
+    parser.add_argument("--json", type=json_file, help="file to write the figures to")
+    flags = parser.parse_args()
+    most = most_tokens(flags.pages[0])
+    if flags.tokens[-1] > most:
+        parser.error(f"argument --tokens: {flags.tokens[-1]} is over {most}, an eighth of --pages {flags.pages[0]}")
+    return flags
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ here for how to install them and for the flags that they run with.
 
 import argparse
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -19,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from contender import Contender, ContenderError, Recipe, runner, started
+from flags import interpreter, json_file, positive
 from paired import in_pairs, ratios, spread
 
-from infergc.bench.json_file import cannot_write, check_writable, write_json
+from infergc.bench.json_file import write_json
 from infergc.bench.workload import Load, parse_load
 
 LOADS = "32x256x128,64x64x64,8x2048x128"
@@ -78,7 +78,7 @@ def _measure(ours: Contender, theirs: Mapping[str, Contender], args: argparse.Na
     for load in args.loads:
         for contender in everyone.values():
             contender.round(load, WARM_UP)
-        print(f"\n{load.requests} requests, {load.input_len} in, {load.output_len} out")
+        print(f"\n{load.requests} request{'s' * (load.requests > 1)}, {load.input_len} in, {load.output_len} out")
         figures["loads"][str(load)] = _one_load(load, ours, theirs, args.pairs)
     figures["peak_rss_bytes"] = {name: one.peak_bytes() for name, one in everyone.items()}
     for name, peak in figures["peak_rss_bytes"].items():
@@ -124,45 +124,24 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="directory of a Hugging Face model")
     parser.add_argument("--loads", type=_loads, default=LOADS, help=f"default {LOADS}")
-    parser.add_argument("--pairs", type=_positive, default=5, help="pairs for each load and peer, default 5")
-    parser.add_argument("--threads", type=_positive, default=len(os.sched_getaffinity(0)), help="default all cores")
-    parser.add_argument("--python", type=_interpreter, default=sys.executable, help="our interpreter, default this one")
+    parser.add_argument("--pairs", type=positive, default=5, help="pairs for each load and peer, default 5")
+    parser.add_argument("--threads", type=positive, default=len(os.sched_getaffinity(0)), help="default all cores")
+    parser.add_argument("--python", type=interpreter, default=sys.executable, help="our interpreter, default this one")
     parser.add_argument("--setting", dest="settings", action="append", default=[], help="NAME=VALUE of our engine")
-    parser.add_argument("--openvino-python", type=_interpreter)
+    parser.add_argument("--openvino-python", type=interpreter)
     parser.add_argument("--openvino-model", type=Path, help="the model as optimum-cli exported it")
     parser.add_argument("--openvino-options", default="", help="flags of run_openvino.py")
-    parser.add_argument("--vllm-python", type=_interpreter)
+    parser.add_argument("--vllm-python", type=interpreter)
     parser.add_argument("--vllm-preload", default="", help="paths of tcmalloc and Intel's OpenMP, with colons between")
     parser.add_argument("--vllm-options", default="", help="flags of run_vllm.py")
-    parser.add_argument("--transformers-python", type=_interpreter)
+    parser.add_argument("--transformers-python", type=interpreter)
     parser.add_argument("--transformers-options", default="", help="flags of run_transformers.py")
-    parser.add_argument("--json", type=_json_file, help="file to write the figures to")
+    parser.add_argument("--json", type=json_file, help="file to write the figures to")
     args = parser.parse_args()
     if (args.openvino_python is None) != (args.openvino_model is None):
         given, missing = ("python", "model") if args.openvino_python else ("model", "python")
         parser.error(f"--openvino-{given}: --openvino-{missing} is needed with it")
     return args
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
-    return int(text)
-
-
-def _interpreter(text: str) -> str:
-    if shutil.which(text) is None:
-        raise argparse.ArgumentTypeError(f"{text} cannot be run")
-    return text
-
-
-def _json_file(text: str) -> Path:
-    file = Path(text)
-    try:
-        check_writable(file)
-    except OSError as error:
-        raise argparse.ArgumentTypeError(cannot_write(file, error)) from None
-    return file
 
 
 def _loads(text: str) -> list[Load]:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,13 +39,22 @@ def bench(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def reliable_run(model: Path, file: Path) -> tuple[str, dict[str, Any]]:
+    """A run whose bound is reliable: the machine may be busy for a while, but not always."""
+    for _ in range(8):
+        code, output = bench("--model", model, *LOAD, "--json", file)
+        assert code == 0, output
+        figures = json.loads(file.read_text())
+        if figures["bound"]["reliable"]:
+            return output, figures
+    pytest.fail(f"never was the bound below what it bounds: {figures}")
+
+
 def test_it_prints_the_bound_and_writes_the_figures(model: Path, tmp_path: Path) -> None:
-    file = tmp_path / "figures.json"
-    code, output = bench("--model", model, *LOAD, "--json", file)
-    assert code == 0, output
+    output, figures = reliable_run(model, tmp_path / "figures.json")
     assert "3 requests, 20 in, 4 out" in output
+    assert "reliable" not in output
     assert "times the matrix products alone" in " ".join(output.split())
-    figures = json.loads(file.read_text())
     assert len(figures["rounds"]) == 2
     assert figures["output_speed"] > 0
     assert figures["peak_rss_bytes"] > 10 << 20
@@ -52,6 +62,25 @@ def test_it_prints_the_bound_and_writes_the_figures(model: Path, tmp_path: Path)
     assert figures["output_speed"] == pytest.approx(3 * 4 / seconds), "of two rounds both are of the faster"
     assert sum(figures["split"].values()) == pytest.approx(seconds)
     assert figures["bound"]["over_products"] > figures["bound"]["over_products_and_attention"] > 1
+
+
+@pytest.mark.parametrize("busy", [1, 2])
+def test_a_bound_that_cannot_be_one_is_measured_again_and_then_told_of(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: int
+) -> None:
+    """Whatever else runs holds every product alone up by a second, while the bound is measured so many times."""
+    once, read, done = rates._once, rates._read_bandwidth, list[None]()
+    monkeypatch.setattr(rates, "_once", lambda products: once(products) + (len(done) < busy))
+    monkeypatch.setattr(rates, "_read_bandwidth", lambda: done.append(None) or read())
+    code, output = bench("--model", model, *LOAD, "--json", tmp_path / "figures.json")
+    assert code == 0, output
+    found = json.loads((tmp_path / "figures.json").read_text())["bound"]
+    assert len(done) == 2
+    if busy == 1:
+        assert found["layers"] + found["head"] < 1, "the second measurement counts"
+    else:
+        assert (found["reliable"], found["layers"] > 1 > found["products_within_a_round"]) == (False, True)
+        assert "bound is not reliable: the machine was busy while it was measured, twice" in " ".join(output.split())
 
 
 def test_outputs_are_those_of_the_offline_api(model: Path, tmp_path: Path) -> None:
@@ -71,6 +100,7 @@ def test_outputs_are_those_of_the_offline_api(model: Path, tmp_path: Path) -> No
 def test_a_single_stream_is_held_against_reading_the_weights(model: Path) -> None:
     code, output = bench("--model", model, "--requests", 1, "--input-len", 4, "--output-len", 4, "--rounds", 1)
     assert code == 0, output
+    assert "1 request, 4 in, 4 out" in output
     assert "Decode at batch 1" in output
 
 

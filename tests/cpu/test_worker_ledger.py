@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from infergc.config import ConfigError, engine_config
-from infergc.units import GIB, KIB, MIB
+from infergc.units import GIB, KIB, MIB, format_bytes
+from infergc.worker.factory import create_executor
 from infergc.worker.ledger import check_fits, memory_limit
 
 ROOT = Path(__file__).parents[2]
@@ -159,6 +163,35 @@ def test_budgets_larger_than_the_machine_are_refused() -> None:
 def test_weights_that_leave_nothing_are_refused_before_they_are_loaded() -> None:
     with pytest.raises(ConfigError, match="beside runtime and weights at most 0 B are left"):
         check_fits(engine_config(model="m"), {"runtime": GIB, "weights": 100 * 1024 * GIB})
+
+
+def model_without_weights(directory: Path, layers: int) -> Path:
+    """A Llama of 16 GiB or more in float32, were its weights there: only config.json is sound."""
+    directory.mkdir()
+    sizes = {"hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32, "num_key_value_heads": 32}
+    shape = {**sizes, "num_hidden_layers": layers, "vocab_size": 32000, "max_position_embeddings": 4096}
+    kind = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-5, "hidden_act": "silu"}
+    (directory / "config.json").write_text(json.dumps({**kind, **shape, "tie_word_embeddings": False}))
+    save_file({"none": torch.zeros(1)}, directory / "model.safetensors")
+    return directory
+
+
+@pytest.mark.parametrize("layers", [20, 4000], ids=["beyond the budget", "beyond the machine too"])
+def test_a_budget_less_than_the_weights_is_refused_before_they_are_loaded(tmp_path: Path, layers: int) -> None:
+    """Nothing was loaded: the weights of this model are not there, and that is not what is complained of."""
+    config = engine_config(model=model_without_weights(tmp_path / "m", layers), dtype="float32", memory="1GiB")
+    weights = (layers * (4 * 4096**2 + 3 * 4096 * 11008 + 2 * 4096) + 2 * 32000 * 4096 + 4096) * 4
+    with pytest.raises(ConfigError) as caught:
+        create_executor(config)
+    said = re.fullmatch(
+        r"--memory: 1\.0 GiB do not hold runtime \S+ [MG]iB and weights (\S+ [GT]iB); with activations and KV it must "
+        r"be more than --memory (\d+)MiB(; this machine or container has \S+ GiB of memory)?",
+        str(caught.value),
+    )
+    assert said is not None, str(caught.value)
+    assert said[1] == format_bytes(weights)
+    assert weights + 100 * MIB < int(said[2]) * MIB < weights + 8 * GIB
+    assert (said[3] is None) == (int(said[2]) * MIB <= memory_limit())
 
 
 def test_the_limit_of_a_container_counts(tmp_path: Path) -> None:

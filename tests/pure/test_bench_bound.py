@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from infergc.bench.bound import MOST_SIZES, attention_work, bound, row_counts
+from infergc.bench.bound import MOST_SIZES, Bound, attention_work, bound, row_counts
+from infergc.bench.rounds import Round
+from infergc.bench.throughput import Report, Split
+from infergc.bench.workload import Load
 from infergc.engine.rates import AttentionCost, MachineRates
 from infergc.sched.plan import StepPlan
 
@@ -67,3 +70,25 @@ def test_not_every_size_is_measured() -> None:
     picked = row_counts(range(1, 500))
     assert len(picked) == MOST_SIZES
     assert (picked[0], picked[-1]) == (1, 499)
+
+
+@pytest.mark.parametrize(
+    ("products", "clocked", "attention", "sound"),
+    [
+        (1.04, 0.0, 0.0, True),
+        (1.06, 0.0, 0.0, False),
+        (1.06, 1.02, 0.0, True),
+        (0.9, 0.0, 1.0, True),
+        (0.9, 0.0, 1.2, False),
+    ],
+)
+def test_a_bound_longer_than_what_it_bounds_is_not_sound(
+    products: float, clocked: float, attention: float, sound: bool
+) -> None:
+    """The round took 2 s, of them 1 s for products."""
+    report = Report(
+        Load(1, 1, 1), "float32", "cpu", 1, [Round(seconds=2.0)], 1,
+        bound=Bound(products - 0.5, 0.5, attention, 0.0), split=Split(1.0, 0.25, 0.25, 0.25, 0.25),
+        clocked_products=clocked,
+    )  # fmt: skip
+    assert report.has_sound_bound == sound

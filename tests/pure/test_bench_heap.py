@@ -1,12 +1,14 @@
 """``infergc bench heap``: what is measured is what it says, and the pool is left as it was."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from infergc.bench import heap as heap_bench
 from infergc.bench.heap import LEAST_PAGES, OPERATIONS, PAGE_TOKENS, FreeList, HeapBench, most_tokens
 from infergc.cli.bench.group import bench
 
@@ -60,6 +62,22 @@ def test_a_round_leaves_the_pool_as_it_was(tokens: int) -> None:
         bench.measure(tokens)
         bench.heap.check()
     assert bench.heap.groups[0].space.free_pages() == before
+
+
+def test_every_page_that_evict_takes_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a large pool as well, where the reclaimer keeps far more pages free than the round has cached."""
+    bench, timed, evicted = HeapBench(1 << 14, seed=0), heap_bench._each, [0.0]
+
+    def counted(tokens: int, work: Callable[[], object]) -> float:
+        before = bench.heap.counters.evicted
+        spent = timed(tokens, work)
+        evicted.append((bench.heap.counters.evicted - before) * PAGE_TOKENS / tokens)
+        return spent
+
+    monkeypatch.setattr(heap_bench, "_each", counted)
+    bench.measure(PAGE_TOKENS)
+    assert evicted[-1] >= 1
+    assert max(evicted[:-1]) == 0, "nothing else evicts"
 
 
 def test_free_pages_of_an_aged_pool_lie_in_pieces() -> None:

@@ -47,7 +47,8 @@ def test_too_little_says_where_it_goes_and_what_would_fit(memory: str):
     message = refusal(config(memory=memory), facts())
     assert message.startswith("--memory: ")
     assert "0 B are left for KV beside runtime 300.0 MiB, weights 100.0 MiB, activations 20.0 MiB" in message
-    assert message.endswith("the least that works is --memory 429MiB, and requests of 2048 tokens take --memory 436MiB")
+    least = "the least that works safely is --memory 429MiB"  # 421MiB would do at this start
+    assert message.endswith(f"{least}, and requests of 2048 tokens take --memory 436MiB")
 
 
 @pytest.mark.parametrize(("memory", "longest"), [("421MiB", 256), ("428MiB", 2048)])

@@ -2,6 +2,8 @@
 
 import argparse
 import importlib.util
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,20 +99,54 @@ def test_peers_that_are_not_given_are_skipped_by_name() -> None:
     assert (set(made), set(skipped)) == ({"transformers"}, {"openvino", "vllm"})
 
 
+NOWHERE = "argument --json: cannot write /nowhere/x.json: No such file or directory"
+NO_PYTHON = "argument --vllm-python: /nowhere/python cannot be run"
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--loads", "32x256"), "argument --loads"),
-        (("--loads", "0x32x8"), "argument --loads"),
-        (("--pairs", "0"), "argument --pairs: '0' is not a whole number from 1 up"),
-        (("--threads", "0"), "argument --threads: '0' is not a whole number from 1 up"),
-        (("--json", "/nowhere/x.json"), "argument --json: cannot write /nowhere/x.json: No such file or directory"),
-        (("--transformers-python", "/nowhere/python"), "--transformers-python: /nowhere/python cannot be run"),
-        (("--openvino-python", sys.executable), "--openvino-python: --openvino-model is needed with it"),
+        ("throughput --loads 32x256", "argument --loads"),
+        ("throughput --loads 0x32x8", "argument --loads"),
+        ("throughput --pairs 0", "argument --pairs: '0' is not a whole number from 1 up"),
+        ("throughput --threads 0", "argument --threads: '0' is not a whole number from 1 up"),
+        ("throughput --json /nowhere/x.json", NOWHERE),
+        ("throughput --transformers-python /nowhere/python", "--transformers-python: /nowhere/python cannot be run"),
+        (f"throughput --openvino-python {sys.executable}", "--openvino-python: --openvino-model is needed with it"),
+        ("control --vllm-python /nowhere/python", NO_PYTHON),
+        ("control --python /nowhere/python", "argument --python: /nowhere/python cannot be run"),
+        ("control --rounds 0", "argument --rounds: '0' is not a whole number from 1 up"),
+        ("control --running x", "argument --running: 'x' is not a list of whole numbers from 1 to 4096, as 1024,4096"),
+        ("control --running 64,,1", "argument --running: '64,,1' is not a list"),
+        ("control --running 64,5000", "argument --running: '64,5000' is not a list of whole numbers from 1 to 4096"),
+        ("control --input-len 2000000", "--input-len and --output-len: "),
+        ("control --json /nowhere/x.json", NOWHERE),
+        ("heap --vllm-python /nowhere/python", NO_PYTHON),
+        ("heap --rounds x", "argument --rounds: 'x' is not a whole number from 1 up"),
+        ("heap --pages x", "argument --pages: 'x' is not a list of whole numbers from 256 to 10000000"),
+        ("heap --pages 255", "argument --pages: '255' is not a list of whole numbers from 256 to 10000000"),
+        ("heap --tokens 15", "argument --tokens: '15' is not a list of whole numbers from 16 to 20000000"),
+        ("heap --pages 1000,256 --tokens 64,513", "argument --tokens: 513 is over 512, an eighth of --pages 256"),
+        ("heap --json /nowhere/x.json", NOWHERE),
     ],
 )
-def test_a_wrong_flag_is_refused_by_name(flags: tuple[str, ...], message: str) -> None:
-    command = [sys.executable, PEERS / "throughput.py", "--model", "x", *flags]
-    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+def test_a_wrong_flag_is_refused_by_name(flags: str, message: str) -> None:
+    name, *given = flags.split()
+    needed = ["--model", "x"] if name == "throughput" else ["--vllm-python", sys.executable]
+    refused = run_script(name, *needed, *given)
     assert refused.returncode == 2
     assert message in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["control --running 2 --rounds 1", "heap --pages 256 --tokens 16 --rounds 1"])
+def test_a_python_without_vllm_is_told_of_and_not_shown_our_own_lines(name: str) -> None:
+    refused = run_script(*name.split(), "--vllm-python", shutil.which("false"))
+    assert refused.returncode == 1
+    assert "--vllm-python: vLLM's side ended with exit code 1" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def run_script(name: str, *flags: str) -> "subprocess.CompletedProcess[str]":
+    path = os.pathsep.join(filter(None, (str(PEERS.parents[1] / "src"), os.environ.get("PYTHONPATH"))))
+    command, environment = [sys.executable, PEERS / f"{name}.py", *flags], {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -21,7 +21,8 @@ def figures(report: Report) -> dict[str, Any]:
         "rounds": [_round(one, report.load.generated, report.load.tokens) for one in report.rounds],
     }
     if report.bound is not None and report.split is not None and report.rates is not None:
-        found["bound"] = {**asdict(report.bound), **over_bound(report)}
+        doubt = {"reliable": report.has_sound_bound, "products_within_a_round": report.most_products}
+        found["bound"] = {**asdict(report.bound), **over_bound(report), **doubt}
         found["split"] = asdict(report.split)
         found["rates"] = asdict(report.rates)
     return found

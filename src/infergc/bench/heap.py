@@ -178,8 +178,8 @@ class HeapBench:
         most = min(self._free // pages_for(tokens, PAGE_TOKENS), 16 * _BATCH)
         self._allocate([self._tokens(tokens) for _ in range(most)])
         self._publish()
+        fillers = self._take(self._free)  # before these are only cached: a filler would have them reclaimed for a run
         self._close()
-        fillers = self._take(self._free)
         most = self.heap.groups[0].cached // pages_for(tokens, PAGE_TOKENS)
         self._allocate([self._tokens(tokens) for _ in range(most // 4)])  # until reclaim runs as it will go on
         logs = [self._tokens(tokens) for _ in range(max(1, min(count, most // 2)))]

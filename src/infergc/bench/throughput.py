@@ -22,6 +22,7 @@ from infergc.params import SamplingParams
 # What measures tensors stands behind the torch line, so it is found by name.
 _RATES = "infergc.worker.rates:measure_rates"
 _TIMED = "infergc.worker.timed:create_timed_executor"
+_TOLERANCE = 1.05  # products alone over products within the run: more is not noise of a quiet machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Report:
         rounds: the measured ones.
         peak_bytes: the process's largest resident set, before anything but the load was run.
         rates, bound, split: of the machine and of the median round; None unless asked for.
+        clocked_products: seconds of matrix products in the round with clocks in it, which goes layer by layer.
     """
 
     load: Load
@@ -67,6 +69,26 @@ class Report:
     rates: MachineRates | None = None
     bound: Bound | None = None
     split: Split | None = None
+    clocked_products: float = 0.0
+
+    @property
+    def most_products(self) -> float:
+        """Seconds of matrix products in a round, as clocked or by their share, whichever is more.
+
+        Small steps take longer layer by layer, and there the share of products is less than in the median round.
+        """
+        assert self.split is not None
+        return max(self.split.products, self.clocked_products)
+
+    @property
+    def has_sound_bound(self) -> bool:
+        """Whether the bound can be one: it is no longer than what it bounds, beyond what a quiet machine varies by.
+
+        Where it is not, other work held the machine up while the bound was measured.
+        """
+        assert self.bound is not None
+        within = self.bound.products <= _TOLERANCE * self.most_products
+        return within and self.bound.with_attention <= self.median_round.seconds
 
     @property
     def speeds(self) -> list[float]:
@@ -141,18 +163,28 @@ def _round(llm: LLM, log: StepLog, load: Load, number: int) -> Round:
 
 
 def _explained(report: Report, config: EngineConfig) -> Report:
-    """The same with the machine's rates, the bound, and where the rest goes."""
-    typical = report.median_round
-    shares = _worker_shares(config.model_copy(update={"memory": None, "kv_cache_memory": report.kv_bytes}), report.load)
+    """The same with the machine's rates, the bound, and where the rest goes.
+
+    A bound that cannot be one is measured once more: other work may have been over in a moment.
+    """
+    seconds, worker = _clocked(config.model_copy(update={"memory": None, "kv_cache_memory": report.kv_bytes}), report)
+    shares = {name: each / worker for name, each in seconds.items()}
+    split = _split(report.median_round, shares)
+    report = replace(report, split=split, clocked_products=seconds["products"])
+    found = _bounded(report, config)
+    return found if found.has_sound_bound else _bounded(report, config)
+
+
+def _bounded(report: Report, config: EngineConfig) -> Report:
+    plans = report.median_round.plans
     rates: MachineRates = _found(_RATES)(
         config.model,
         report.dtype,
         config.threads or len(os.sched_getaffinity(0)),
-        row_counts(plan.tokens for plan in typical.plans),
-        row_counts(int(plan.sample.sum()) for plan in typical.plans),
+        row_counts(plan.tokens for plan in plans),
+        row_counts(int(plan.sample.sum()) for plan in plans),
     )
-    least = bound(typical.plans, rates)
-    return replace(report, rates=rates, bound=least, split=_split(typical, shares))
+    return replace(report, rates=rates, bound=bound(plans, rates))
 
 
 def _split(typical: Round, shares: dict[str, float]) -> Split:
@@ -160,20 +192,19 @@ def _split(typical: Round, shares: dict[str, float]) -> Split:
     return Split(**parts, rest=typical.worker - sum(parts.values()), engine=typical.seconds - typical.worker)
 
 
-def _worker_shares(config: EngineConfig, load: Load) -> dict[str, float]:
-    """Shares of the worker's time, from one more round with clocks in the worker."""
+def _clocked(config: EngineConfig, report: Report) -> tuple[dict[str, float], float]:
+    """Seconds by what they were spent on, and of the worker in all: one more round, with clocks in the worker."""
     executor, watch = _found(_TIMED)(config)
     log = StepLog()
     engine = assemble(config, executor, [log])
     try:
-        prompts = load.prompts(0, executor.facts.vocab_size)
+        prompts = report.load.prompts(0, executor.facts.vocab_size)
         watch.reset()
         log.begin()
-        engine.step([Submit(str(index), prompt, _greedy(load)) for index, prompt in enumerate(prompts)])
+        engine.step([Submit(str(index), prompt, _greedy(report.load)) for index, prompt in enumerate(prompts)])
         while engine.has_work():
             engine.step()
-        worker = log.end().worker
-        return {name: seconds / worker for name, seconds in watch.seconds.items()}
+        return dict(watch.seconds), log.end().worker
     finally:
         engine.close()
 

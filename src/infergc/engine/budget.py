@@ -38,10 +38,14 @@ class Budget:
         parts = ", ".join(f"{holder} {format_bytes(size)}" for holder, size in self.others.items())
         return f"{format_bytes(self.total)}, of which {format_bytes(max(0, self.kv))} are left for KV beside {parts}"
 
+    @property
+    def spare(self) -> int:
+        """Bytes that a budget needs beside, to work at the next start too: others take some more or less each time."""
+        return _VARIATION if self.others else 0
+
     def asking(self, kv_bytes: int) -> str:
-        """The setting that leaves so much for KV, at the next start too: others take some more or less each time."""
-        spare = _VARIATION if self.others else 0
-        return f"{self.flag} {ceil_div(kv_bytes + sum(self.others.values()) + spare, MIB)}MiB"
+        """The setting that leaves so much for KV, and has bytes to spare."""
+        return f"{self.flag} {ceil_div(kv_bytes + sum(self.others.values()) + self.spare, MIB)}MiB"
 
 
 def budget_of(config: EngineConfig, facts: ModelFacts) -> Budget:
@@ -62,8 +66,9 @@ def capacities(config: EngineConfig, facts: ModelFacts) -> tuple[GroupSpec, ...]
     if budget.kv < least:
         longest = min(facts.max_len, config.max_model_len or facts.max_len)
         whole = _bytes_for(config, facts, longest)
+        works = "works safely" if budget.spare else "works"
         raise ConfigError(
-            f"{budget.flag}: {budget.words}; the least that works is {budget.asking(least)}, and requests of "
+            f"{budget.flag}: {budget.words}; the least that {works} is {budget.asking(least)}, and requests of "
             f"{longest} tokens take {budget.asking(whole)}"
         )
     return split_budget(facts.groups, budget.kv)

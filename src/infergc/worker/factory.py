@@ -18,7 +18,7 @@ from infergc.models.weights import nbytes
 from infergc.worker.dtypes import name
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.guarded import GuardedStorage
-from infergc.worker.ledger import Ledger, check_fits
+from infergc.worker.ledger import Ledger, check_fits, check_holds
 from infergc.worker.loader import ModelSource, load_weights, open_model
 from infergc.worker.rehearsal import Rehearsal
 from infergc.worker.storage import LayerGroups, layer_groups
@@ -38,7 +38,9 @@ def create_executor(config: EngineConfig) -> TorchExecutor:
     _warm_up(source.spec.dtype)
     ledger = Ledger()
     least = nbytes(source.spec)
-    check_fits(config, {**ledger.entries, "weights": least})  # before gigabytes are read
+    sure = {**ledger.entries, "weights": least}
+    check_fits(config, sure)  # before gigabytes are read
+    check_holds(config, sure)
     ops = create_ops(source.spec.dtype, threads, deterministic=config.deterministic)
     torch.set_num_threads(1 if isinstance(ops, CpuOps) else threads.count)  # or its threads wait for work on our cores
     decoder = Decoder(source.spec, load_weights(source, progress=sys.stderr.isatty()), ops)

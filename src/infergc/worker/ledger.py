@@ -7,7 +7,7 @@ import psutil
 
 from infergc.config import ConfigError, EngineConfig
 from infergc.engine.footprint import footprint, watched_peak
-from infergc.units import format_bytes
+from infergc.units import MIB, ceil_div, format_bytes
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.rehearsal import Rehearsal
 
@@ -66,12 +66,33 @@ def check_fits(config: EngineConfig, taken: Mapping[str, int]) -> None:
     if config.memory is not None and config.memory > machine:
         raise ConfigError(f"--memory: {format_bytes(config.memory)} do not fit: {here}")
     rest = machine - sum(taken.values())
-    needed = config.kv_cache_memory or 0
-    if needed > rest:
+    if config.kv_cache_memory is not None and config.kv_cache_memory > rest:
         raise ConfigError(
-            f"--kv-cache-memory: {format_bytes(needed)} do not fit: {here}, and beside {' and '.join(taken)} "
-            f"at most {format_bytes(max(rest, 0))} are left"
+            f"--kv-cache-memory: {format_bytes(config.kv_cache_memory)} do not fit: {here}, and beside "
+            f"{' and '.join(taken)} at most {format_bytes(max(rest, 0))} are left"
         )
+
+
+def check_holds(config: EngineConfig, taken: Mapping[str, int]) -> None:
+    """Refuse a ``--memory`` that cannot even hold what is sure to come; what steps take is not known yet.
+
+    Args:
+        config: gives the budget.
+        taken: bytes of libraries and weights, by holder.
+
+    Raises:
+        ConfigError: naming --memory and the least that these take.
+    """
+    least = sum(taken.values())
+    if config.memory is None or config.memory > least:
+        return
+    parts = " and ".join(f"{holder} {format_bytes(size)}" for holder, size in taken.items())
+    machine = memory_limit()
+    beyond = f"; this machine or container has {format_bytes(machine)} of memory" if least > machine else ""
+    raise ConfigError(
+        f"--memory: {format_bytes(config.memory)} do not hold {parts}; with activations and KV it must be more than "
+        f"--memory {ceil_div(least, MIB)}MiB{beyond}"
+    )
 
 
 def memory_limit(own_cgroup: Path = _OWN_CGROUP, cgroups: Path = _CGROUPS) -> int:

@@ -21,14 +21,14 @@ def show(report: Report) -> None:
     if report.bound is None or report.split is None or report.rates is None:
         return
     console.print(_parts(report.split, report.bound))
-    for line in _machine(report):
+    for line in [*_doubts(report, report.bound), *_machine(report)]:
         console.print(line)
 
 
 def _rounds(report: Report) -> Table:
     load = report.load
     table = Table(
-        title=f"{load.requests} requests, {load.input_len} in, {load.output_len} out",
+        title=f"{load.requests} request{'s' * (load.requests > 1)}, {load.input_len} in, {load.output_len} out",
         caption="TTFT: time to first token, ITL: between tokens; ms, median and 99th percentile",
     )
     for heading in ("out tok/s", "all tok/s", "steps", "TTFT", "TTFT p99", "ITL", "ITL p99"):
@@ -62,6 +62,13 @@ def _parts(split: Split, least: Bound) -> Table:
     for name, seconds, bound in (*parts, ("all", whole, least.with_attention)):
         table.add_row(name, f"{seconds:.3f}", f"{seconds / whole:.1%}", "" if bound is None else f"{bound:.3f}")
     return table
+
+
+def _doubts(report: Report, least: Bound) -> list[str]:
+    if report.has_sound_bound:
+        return []
+    seconds = f"Products alone took {least.products:.3f} s, within a round {report.most_products:.3f} s."
+    return [f"The bound is not reliable: the machine was busy while it was measured, twice. {seconds}"]
 
 
 def _machine(report: Report) -> list[str]:
