@@ -1,10 +1,13 @@
 """Turning microseconds of collector time into work units, and counting the pauses."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
 from infergc.heap.collector import Collector
+
+_log = logging.getLogger(__name__)
 
 _FIRST_UNIT = 1.0  # µs, until it was measured
 _WEIGHT = 0.1  # of the newest measurement
@@ -66,6 +69,8 @@ class Pacer:
         if not work:
             return 0
         seconds = perf_counter() - began
+        if self.collector.found:
+            _log.warning("the heap was mended: %s", self.collector.take_findings())
         self.pauses.add(seconds)
         self._unit += _WEIGHT * (seconds * 1e6 / work - self._unit)
         return budget
