@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry
 
 from infergc import __version__
 from infergc.server.errors import ApiError
-from infergc.server.metrics import render
+from infergc.server.metrics import EngineFigures, render
 from infergc.server.service import Service
 
 
-def state_router(service: Service, registry: CollectorRegistry) -> APIRouter:
+def state_router(service: Service, registry: CollectorRegistry, figures: EngineFigures) -> APIRouter:
     """The routes that say what the server is and how it fares."""
     router = APIRouter(tags=["state"])
     model = {
@@ -40,6 +40,7 @@ def state_router(service: Service, registry: CollectorRegistry) -> APIRouter:
     @router.get("/metrics")
     async def metrics(http: Request) -> Response:
         """Prometheus metrics."""
+        await figures.refresh()
         content, content_type = render(registry, http.headers.get("accept", ""))
         return Response(content, headers={"content-type": content_type})
 
