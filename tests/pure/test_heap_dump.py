@@ -54,7 +54,8 @@ def test_sums_are_the_figures_while_anything_runs(groups: tuple[GroupSpec, ...],
     engine = make_engine(
         facts(groups), 48, pipeline_depth=depth, gc_young_steps=4, gc_survivor_steps=8, gc_minor_pages=2
     )
-    chance, kinds, states = random.Random(depth), Counter(), Counter()
+    chance = random.Random(depth)  # noqa: S311 - repeatable, not secret
+    kinds, states = Counter(), Counter()
     for number in range(160):
         prompt = [3, 4] * chance.randint(1, 30) + [chance.randrange(2, VOCAB)] * chance.randint(0, 20)
         shape = chance.choice(({}, {"n": 2}, {"use_beam_search": True, "beam_width": 2, "temperature": 0}))
@@ -133,7 +134,7 @@ def test_work_and_time_of_the_collector_come_by_kind() -> None:
         run(engine, [submit(f"r{number}", [number + 2] * 70, max_tokens=20)])
     (figures,) = ask(engine, ("figures", {}))
     collector, seconds = figures["collector"], figures["collection_seconds"]
-    assert collector["minor"] and collector["major"]
+    assert min(collector["minor"], collector["major"]) > 0
     assert seconds["major"] > 0
     assert sum(seconds.values()) == pytest.approx(collector["pause_seconds"])
     assert {kind for kind, units in collector["units"].items() if units} == {kind for kind in seconds if seconds[kind]}
@@ -185,3 +186,10 @@ def test_without_compaction_there_is_no_budget_for_it() -> None:
     assert "compaction_budget" not in ask(engine, ("settings", {}))[0]
     (refused,) = engine.step([Ask(1, "settings", {"compaction_budget": 5})]).answers
     assert refused.error.startswith("settings: compaction_budget cannot be changed")
+
+
+def test_a_parked_turn_knows_its_tokens_when_its_slot_is_anothers() -> None:
+    engine = make_engine(max_num_seqs=1)
+    run(engine, [turn("first", list(range(2, 40)), "chat", max_tokens=2)])
+    run(engine, [submit("second", list(range(40, 2, -1)), max_tokens=2)])
+    assert ask(engine, ("verify", {})) == [""]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from infergc.heap import cycles
 from infergc.heap.graph import ObjectGraph
 from infergc.heap.nodes import Namespace
-from infergc.heap.objects import BeamGroup, HeapObject, KnownTokens, Sequence, Session
+from infergc.heap.objects import BeamGroup, HeapObject, KnownTokens, Sequence, Session, TokenLog
 from infergc.heap.retention import Retention
 from infergc.heap.space import Extent
 from infergc.heap.state import HeapState
@@ -142,6 +142,9 @@ class Holdings(HeapState):
             self._drop(sequence, group, table.drop_tail(sequence.slot, sequence.sealed))
         sequence.parked = tuple(table.clear(sequence.slot) for table in self.tables)
         sequence.last_read = self._last_read_at[sequence.slot]
+        sequence.tokens = TokenLog(
+            sequence.tokens.view()[: sequence.sealed * self.page_tokens]
+        )  # the slot's are reused
         self._vacate(sequence)
 
     def _vacate(self, sequence: Sequence) -> None:
