@@ -1,7 +1,6 @@
 """Looking inside a running server, and tuning it: a real process, the simulated executor, the real commands."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,13 +12,12 @@ import pytest
 from infergc.config import EngineConfig
 from infergc.server.admin import HeapSettings
 from samples import served_model, slow_sim
+from samples.inspection import ADMIN_KEY as KEY
+from samples.inspection import HEADERS, check_dump, check_same, check_scrape, dump_of, in_state
 from samples.servers import Server, environment, infergc_result, serving
 
-KEY = "adm1n"
-HEADERS = {"authorization": f"Bearer {KEY}"}
 FLAGS = ("--executor", slow_sim.NAME, "--served-model-name", "tiny", "--gc-young-steps", "8", "--gc-minor-pages", "4")
 LONG = "the quick brown fox jumps over the lazy dog " * 4
-STATES = ("free", "live", "cached", "in_transit")
 
 
 @pytest.fixture(scope="module")
@@ -40,42 +38,8 @@ def complete(server: Server, prompt: str, **fields: Any) -> httpx.Response:
     return answer
 
 
-def dump(server: Server) -> dict[str, Any]:
-    return server.http.get("/v1/kv/heap", headers=HEADERS).json()
-
-
 def change(server: Server, **settings: Any) -> httpx.Response:
     return server.http.patch("/v1/kv/heap/settings", headers=HEADERS, json=settings)
-
-
-def pages(metrics: dict[str, float], state: str) -> float:
-    return metrics[f'infergc_kv_pages{{group="full",state="{state}",tier="device"}}']
-
-
-def by_generation(metrics: dict[str, float], state: str) -> dict[str, float]:
-    """Pages of a state by generation, from /metrics."""
-    start = "infergc_kv_pages_by_generation{"
-    found = {name: value for name, value in metrics.items() if name.startswith(start) and f'state="{state}"' in name}
-    return {name.split('generation="')[1].split('"')[0]: value for name, value in found.items()}
-
-
-def check_scrape(metrics: dict[str, float]) -> None:
-    for state in STATES:
-        assert sum(by_generation(metrics, state).values()) == pages(metrics, state)
-    capacity = metrics['infergc_kv_pages_capacity{group="full",tier="device"}']
-    assert sum(pages(metrics, state) for state in STATES) == capacity
-    evicted = [value for name, value in metrics.items() if name.startswith("infergc_kv_evicted_pages_total{")]
-    stays = [value for name, value in metrics.items() if name.startswith("infergc_kv_residency_steps_count{")]
-    assert sum(evicted) == sum(stays) == metrics["infergc_evicted_pages_total"]
-
-
-def check_dump(found: dict[str, Any]) -> None:
-    (group,) = found["groups"]
-    charged = Counter(found["unowned"]["full"])
-    for one in found["objects"]:
-        charged.update(one["groups"].get("full", {}).get("charged", {}))
-    assert +charged == +Counter(group["pages"]["live"])
-    assert sum(sum(pages.values()) for pages in group["pages"].values()) == group["capacity"]
 
 
 def test_sums_are_those_of_the_metrics_idle_and_under_load(server: Server) -> None:
@@ -83,32 +47,23 @@ def test_sums_are_those_of_the_metrics_idle_and_under_load(server: Server) -> No
         work = [pool.submit(complete, server, LONG + str(number % 5), max_tokens=200) for number in range(24)]
         live = []
         while not all(one.done() for one in work):
-            metrics, found = server.metrics(), dump(server)
+            metrics = server.metrics()
             check_scrape(metrics)
-            check_dump(found)
-            live.append(pages(metrics, "live"))
+            check_dump(dump_of(server))
+            live.append(in_state(metrics, "live"))
         for one in work:
             one.result()
     assert max(live) > 0, "the test saw no load"
     complete(server, LONG, session_id="chat")
-    for _ in range(100):  # the collector may be at work between the two
-        metrics, found, again = server.metrics(), dump(server), server.metrics()
-        if metrics["infergc_kv_pages_capacity" + '{group="full",tier="device"}'] and by_all(metrics) == by_all(again):
-            break
-    (group,) = found["groups"]
-    assert by_all(metrics) == {state: group["pages"][state] for state in STATES}
-    assert pages(metrics, "live") > 0, "the session keeps its turn"
+    metrics, found = check_same(server)
+    assert in_state(metrics, "live") > 0, "the session keeps its turn"
     assert found["in_flight"] == []
     pinned = [one for one in found["objects"] if one["pinned"]]
     assert [(one["kind"], one["session"]) for one in pinned] == [("parked", "chat")]
-    assert sum(pinned[0]["groups"]["full"]["charged"].values()) == pages(metrics, "live")
+    assert sum(pinned[0]["groups"]["full"]["charged"].values()) == in_state(metrics, "live")
     assert metrics["infergc_sessions"] == 1
     assert server.http.delete("/v1/sessions/chat").status_code == 200
     assert server.metrics()['infergc_sessions_closed_total{reason="asked"}'] == 1
-
-
-def by_all(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
-    return {state: by_generation(metrics, state) for state in STATES}
 
 
 def test_the_collector_is_in_the_metrics(server: Server) -> None:
@@ -173,12 +128,12 @@ def test_settings_change_while_it_runs(server: Server) -> None:
 
 def test_a_target_makes_room(server: Server) -> None:
     complete(server, LONG)
-    assert pages(server.metrics(), "cached") > 0
+    assert in_state(server.metrics(), "cached") > 0
     assert change(server, gc_target_free=1.0).status_code == 200
     complete(server, "x", max_tokens=40)
     metrics = server.metrics()
     assert metrics['infergc_kv_evicted_pages_total{reason="target"}'] > 0
-    assert pages(metrics, "cached") <= 4
+    assert in_state(metrics, "cached") <= 4
     assert change(server, gc_target_free=0).status_code == 200
 
 
