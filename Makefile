@@ -27,7 +27,8 @@ lint: $(READY)
 	$(BIN)/python -m pytest -q tests/arch
 
 coverage: $(READY)  # by the quick tests alone; it fails below the bar in pyproject.toml
-	$(BIN)/coverage run -m pytest -q tests/golden tests/pure/test_heap_*.py tests/pure/test_engine*.py
+	$(BIN)/coverage run -m pytest -q tests/golden tests/pure/test_heap_*.py tests/pure/test_engine*.py \
+		tests/pure/test_sessions.py tests/pure/test_beams.py tests/pure/test_branching.py
 	$(BIN)/coverage report
 
 format: $(READY)  ## Lay the code out and mend what can be mended by rule

@@ -76,7 +76,7 @@ class EngineConfig(BaseModel):
         description="The collector: cycles, generations, leaks. off: reference counts alone, for experiments; "
         "cancelled beam searches and deleted sessions then leak.",
     )
-    gc_step_us: float = Field(100.0, ge=1, le=1e6, description="Collector time between two steps, in microseconds.")
+    gc_step_us: float = Field(50.0, ge=1, le=1e6, description="Collector time between two steps, in microseconds.")
     gc_idle_us: float = Field(1000.0, ge=1, le=1e6, description="Collector time at once when nothing runs.")
     gc_minor_pages: int = Field(256, ge=1, description="Pages born in the prefix cache from one minor collection on.")
     gc_major_pages: int = Field(16384, ge=1, description="Pages born in the prefix cache from one major collection on.")
@@ -87,8 +87,8 @@ class EngineConfig(BaseModel):
         0.0, ge=0, le=1, description="Share of pages to keep free, by giving up cached ones between steps."
     )
     gc_young_steps: int = Field(256, ge=1, description="Steps until a young cached prefix survives, if it was used.")
-    gc_survivor_steps: int = Field(2048, ge=1, description="Steps until a survivor is tenured, or young again.")
-    gc_tenured_steps: int = Field(16384, ge=1, description="Steps until a tenured prefix unused is a survivor again.")
+    gc_survivor_steps: int = Field(512, ge=1, description="Steps until a survivor is tenured, or young again.")
+    gc_tenured_steps: int = Field(1024, ge=1, description="Steps until a tenured prefix unused is a survivor again.")
     max_sessions: int = Field(1024, ge=1, le=1 << 20, description="Most open sessions; the oldest goes beyond that.")
     attention_backend: Literal["auto", "cpu", "reference"] = Field(
         "auto", description="Attention kernels; auto takes the fastest that can run here."

@@ -35,7 +35,7 @@ HEADINGS = {  # heading → fields; a field that is in none stands under the las
         "max_sessions",
     ),
     "Repeatability": ("deterministic", "seed"),
-    "Development": ("executor",),
+    "Development": ("executor", "heap_debug"),
 }
 _IN_BYTES = frozenset({"memory", "kv_cache_memory"})
 

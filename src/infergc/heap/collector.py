@@ -13,7 +13,8 @@ from infergc.heap.trace import Findings, Marking, check_pages, kind_and_owner
 
 KINDS = ("cycles", "minor", "major", "refill")  # of work
 _MANY = 1 << 60
-_PAGES_A_UNIT = 64  # numpy compares so many counts in the time in which Python looks at one object
+_PAGES_A_UNIT = 256  # numpy compares so many counts in the time in which Python looks at one object
+_LEAST_PAGES = 2048  # of a slice: looking at who holds them costs as much as these
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +214,7 @@ class Collector:
         """Check the counts of the next pages."""
         pages = self._heap.groups[self._group]
         low, overhead = self._page, self._heap.table_units(self._group)
-        high = min(low + max(pages.space.width, (budget - overhead) * _PAGES_A_UNIT), pages.spec.capacity)
+        high = min(low + max(_LEAST_PAGES, (budget - overhead) * _PAGES_A_UNIT), pages.spec.capacity)
         self._note(check_pages(self._heap, self._group, low, high))
         self._page = high
         if high == pages.spec.capacity:

@@ -25,8 +25,8 @@ class Ages:
     """
 
     young: int = 256
-    survivor: int = 2048
-    tenured: int = 16384
+    survivor: int = 512
+    tenured: int = 1024
 
 
 class Generations:

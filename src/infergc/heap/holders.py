@@ -47,7 +47,7 @@ class HolderScan:
         self._heap, self._group = heap, group
         self._slots, self._first, pages = heap.tables[group].extents_of_all()
         self._end = self._first + pages
-        self._parked = [sequence for sequence in heap.sequences.values() if sequence.slot < 0]
+        self._parked = heap.parked()
 
     def holders(self, low: int, high: int) -> Holders:
         """Who holds pages low … high - 1. Cost: O(extents of all rows) array work, O(nodes found)."""

@@ -69,6 +69,12 @@ class HeapState:
             return sequence.parked[group]
         return self.tables[group].row(sequence.slot)
 
+    def parked(self) -> list[Sequence]:
+        """Sequences without a slot. Cost: O(sequences) if there are any."""
+        if len(self.sequences) == int(np.count_nonzero(self.holder >= 0)):
+            return []
+        return [sequence for sequence in self.sequences.values() if sequence.slot < 0]
+
     def tree_references(self, group: int) -> NDArray[np.int32]:
         """References of the prefix tree to each page of a group, from its nodes. Cost: O(capacity + nodes)."""
         counts = np.zeros(self.groups[group].spec.capacity, np.int32)
@@ -79,7 +85,8 @@ class HeapState:
     def table_units(self, group: int) -> int:
         """What looking through all holders of a group's pages once costs, in units: one an object or 64 entries."""
         parked = len(self.sequences) - int(np.count_nonzero(self.holder >= 0))
-        return 4 + self.tables[group].first.size // 64 + parked + len(self.held)
+        table = self.tables[group]
+        return 16 + int(table.extents.max(initial=0)) * len(table.extents) // 64 + parked + len(self.held)
 
     def hold(self, step: int, group: int, extents: list[Extent]) -> None:
         """Let work in flight take over references until ``step`` is done (law 5). Cost: O(1)."""

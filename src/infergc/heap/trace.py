@@ -149,23 +149,25 @@ def check_pages(heap: HeapState, group: int, low: int, high: int, tree: I32 | No
 def held_by_objects(heap: HeapState, group: int, low: int, high: int) -> I32:
     """References that sequences and work in flight hold to pages low … high - 1. Cost: as ``check_pages``."""
     table = heap.tables[group]
-    steps = np.zeros(high - low + 1, np.int32)  # +1 where an extent begins, -1 after its end
-    inside = (table.first < high) & (table.first + table.pages > low) & (table.pages > 0)
-    first, pages = table.first[inside], table.pages[inside]
-    np.add.at(steps, np.maximum(first - low, 0), 1)
-    np.add.at(steps, np.minimum(first + pages, high) - low, -1)
-    parked = [one.parked[group] for one in heap.sequences.values() if one.slot < 0]
-    in_flight = [[extent for at, extent in hold.extents() if at == group] for hold in heap.held]
-    for extents in (*parked, *in_flight):
-        _step(steps, extents, low, high)
-    return steps[:-1].cumsum(dtype=np.int32)
+    width = int(table.extents.max(initial=0))
+    first, pages = table.first[:, :width].ravel(), table.pages[:, :width].ravel()
+    loose = _loose_extents(heap, group)
+    if loose:
+        first, pages = (
+            np.append(column, more) for column, more in zip((first, pages), zip(*loose, strict=True), strict=True)
+        )
+    end = np.minimum(first + pages, high)
+    first = np.maximum(first, low)
+    inside = first < end  # which no extent of no pages is
+    begun = np.bincount(first[inside] - low, minlength=high - low + 1)
+    ended = np.bincount(end[inside] - low, minlength=high - low + 1)
+    return (begun - ended)[:-1].cumsum().astype(np.int32)
 
 
-def _step(steps: I32, extents: list[Extent], low: int, high: int) -> None:
-    for first, pages in extents:
-        if first < high and first + pages > low:
-            steps[max(first - low, 0)] += 1
-            steps[min(first + pages, high) - low] -= 1
+def _loose_extents(heap: HeapState, group: int) -> list[Extent]:
+    """What parked sequences and work in flight hold, which stands in no table."""
+    parked = [extent for one in heap.parked() for extent in one.parked[group]]
+    return parked + [extent for hold in heap.held for at, extent in hold.extents() if at == group]
 
 
 def _alike(excess: I32) -> list[Extent]:

@@ -1,21 +1,26 @@
-"""By generation, and least recently used within one."""
+"""Least recently used, but what has proved useful counts as used later than it was."""
 
 from dataclasses import dataclass
 
 from infergc.heap.generations import TENURED
 from infergc.heap.nodes import Node
 
-_GENERATION = 2.0**40  # more than any step's number; ranks stay whole numbers that a float holds
-
 
 @dataclass(frozen=True, slots=True)
 class Generational:
-    """Reclaim young leaves first, then survivors, then tenured ones.
+    """Reclaim the leaf whose last use, there or below, lies furthest back, with a credit by generation.
 
-    A leaf that was served since it was last looked at counts as of the generation it will go to.
+    A leaf that was served since it was last looked at counts as of the generation that it will go to. Credits instead
+    of strict classes bound what a wrong guess costs: an old survivor goes before what is that much younger.
+
+    Attributes:
+        survivor, tenured: credits in steps.
     """
 
+    survivor: int = 256
+    tenured: int = 512
+
     def rank(self, node: Node) -> float:
-        """Generation first, then the step of the last use."""
+        """The step of the last use, and the credit."""
         generation = min(node.generation + (node.uses > node.proved), TENURED)
-        return generation * _GENERATION + node.used
+        return node.used + (0, self.survivor, self.tenured)[generation]

@@ -1,0 +1,97 @@
+"""Sessions over HTTP: a real server process, the simulated executor."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samples import served_model, slow_sim
+from samples.servers import Server, serving
+
+PROMPT = "the quick brown fox jumps over the lazy dog " * 3
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return served_model.save(tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(scope="module")
+def server(model: Path) -> Iterator[Server]:
+    with serving(model, "--executor", slow_sim.NAME, "--served-model-name", "tiny") as running:
+        yield running
+
+
+def complete(server: Server, **fields: Any) -> dict[str, Any]:
+    body = {"prompt": PROMPT, "max_tokens": 8, "seed": 1, "ignore_eos": True, **fields}
+    answer = server.http.post("/v1/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def until(server: Server, live: int, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while server.pages("live") != live:
+        assert time.monotonic() < end, f"{server.pages('live')} pages are live, not {live}"
+        time.sleep(0.02)
+
+
+def test_a_session_keeps_its_pages_until_it_is_deleted(server: Server) -> None:
+    complete(server, session_id="chat/1")
+    held = server.pages("live")
+    assert held >= len(PROMPT) // 4 // 16
+    deleted = server.http.delete("/v1/sessions/chat/1")
+    assert deleted.json() == {"id": "chat/1", "object": "session", "deleted": True}
+    until(server, 0)
+    again = server.http.delete("/v1/sessions/chat/1")
+    assert again.status_code == 404
+    assert again.json()["error"] == {
+        "message": 'session_id: "chat/1" is not open', "type": "invalid_request_error", "param": "session_id",
+        "code": "session_not_found",
+    }  # fmt: skip
+
+
+def test_tenants_close_their_own_sessions_only(server: Server) -> None:
+    complete(server, session_id="s", cache_salt="one")
+    assert server.http.delete("/v1/sessions/s").status_code == 404
+    assert server.http.delete("/v1/sessions/s", params={"cache_salt": "two"}).status_code == 404
+    assert server.http.delete("/v1/sessions/s", params={"cache_salt": "one"}).status_code == 200
+    until(server, 0)
+
+
+def test_a_session_may_be_deleted_while_its_request_runs(server: Server) -> None:
+    body = {"prompt": PROMPT, "max_tokens": 200, "ignore_eos": True, "stream": True, "session_id": "busy"}
+    with server.http.stream("POST", "/v1/completions", json=body) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        assert server.http.delete("/v1/sessions/busy").status_code == 200
+        assert sum(line.startswith("data: {") for line in lines) > 50, "what runs goes on"
+    until(server, 0)
+
+
+def test_an_idle_session_is_closed_by_the_clock(model: Path) -> None:
+    flags = ("--executor", slow_sim.NAME, "--session-timeout", "0.5")
+    with serving(model, *flags) as server:
+        complete(server, session_id="forgotten")
+        assert server.pages("live") > 0
+        until(server, 0)
+        assert server.http.delete("/v1/sessions/forgotten").status_code == 404
+
+
+@pytest.mark.parametrize("wrong", [7, ["a"], "x" * 1025])
+def test_a_bad_session_id_is_refused_by_name(server: Server, wrong: Any) -> None:
+    answer = server.http.post("/v1/completions", json={"prompt": "hello", "session_id": wrong})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "session_id"
+
+
+def test_a_bad_time_out_is_refused(model: Path) -> None:
+    from click.testing import CliRunner  # noqa: PLC0415
+
+    from infergc.cli import main  # noqa: PLC0415
+
+    result = CliRunner().invoke(main, ["serve", str(model), "--session-timeout", "0"])
+    assert result.exit_code == 2
+    assert "--session-timeout" in result.output

@@ -1,0 +1,167 @@
+"""Sessions under the simulated executor: what they keep, what they give up, what counts alone would leave behind."""
+
+import pytest
+
+from infergc.engine.loop import Engine
+from infergc.engine.messages import Abort, Ask, Submit
+from infergc.params import SamplingParams
+from samples.engines import Results, make_engine, run
+
+PAGE = 16
+
+
+def turn(name: str, prompt: list[int], session: str = "chat", salt: str = "", **params: object) -> Submit:
+    return Submit(name, prompt, SamplingParams(seed=1, **{"max_tokens": 8, **params}), 0, salt, session)
+
+
+def text(pages: int, first: int = 0) -> list[int]:
+    return [(first + at) % 50 for at in range(pages * PAGE)]
+
+
+def pages(engine: Engine, state: str) -> int:
+    return sum(getattr(group, state) for group in engine.heap.stats())
+
+
+def close(engine: Engine, session: str = "chat", reason: str = "asked", salt: str = "") -> str:
+    about = {"salt": salt, "session": session, "reason": reason}
+    (answer,) = engine.step([Ask(1, "close_session", about)]).answers
+    assert not answer.error
+    return answer.value
+
+
+def at_rest(engine: Engine) -> None:
+    """Nothing but open sessions holds anything, and nothing is wrong."""
+    engine.heap.check()
+    (answer,) = engine.step([Ask(9, "verify")]).answers
+    assert answer.value == ""
+    assert pages(engine, "in_transit") == 0
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_turn_is_kept_until_its_session_is_closed(depth: int) -> None:
+    engine = make_engine(pipeline_depth=depth)
+    run(engine, [turn("a", text(4))])
+    assert (pages(engine, "live"), len(engine.scheduler.sessions)) == (4, 1)
+    assert engine.heap.holder.max() == -1, "it has no slot"
+    assert close(engine) == "closed"
+    assert (pages(engine, "live"), pages(engine, "cached")) == (0, 4)
+    assert close(engine) == "unknown"
+    assert engine.scheduler.sessions.closed == {"asked": 1}
+    at_rest(engine)
+
+
+def test_the_next_turn_takes_the_place_of_the_last() -> None:
+    engine = make_engine()
+    prompt = text(4)
+    for number in range(3):
+        results = run(engine, [turn(f"t{number}", prompt)])
+        prompt = prompt + results.tokens[f"t{number}"] + text(1, number)
+        assert number == 0 or results.cached[f"t{number}"] >= 4 * PAGE
+    held = pages(engine, "live")
+    assert held == (len(prompt) - PAGE - 1) // PAGE, "one turn is held, the last"
+    parked = [sequence for sequence in engine.heap.sequences.values() if sequence.slot < 0]
+    assert len(parked) == 1
+    at_rest(engine)
+
+
+def test_what_a_session_keeps_survives_a_flood_that_evicts_all_else() -> None:
+    engine = make_engine(pages=32)
+    run(engine, [turn("a", text(8)), turn("plain", text(8, 20), session="")])
+    for number in range(20):
+        run(engine, [turn(f"f{number}", text(16, number), session="", max_tokens=1)])
+    results = run(engine, [turn("b", [*text(8), 1]), turn("plain2", [*text(8, 20), 1], session="")])
+    assert results.cached["b"] == 8 * PAGE
+    assert results.cached["plain2"] < 8 * PAGE
+
+
+def test_sessions_that_rest_give_way_before_anyone_waits_or_is_preempted() -> None:
+    engine = make_engine(pages=32)
+    for number in range(3):
+        run(engine, [turn(f"s{number}", text(8, 10 * number), session=f"s{number}")])
+    assert pages(engine, "live") == 24
+    results = run(engine, [turn("big", text(20, 3), session="", max_tokens=64)])
+    assert len(results.tokens["big"]) == 64
+    assert engine.scheduler.counters.preemptions == 0
+    assert engine.scheduler.sessions.closed["memory"] >= 2
+    assert "s2" in {session.owner for session in engine.heap.graph.rooted.values()}, "the last used goes last"
+    at_rest(engine)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_session_closed_while_its_request_runs_is_a_cycle_that_is_found_when_it_ends(depth: int) -> None:
+    engine = make_engine(pipeline_depth=depth)
+    engine.step([turn("a", text(4), max_tokens=30)])
+    assert close(engine, reason="idle") == "busy"
+    assert close(engine) == "closed"
+    results = run(engine, [])
+    assert results.finish["a"] == "length"
+    assert engine.heap.counters.cycles == 1
+    assert (pages(engine, "live"), len(engine.heap.graph.objects)) == (0, 0)
+    at_rest(engine)
+
+
+def test_without_the_collector_a_dropped_session_leaks() -> None:
+    engine = make_engine(gc="off")
+    for number in range(4):
+        engine.step([turn(f"r{number}", text(4, number), max_tokens=30)])
+        close(engine)
+        run(engine, [])
+    assert pages(engine, "live") >= 16
+    assert len(engine.heap.graph.objects) == 8
+    assert len(engine.scheduler.sessions) == 0
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_an_aborted_turn_goes_at_once_and_leaves_the_turn_before(depth: int) -> None:
+    engine = make_engine(pipeline_depth=depth)
+    run(engine, [turn("a", text(4))])
+    engine.step([turn("b", text(12, 7), max_tokens=30)])
+    engine.step()
+    engine.step([Abort("b")])
+    run(engine, [])
+    assert pages(engine, "live") == 4
+    at_rest(engine)
+
+
+def test_a_preempted_turn_comes_back_to_its_session() -> None:
+    engine = make_engine(pages=12, max_num_seqs=4)
+    turns = [turn(f"t{at}", text(3, 10 * at), session=f"s{at}", max_tokens=60) for at in range(3)]
+    results = run(engine, turns)
+    assert engine.scheduler.counters.preemptions > 0
+    assert all(len(tokens) == 60 for tokens in results.tokens.values())
+    for at in range(3):
+        close(engine, f"s{at}")
+    assert pages(engine, "live") == 0
+    at_rest(engine)
+
+
+def test_tenants_do_not_share_sessions() -> None:
+    engine = make_engine()
+    run(engine, [turn("a", text(4), salt="x"), turn("b", text(4), salt="y")])
+    assert len(engine.scheduler.sessions) == 2
+    assert close(engine, salt="x") == "closed"
+    assert close(engine, salt="x") == "unknown"
+    assert pages(engine, "live") == 4
+
+
+def test_more_sessions_than_may_be_open_close_the_least_recently_used() -> None:
+    engine = make_engine(max_sessions=2)
+    for name in ("a", "b", "a", "c"):
+        run(engine, [turn(f"{name}{engine.counters.steps}", text(2), session=name)])
+    assert engine.scheduler.sessions.closed == {"limit": 1}
+    assert close(engine, "b") == "unknown"
+    assert close(engine, "a") == "closed"
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_choices_and_beams_of_a_session_come_to_rest(depth: int) -> None:
+    engine = make_engine(pipeline_depth=depth)
+    beams = {"use_beam_search": True, "n": 3, "temperature": 0}
+    results = Results()
+    results.take(engine.step([turn("n", text(3), n=4), turn("b", text(3, 9), **beams)]).news())
+    results.take_all(run(engine, []))
+    close(engine)
+    run(engine, [])
+    assert pages(engine, "live") == 0
+    assert not engine.heap.graph.objects
+    at_rest(engine)
