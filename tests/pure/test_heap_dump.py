@@ -8,6 +8,7 @@ import pytest
 
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Abort, Answer, Ask, Submit
+from infergc.engine.record import Recorder
 from infergc.heap.dump import STATES, dump
 from infergc.heap.groups import GroupSpec
 from infergc.heap.provenance import Place, taken_by
@@ -193,3 +194,14 @@ def test_a_parked_turn_knows_its_tokens_when_its_slot_is_anothers() -> None:
     run(engine, [turn("first", list(range(2, 40)), "chat", max_tokens=2)])
     run(engine, [submit("second", list(range(40, 2, -1)), max_tokens=2)])
     assert ask(engine, ("verify", {})) == [""]
+
+
+def test_what_is_asked_replays_without_its_times() -> None:
+    events = []
+    for _ in range(2):
+        recorder = Recorder()
+        engine = make_engine(sinks=[recorder], gc_minor_pages=1, gc_step_us=1e6)
+        run(engine, [submit("a", list(range(2, 40)), max_tokens=20)])
+        ask(engine, ("figures", {}), ("heap", {}), ("settings", {"gc_step_us": 9e5}))
+        events.append(recorder.events)
+    assert events[0] == events[1]

@@ -15,7 +15,7 @@ from infergc.server.metrics import EngineCollector, EngineFigures, Latencies
 from infergc.server.service import Service
 from infergc.server.sessions import SessionClock, sessions_router
 from infergc.server.settings import ServerSettings
-from infergc.server.state import state_router
+from infergc.server.state import metrics_router, state_router
 from infergc.server.tokens import tokens_router
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
@@ -38,7 +38,8 @@ def create_app(
     errors.install(app)
     app.include_router(completions_router(service))
     app.include_router(tokens_router(service))
-    app.include_router(state_router(service, registry, figures))
+    app.include_router(state_router(service))
+    app.include_router(metrics_router(registry, figures))
     app.include_router(sessions_router(sessions))
     if settings.admin_key is not None:
         app.include_router(admin_router(client, sessions))

@@ -27,7 +27,7 @@ def kv_garbage(figures: dict[str, Any], seconds: dict[str, float]) -> Iterator[M
     text = "Collections completed: minor, of the young generation, and major, of all."
     collections = {kind: figures.get(kind, 0) for kind in ("minor", "major")}
     yield _labelled(CounterMetricFamily("infergc_kv_collections", text, labels=("kind",)), collections)
-    text = "Work of the collector in units, by kind: objects, edges and nodes looked at, or 64 pages."
+    text = "Work of the collector in units, by kind: objects, edges and nodes looked at, or some hundred pages."
     units = CounterMetricFamily("infergc_kv_collector_units", text, labels=("kind",))
     yield _labelled(units, figures.get("units", {}))
     text = "Time of the collector by kind of work; a pause is divided as its work units are."
