@@ -8,7 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from infergc.cli import main
 from infergc.config import EngineConfig
 from infergc.server.admin import HeapSettings
 from samples import served_model, slow_sim
@@ -209,9 +211,10 @@ def test_errors_of_the_commands_are_a_line(server: Server, tmp_path: Path) -> No
     code, _, err = infergc_result("heap", "dump", "--url", "http://127.0.0.1:9")
     assert code == 1
     assert err.startswith("Error: --url: http://127.0.0.1:9 does not answer: ")
-    code, _, err = infergc_result("heap", "dump", "--url", "here")
-    assert code == 2
-    assert "'here' is no address such as http://127.0.0.1:8000" in err
+    for url in ("here", "http://", "http://h:x", "http://[", "ftp://h"):
+        result = CliRunner().invoke(main, ["heap", "dump", "--url", url])
+        assert result.exit_code == 2
+        assert f"'{url}' is no address such as http://127.0.0.1:8000" in result.output
     other = tmp_path / "other.json"
     other.write_text("[]")
     code, _, err = infergc_result("heap", "diff", other, other)

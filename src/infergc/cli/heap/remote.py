@@ -69,11 +69,10 @@ def _checked(status: int, body: bytes, url: SplitResult) -> dict[str, Any]:
 
 
 def _address(_: click.Context, __: click.Parameter, value: str) -> SplitResult:
-    address = urlsplit(value)
     try:
-        valid = address.scheme in {"http", "https"} and address.hostname and (address.port or 1)
+        address = urlsplit(value)
+        if address.scheme in {"http", "https"} and address.hostname and address.port != 0:
+            return address
     except ValueError:
-        valid = False
-    if not valid:
-        raise click.BadParameter(f"{value!r} is no address such as http://127.0.0.1:8000")
-    return address
+        pass  # a port or an IPv6 address that is none
+    raise click.BadParameter(f"{value!r} is no address such as http://127.0.0.1:8000")
