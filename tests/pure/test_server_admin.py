@@ -1,5 +1,6 @@
 """Looking inside a running server, and tuning it: a real process, the simulated executor, the real commands."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,15 @@ import pytest
 from click.testing import CliRunner
 
 from infergc.cli import main
-from infergc.config import EngineConfig
+from infergc.client import EngineClient
+from infergc.config import EngineConfig, engine_config
+from infergc.params import SamplingParams
 from infergc.server.admin import HeapSettings
+from infergc.server.metrics import EngineFigures
 from samples import served_model, slow_sim
 from samples.inspection import ADMIN_KEY as KEY
 from samples.inspection import HEADERS, check_dump, check_same, check_scrape, dump_of, in_state
-from samples.servers import Server, environment, infergc_result, serving
+from samples.servers import ROOT, Server, environment, infergc_result, serving
 
 FLAGS = ("--executor", slow_sim.NAME, "--served-model-name", "tiny", "--gc-young-steps", "8", "--gc-minor-pages", "4")
 LONG = "the quick brown fox jumps over the lazy dog " * 4
@@ -198,6 +202,16 @@ def test_the_commands_show_what_grew(server: Server, tmp_path: Path) -> None:
     assert infergc_result("heap", "diff", files[1], files[1])[1] == "Nothing changed.\n"
 
 
+def test_names_that_clients_chose_are_shown_as_they_are_and_harm_no_terminal(server: Server) -> None:
+    for session in ("[red]", "\x1b[31m"):
+        complete(server, LONG, session_id=session)
+    code, out, _ = command(server, "dump")
+    assert code == 0
+    assert "[red] " in out
+    assert "\x1b" not in out
+    assert "\\u001b[31m" in out
+
+
 def test_verify_finds_nothing_where_all_is_well(server: Server) -> None:
     assert command(server, "verify") == (0, "All counts are true, and all laws hold.\n", "")
 
@@ -220,3 +234,33 @@ def test_errors_of_the_commands_are_a_line(server: Server, tmp_path: Path) -> No
     code, _, err = infergc_result("heap", "diff", other, other)
     assert code == 2
     assert f"{other}: is no heap dump; infergc heap dump --json" in err
+
+
+def test_a_busy_engine_is_shown_as_it_last_was(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer in time: the figures stay those of one moment, whatever the engine said since."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+
+    async def scenario() -> None:
+        client = await EngineClient.start(engine_config(model=model, executor=slow_sim.NAME))
+        try:
+            figures = EngineFigures(client)
+            await figures.refresh()
+            before = figures.latest
+            assert before["counters"]["steps"] == 0
+            async for _ in client.submit(client.request([5, 6], SamplingParams(max_tokens=20))):
+                pass
+            figures._patience = 0
+            await figures.refresh()
+            assert client.stats["counters"]["steps"] > 0
+            assert {part: figures.latest[part] for part in ("kv", "pages", "counters")} == {
+                part: before[part] for part in ("kv", "pages", "counters")
+            }
+            figures._patience = 5
+            await figures.refresh()
+            assert figures.latest["counters"]["steps"] > 0
+        finally:
+            await client.close()
+        await figures.refresh()
+        assert figures.latest["counters"]["steps"] > 0, "an engine that is gone leaves its last figures"
+
+    asyncio.run(scenario())

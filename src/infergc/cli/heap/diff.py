@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from infergc.cli.heap.owners import Owner, owners_of
+from infergc.cli.heap.owners import Owner, owners_of, readable
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -22,6 +22,7 @@ def diff(before: Path, after: Path) -> None:
     """
     from rich.console import Console  # noqa: PLC0415 - importing it takes longer than all of ours
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     older, newer = _load(before), _load(after)
     table = Table(title=f"Steps {older['step']} to {newer['step']}: pages more or less")
@@ -31,7 +32,7 @@ def diff(before: Path, after: Path) -> None:
     rows = [*_changes(_states(older), _states(newer)), *_changes(_owned(older), _owned(newer))]
     for what, change in rows:
         generations = [_signed(change[name]) for name in ("young", "survivor", "tenured")]
-        table.add_row(what, *generations, _signed(sum(change.values())))
+        table.add_row(Text(what), *generations, _signed(sum(change.values())))
     Console(highlight=False).print(table if rows else "Nothing changed.")
 
 
@@ -58,7 +59,7 @@ def _owned(found: dict[str, Any]) -> dict[str, Counter[str]]:
 
 
 def _title(owner: Owner) -> str:
-    return f"{'parked, pinned' if owner.pinned else owner.kind.replace('_', ' ')} {owner.name}"
+    return f"{'parked, pinned' if owner.pinned else owner.kind.replace('_', ' ')} {readable(owner.name)}"
 
 
 def _changes(before: dict[str, Counter[str]], after: dict[str, Counter[str]]) -> list[tuple[str, dict[str, int]]]:

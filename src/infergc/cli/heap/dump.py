@@ -9,7 +9,7 @@ import click
 from infergc.bench.json_file import write_json
 from infergc.cli.bench.json_option import json_option
 from infergc.cli.grouped import GroupedCommand, option
-from infergc.cli.heap.owners import owners_of
+from infergc.cli.heap.owners import owners_of, readable
 from infergc.cli.heap.remote import call, server_options
 from infergc.units import format_bytes
 
@@ -23,7 +23,7 @@ _OUTPUT = "Output"
 @server_options
 @option(_OUTPUT, "--owners", default=20, type=click.IntRange(min=0), help="How many of the largest owners to show.")
 @json_option(_OUTPUT)
-def dump(url: SplitResult, admin_key: str, owners: int, json_file: Path | None) -> None:
+def dump(url: SplitResult, admin_key: str | None, owners: int, json_file: Path | None) -> None:
     """Show pages by state and generation, and the largest owners.
 
     held counts every page that an owner holds; charged counts each page once, for the oldest owner. Pinned is what a
@@ -34,6 +34,10 @@ def dump(url: SplitResult, admin_key: str, owners: int, json_file: Path | None) 
 
     console = Console(highlight=False)
     for group in found["groups"]:
+        size = format_bytes(group["capacity"] * group["page_bytes"])
+        console.print(
+            f"Group {group['name']}: {group['capacity']} pages, {size}, {group['fragmentation']:.0%} fragmented"
+        )
         console.print(_states(group))
     console.print(_owners(found, owners))
     nodes = ", ".join(f"{number} {generation}" for generation, number in found["tree"]["nodes"].items())
@@ -45,11 +49,7 @@ def dump(url: SplitResult, admin_key: str, owners: int, json_file: Path | None) 
 def _states(group: dict[str, Any]) -> "Table":
     from rich.table import Table  # noqa: PLC0415
 
-    size = format_bytes(group["capacity"] * group["page_bytes"])
-    table = Table(
-        title=f"Group {group['name']}: {group['capacity']} pages, {size}, fragmentation {group['fragmentation']:.2f}"
-    )
-    table.add_column("pages")
+    table = Table("pages")
     generations = list(group["pages"]["live"])
     for heading in (*generations, "all"):
         table.add_column(heading, justify="right")
@@ -59,10 +59,13 @@ def _states(group: dict[str, Any]) -> "Table":
     return table
 
 
-def _owners(found: dict[str, Any], most: int) -> "Table":
+def _owners(found: dict[str, Any], most: int) -> "Table | str":
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     every = owners_of(found)
+    if not every:
+        return "Nobody holds a page."
     hidden = len(every) - most
     table = Table(title="Owners", caption=f"{hidden} more hold less" if hidden > 0 else None)
     for heading in ("owner", "kind"):
@@ -72,5 +75,5 @@ def _owners(found: dict[str, Any], most: int) -> "Table":
     for owner in every[:most]:
         kind = "parked, pinned" if owner.pinned else owner.kind.replace("_", " ")
         generations = [str(owner.charged[generation]) for generation in found["groups"][0]["pages"]["live"]]
-        table.add_row(owner.name, kind, str(owner.held), str(owner.pages), *generations)
+        table.add_row(Text(readable(owner.name)), kind, str(owner.held), str(owner.pages), *generations)
     return table

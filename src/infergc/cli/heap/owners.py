@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infergc.heap.generations import GENERATIONS
+from infergc.wording import shown
 
 IN_FLIGHT, UNOWNED = "in flight", "leaked"
 
@@ -53,3 +54,8 @@ def owners_of(dump: dict[str, Any]) -> list[Owner]:
         found[UNOWNED, group] = Owner(UNOWNED, group, held=sum(pages.values()), charged=Counter(pages))
     held = [owner for owner in found.values() if owner.held]
     return sorted(held, key=lambda owner: (-owner.pages, -owner.held, owner.kind, owner.name))
+
+
+def readable(name: str) -> str:
+    """A name that clients chose, as a terminal may show it."""
+    return name if name.isprintable() else shown(name)

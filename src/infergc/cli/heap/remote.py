@@ -26,13 +26,12 @@ def server_options(function: _Function) -> _Function:
         metavar="KEY",
         envvar="INFERGC_ADMIN_KEY",
         show_envvar=True,
-        default="",
         help="The key that the server was started with.",
     )
     return url(key(function))
 
 
-def call(method: str, url: SplitResult, path: str, admin_key: str) -> dict[str, Any]:
+def call(method: str, url: SplitResult, path: str, admin_key: str | None) -> dict[str, Any]:
     """Send a request without a body and give the JSON object that is answered.
 
     Raises:
@@ -41,7 +40,7 @@ def call(method: str, url: SplitResult, path: str, admin_key: str) -> dict[str, 
     kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
     connection = kind(url.hostname or "", url.port, timeout=_SECONDS)
     try:
-        connection.request(method, url.path.rstrip("/") + path, headers={"Authorization": f"Bearer {admin_key}"})
+        connection.request(method, url.path.rstrip("/") + path, headers={"Authorization": f"Bearer {admin_key or ''}"})
         answer = connection.getresponse()
         status, body = answer.status, answer.read()
     except (OSError, HTTPException) as error:

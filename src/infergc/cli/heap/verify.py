@@ -11,7 +11,7 @@ from infergc.cli.heap.remote import call, server_options
 
 @click.command(cls=GroupedCommand, short_help="Recount every reference.")
 @server_options
-def verify(url: SplitResult, admin_key: str) -> None:
+def verify(url: SplitResult, admin_key: str | None) -> None:
     """Recount every reference from the roots, mend what is wrong, and check the heap's laws.
 
     The exit code is 1 if something was found.
