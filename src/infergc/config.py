@@ -83,6 +83,9 @@ class EngineConfig(BaseModel):
     gc_watermark: float = Field(
         0.9, ge=0, le=1, description="Share of pages in use above which collections come twice as often."
     )
+    gc_target_free: float = Field(
+        0.0, ge=0, le=1, description="Share of pages to keep free, by giving up cached ones between steps."
+    )
     gc_young_steps: int = Field(256, ge=1, description="Steps until a young cached prefix survives, if it was used.")
     gc_survivor_steps: int = Field(512, ge=1, description="Steps until a survivor is tenured, or young again.")
     gc_tenured_steps: int = Field(1024, ge=1, description="Steps until a tenured prefix unused is a survivor again.")

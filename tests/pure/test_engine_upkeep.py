@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from infergc.engine.census import TensorCensus, TensorGroup
 from infergc.engine.garbage import PythonGarbage
 from infergc.engine.loop import Engine
-from infergc.engine.messages import Command, Outputs, Shutdown
+from infergc.engine.messages import Ask, Command, Outputs, Shutdown
 from infergc.engine.process import serve
 from infergc.engine.upkeep import Upkeep
 from infergc.engine.wire import EngineChannel, FrameReader, decode_outputs, encode_frame
@@ -122,7 +122,28 @@ def test_it_waits_for_a_gap_and_rests_between_two() -> None:
         run(engine, [submit("two", [5, 6], max_tokens=20)])
         assert upkeep.patience() == 0.75, "not for each of many short requests"
         clock.now += 5.0
+        assert upkeep.patience() == 0.0, "it is time"
+        upkeep.run(waiting=False)
+        run(engine, [submit("three", [5, 6], max_tokens=20)])
+        clock.now += 5.0
         assert upkeep.patience() == 0.05
+
+
+def test_questions_do_not_put_the_gap_off() -> None:
+    """Whoever reads the metrics more often than gaps are long must not keep the engine from tidying up."""
+    clock, engine = Clock(), make_engine()
+    with PythonGarbage({}, clock) as garbage:
+        upkeep = Upkeep(engine, garbage, clock)
+        clock.now += 5.0
+        run(engine, [submit("one", [5, 6], max_tokens=20)])
+        for _ in range(4):
+            wait = upkeep.patience()
+            if wait is None:
+                break
+            clock.now += min(wait, 0.02)
+            upkeep.run(waiting=wait > 0.02)
+            assert engine.step([Ask(1, "figures")]).answers
+        assert garbage.collections["idle"] == 1
 
 
 def test_a_request_after_a_long_rest_is_not_held_up() -> None:

@@ -121,11 +121,13 @@ def test_all_that_is_known_of_a_page_goes_with_it() -> None:
     pages.lossy[1:3] = False
     pages.retain([(2, 1)])
     pages.space.take_run(4, 3)
+    pages.born[:3] = 7, 8, 9
     pages.lossy[5] = True  # of whoever had the page before
     pages.move(np.arange(3, dtype=np.int32), np.array([6, 5, 4], np.int32))
     assert pages.count.tolist() == [1, 1, 1, 0, 3, 2, 1, 0]
     assert np.flatnonzero(pages.sealed).tolist() == [4, 5]
     assert [bool(pages.lossy[page]) for page in (4, 5, 6)] == [False, False, True]
+    assert pages.born[4:7].tolist() == [9, 8, 7]
 
 
 def test_cached_pages_move_and_are_found() -> None:

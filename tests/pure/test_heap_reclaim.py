@@ -1,5 +1,8 @@
 """Reclaim: leaf first, oldest first, no more than asked, and behind a live leaf only where that gives pages."""
 
+import numpy as np
+
+from infergc.heap.residency import BOUNDS, Residency
 from samples.heaps import P, begin, compute, finished, open_stream, pages_held, small_heap
 
 
@@ -104,3 +107,28 @@ def test_pages_in_flight_are_neither_granted_nor_lost() -> None:
     heap.complete(step)
     assert heap.reserve([(late, 4 * P)])
     heap.check()
+
+
+def test_a_page_is_counted_with_the_steps_since_it_was_published() -> None:
+    """Two pages of an edge are published 30 steps after the others; all are reclaimed 100 steps later."""
+    heap = small_heap(pages=8)
+    first = open_stream(heap, range(4 * P))
+    compute(heap, first, 2 * P)  # published before step 1
+    heap.planning, heap.completed = 31, 30
+    step, _ = begin(heap, first, 2 * P, 4 * P)
+    heap.complete(step)
+    heap.publish(first, 4 * P)  # before step 32
+    heap.close(first)
+    heap.planning, heap.completed = 132, 131
+    assert heap.reserve([(open_stream(heap, range(100, 164)), 8 * P)])
+    young = heap.reclaimer.residency.counts[0]
+    assert dict(zip((*BOUNDS, "more"), young, strict=True)) == {**dict.fromkeys((*BOUNDS, "more"), 0), 256: 4}
+    assert heap.reclaimer.residency.steps[0] == 2 * 131 + 2 * 100
+    assert heap.counters.evicted_for == {"room": 4}
+
+
+def test_each_page_of_an_edge_falls_in_its_own_bucket() -> None:
+    residency = Residency()
+    residency.add(1, np.array([2, 0, 1], np.int32), [10, 40, 0], 74)
+    assert residency.counts[1] == [0, 2, 1, 0, 0, 0, 0, 0, 0]
+    assert residency.steps == [0, 74 + 64 + 34, 0]

@@ -1,4 +1,4 @@
-"""The command line: ``infergc serve``, ``infergc generate`` and ``infergc bench``."""
+"""The command line: ``infergc serve``, ``generate``, ``heap`` and ``bench``."""
 
 from infergc.cli.main import main
 

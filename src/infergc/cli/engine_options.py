@@ -28,6 +28,7 @@ HEADINGS = {  # heading → fields; a field that is in none stands under the las
         "gc_minor_pages",
         "gc_major_pages",
         "gc_watermark",
+        "gc_target_free",
         "gc_young_steps",
         "gc_survivor_steps",
         "gc_tenured_steps",

@@ -5,6 +5,7 @@ import click
 from infergc import __version__
 from infergc.cli.bench.group import bench
 from infergc.cli.generate import generate
+from infergc.cli.heap.group import heap
 from infergc.cli.serve import serve
 
 
@@ -17,3 +18,4 @@ def main() -> None:
 main.add_command(serve)
 main.add_command(generate)
 main.add_command(bench)
+main.add_command(heap)

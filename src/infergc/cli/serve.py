@@ -29,6 +29,8 @@ _SERVER = "Server"
 @option(_SERVER, "--port", default=8000, type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
 @option(_SERVER, "--api-key", metavar="KEY", envvar="INFERGC_API_KEY", show_envvar=True,
         help="Clients must send it as a bearer token, for every path but /health.")  # fmt: skip
+@option(_SERVER, "--admin-key", metavar="KEY", envvar="INFERGC_ADMIN_KEY", show_envvar=True,
+        help="Bearer token for looking into the heap and tuning it, at /v1/kv/. Without one nobody can.")  # fmt: skip
 @option(_SERVER, "--served-model-name", metavar="NAME", help="Name in the API. Default: the directory's.")
 @option(_SERVER, "--chat-template", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False),
         help="Jinja file to use instead of the model's own chat template.")  # fmt: skip
@@ -44,6 +46,7 @@ def serve(
     host: str,
     port: int,
     api_key: str | None,
+    admin_key: str | None,
     served_model_name: str | None,
     chat_template: Path | None,
     max_body_size: str,
@@ -62,6 +65,8 @@ def serve(
         raise click.UsageError("--model: the model is already named as MODEL_DIR; give one of the two")
     if api_key == "":
         raise click.UsageError("--api-key: must not be empty; leave it out to let everyone in")
+    if admin_key is not None and admin_key in {"", api_key}:
+        raise click.UsageError("--admin-key: must not be empty, nor the API key, which every client has")
     directory = model_dir(model or model_option, "MODEL_DIR" if model else "--model")
     config = configured(model=directory, **engine)
     settings = ServerSettings(
@@ -69,6 +74,7 @@ def serve(
         host=host,
         port=port,
         api_key=api_key,
+        admin_key=admin_key,
         chat_template=chat_template,
         max_body_bytes=_size(max_body_size),
         shutdown_timeout=shutdown_timeout,

@@ -71,6 +71,7 @@ def assemble(config: EngineConfig, executor: Executor, sinks: Iterable[Sink] = (
     shape = HeapConfig(groups, config.block_size, config.max_num_seqs, config.enable_prefix_caching, ages)
     compaction = Compaction(config.compaction_budget) if config.compaction else None
     heap = (DebugHeap if config.heap_debug else Heap)(shape, RETENTIONS[config.retention_policy](), compaction)
+    heap.reclaimer.target_free = config.gc_target_free
     limits = SchedulerConfig(
         config.max_num_seqs, config.max_num_batched_tokens, longest, frozenset(facts.eos_ids), config.max_sessions
     )

@@ -5,26 +5,37 @@ from typing import Any
 
 from infergc.engine.messages import Answer, Ask
 from infergc.engine.pacing import Pacer
+from infergc.engine.stats import EngineCounters, figures
+from infergc.engine.tuning import Tuning
+from infergc.heap.dump import dump
 from infergc.heap.errors import HeapCorruption, listed
 from infergc.sched.scheduler import Scheduler
 from infergc.wording import shown
 
 
 class Inquiries:
-    """Answers by name: ``verify`` and ``close_session``.
+    """Answers by name: ``verify``, ``heap``, ``figures``, ``settings`` and ``close_session``.
 
     Args:
         scheduler: with its heap.
+        counters: the engine's.
         pacer: with its collector.
         damage: looks for what is wrong with storage, in words.
     """
 
-    def __init__(self, scheduler: Scheduler, pacer: Pacer, damage: Callable[[], list[str]]) -> None:
+    def __init__(
+        self, scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, damage: Callable[[], list[str]]
+    ) -> None:
         self._damage = damage
         self._scheduler = scheduler
+        self._counters = counters
         self._pacer = pacer
+        self._tuning = Tuning(scheduler, pacer)
         self._kinds: Mapping[str, Callable[[dict[str, Any]], Any]] = {
             "verify": self._verify,
+            "heap": self._heap,
+            "figures": self._figures,
+            "settings": self._settings,
             "close_session": self._close_session,
         }
 
@@ -49,6 +60,19 @@ class Inquiries:
         except HeapCorruption as error:
             found.append(str(error))
         return listed([*filter(None, found), *self._damage()])
+
+    def _heap(self, _about: dict[str, Any]) -> dict[str, Any]:
+        """Who holds what, see ``heap.dump``."""
+        return dump(self._scheduler.heap)
+
+    def _figures(self, _about: dict[str, Any]) -> dict[str, Any]:
+        """All that is counted, what takes a look at every page included."""
+        return figures(self._scheduler, self._counters, self._pacer)
+
+    def _settings(self, about: dict[str, Any]) -> dict[str, Any]:
+        """Change these settings, and give all that can be changed."""
+        self._tuning.change(about)
+        return self._tuning.values()
 
     def _close_session(self, about: dict[str, Any]) -> str:
         """Close a tenant's session; see ``Sessions.close``."""

@@ -51,7 +51,7 @@ class Engine:
         self.heap = scheduler.heap
         self.counters = EngineCounters()
         self.pacer = pacer
-        self._inquiries = Inquiries(scheduler, pacer, self._damage)
+        self._inquiries = Inquiries(scheduler, self.counters, pacer, self._damage)
         self._executor = executor
         self._intake = Intake(ready, namespace, scheduler.heap)
         self._depth = depth

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from infergc.heap.collector import Collector
+from infergc.heap.collector import KINDS, Collector
 
 _log = logging.getLogger(__name__)
 
@@ -23,18 +23,23 @@ class Pauses:
         counts: pauses of at most each of ``PAUSE_BOUNDS``, and in the end longer ones.
         seconds: all together.
         longest: of one, in seconds.
+        by_kind: all together in seconds by kind of work, each pause divided as its work units are.
     """
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(PAUSE_BOUNDS) + 1))
     seconds: float = 0.0
     longest: float = 0.0
+    by_kind: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))
 
-    def add(self, seconds: float) -> None:
-        """Count one."""
+    def add(self, seconds: float, units: dict[str, int]) -> None:
+        """Count one in which so much was done of each kind."""
         at = next((at for at, bound in enumerate(PAUSE_BOUNDS) if seconds <= bound), len(PAUSE_BOUNDS))
         self.counts[at] += 1
         self.seconds += seconds
         self.longest = max(self.longest, seconds)
+        for kind, work in units.items():
+            if work:
+                self.by_kind[kind] += seconds * work / sum(units.values())
 
 
 class Pacer:
@@ -64,6 +69,7 @@ class Pacer:
 
     def _run(self, collect: Callable[[int], int], micros: float) -> int:
         budget = max(_LEAST, int(micros / self._unit))
+        before = self.collector.counters.units.copy()
         began = perf_counter()
         work = collect(budget)
         if not work:
@@ -71,6 +77,7 @@ class Pacer:
         seconds = perf_counter() - began
         if self.collector.found:
             _log.warning("the heap was mended: %s", self.collector.take_findings())
-        self.pauses.add(seconds)
+        units = self.collector.counters.units
+        self.pauses.add(seconds, {kind: units[kind] - done for kind, done in before.items()})
         self._unit += _WEIGHT * (seconds * 1e6 / work - self._unit)
         return budget

@@ -44,10 +44,15 @@ class Recorder:
 
     def outputs(self, outputs: Outputs) -> None:
         """Record what clients are told."""
-        stats = {
-            part: figures for part, figures in (outputs.stats or {}).items() if part != "collector"
-        }  # it has times
-        self._event(kind="outputs", deltas=outputs.news(), stats=stats, answers=outputs.answers)
+        answers = [(answer.number, _timeless(answer.value), answer.error) for answer in outputs.answers]
+        self._event(kind="outputs", deltas=outputs.news(), stats=_timeless(outputs.stats or {}), answers=answers)
 
     def _event(self, **fields: object) -> None:
         self.events.append(msgspec.json.encode(fields).decode())
+
+
+def _timeless(value: object) -> object:
+    """Figures without those parts that are times, or have some."""
+    if not isinstance(value, dict):
+        return value
+    return {part: figures for part, figures in value.items() if part not in {"collector", "collection_seconds"}}

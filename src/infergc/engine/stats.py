@@ -6,6 +6,9 @@ from typing import Any
 
 from infergc.engine.pacing import Pacer
 from infergc.heap.collector import CollectorCounters
+from infergc.heap.dump import pages_by_generation
+from infergc.heap.generations import GENERATIONS
+from infergc.heap.reclaim import REASONS
 from infergc.heap.stats import GroupStats
 from infergc.sched.counters import SchedulerCounters
 from infergc.sched.scheduler import Scheduler
@@ -60,6 +63,27 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer) -> di
             "pause_seconds": pacer.pauses.seconds,
             "longest_pause": pacer.pauses.longest,
         },
+    }
+
+
+def figures(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer) -> dict[str, Any]:
+    """What ``snapshot`` gives, and what is too much for every step.
+
+    Keys beside its own: ``pages`` {group: {state: {generation: pages}}}, which sum to ``kv``; ``evicted`` pages by
+    reason; ``residency`` {generation: {counts, steps}} as in ``heap.residency``; ``collection_seconds`` by kind.
+    Cost: O(capacity) array work.
+    """
+    heap = scheduler.heap
+    stays = heap.reclaimer.residency
+    return {
+        **snapshot(scheduler, counters, pacer),
+        "pages": pages_by_generation(heap),
+        "evicted": {reason: heap.counters.evicted_for[reason] for reason in REASONS},
+        "residency": {
+            name: {"counts": counts, "steps": steps}
+            for name, counts, steps in zip(GENERATIONS, stays.counts, stays.steps, strict=True)
+        },
+        "collection_seconds": pacer.pauses.by_kind,
     }
 
 

@@ -29,7 +29,8 @@ class Upkeep:
         self._gauge = ProcessGauge()
         self._tensors = TensorNews()
         self._steps = engine.counters.steps  # at the latest time
-        self._rest_until = now()
+        self._rest_until = self._due = now()
+        self._seen = self._steps  # when ``_due`` was set
         self._tensors.take(engine.census())
 
     def patience(self) -> float | None:
@@ -38,7 +39,12 @@ class Upkeep:
             return 0.0
         if self._engine.counters.steps == self._steps:
             return None
-        return max(_GAP_SECONDS, self._rest_until - self._now())
+        now = self._now()
+        if self._engine.counters.steps == self._seen:  # a question came meanwhile; it puts nothing off
+            return max(0.0, self._due - now)
+        wait = max(_GAP_SECONDS, self._rest_until - now)
+        self._seen, self._due = self._engine.counters.steps, now + wait
+        return wait
 
     def run(self, *, waiting: bool) -> None:
         """Use the time before the next step; there is hardly any if requests run or commands are ``waiting``."""
@@ -46,7 +52,7 @@ class Upkeep:
             self._garbage.relieve()
         elif self._engine.counters.steps == self._steps:
             self._garbage.rested()
-        elif not waiting:
+        elif not waiting or (self._seen == self._engine.counters.steps and self._now() >= self._due):
             self._tidy()
 
     def measured(self, outputs: Outputs) -> Outputs:

@@ -11,6 +11,7 @@ from infergc.heap.generations import SURVIVOR, TENURED, YOUNG
 from infergc.heap.heap import Heap
 from infergc.heap.trace import Findings, Marking, check_pages, kind_and_owner
 
+KINDS = ("cycles", "minor", "major", "refill")  # of work
 _MANY = 1 << 60
 _PAGES_A_UNIT = 256  # numpy compares so many counts in the time in which Python looks at one object
 _LEAST_PAGES = 2048  # of a slice: looking at who holds them costs as much as these
@@ -45,7 +46,7 @@ class CollectorCounters:
 
     minor: int = 0
     major: int = 0
-    units: dict[str, int] = field(default_factory=lambda: {"cycles": 0, "minor": 0, "major": 0})
+    units: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     leaks: int = 0
     garbage: int = 0
     corrupt: int = 0
@@ -89,7 +90,7 @@ class Collector:
             work += self._minor(budget - work)
         if work < budget and (self._phase is not Phase.REST or self._major_due()):
             work += self.major(budget - work)
-        return work
+        return work + self._refill(budget - work)
 
     def idle(self, budget: int) -> int:
         """Nothing runs: do what is due, and go on with a major collection. Returns the work done, 0 when all is done.
@@ -101,7 +102,7 @@ class Collector:
             work += self._minor(budget - work)
         if work < budget and (self._phase is not Phase.REST or self._births_since(self._births_at_major)):
             work += self.major(budget - work)
-        return work
+        return work + self._refill(budget - work)
 
     def major(self, budget: int) -> int:
         """Begin a major collection or go on with it; returns the work done. Cost: O(budget)."""
@@ -152,6 +153,12 @@ class Collector:
             self._minor_until = -1
             self.counters.minor += 1
         self.counters.units["minor"] += work
+        return work
+
+    def _refill(self, budget: int) -> int:
+        """Free cached pages until as many are free as should be."""
+        work = self._heap.reclaimer.refill(budget, self._heap.planning)
+        self.counters.units["refill"] += work
         return work
 
     @property

@@ -32,7 +32,7 @@ class Heap(Holdings):
     def __init__(self, config: HeapConfig, retention: Retention, compaction: Compaction | None = None) -> None:
         super().__init__(config, retention)
         self.compactor = None if compaction is None else Compactor(self, compaction)
-        self._reclaimer = Reclaimer(self.tree, self.groups, self.sequences, self.counters)
+        self.reclaimer = Reclaimer(self.tree, self.groups, self.sequences, self.counters)
         self._private = [-1] * len(config.groups)  # no group's tail needs a copy
         self._tail = TAIL_TOKENS // config.page_tokens  # pages that a growing tail hopes to find side by side
 
@@ -129,7 +129,7 @@ class Heap(Holdings):
         needs = [sum(growths)] * len(self.groups)
         for shared in tails.values():
             needs = [need + (page >= 0) for need, page in zip(needs, shared, strict=True)]
-        if not self._reclaimer.make_room(needs, self.planning):
+        if not self.reclaimer.make_room(needs, self.planning):
             self.counters.refusals += 1
             return False
         if not tails and set(growths) == {1}:
@@ -141,7 +141,7 @@ class Heap(Holdings):
 
     def grantable(self, needs: SequenceOf[int]) -> bool:
         """Whether a reservation of so many pages per group would succeed now. Cost: O(groups)."""
-        return self._reclaimer.grantable(needs)
+        return self.reclaimer.grantable(needs)
 
     def truncate(self, sequence: Sequence, tokens: int) -> None:
         """Take back the token slots from ``tokens`` on: a late stop, a rejected draft. Cost: O(extents removed).
@@ -292,7 +292,7 @@ class Heap(Holdings):
     def _start_run(self, sequence: Sequence, group: int, table: BlockTables) -> None:
         """Grant one page where a run begins; ``make_room`` saw to it that there is one."""
         expect, pages = self._expected(sequence, table), self.groups[group]
-        self._reclaimer.make_runs(group, 1, -1, expect)
+        self.reclaimer.make_runs(group, 1, -1, expect, self.planning)
         page = pages.space.start(expect)
         pages.allocate_one(page, lossy=not sequence.exact, by=taken_by(sequence.id, Place.RESERVE))
         table.append(sequence.slot, [(page, 1)])
@@ -305,7 +305,7 @@ class Heap(Holdings):
 
     def _allocate(self, sequence: Sequence, group: int, pages: int, expect: int, place: Place) -> list[Extent]:
         after = self.tables[group].last_page(sequence.slot)
-        self._reclaimer.make_runs(group, pages, after, expect)
+        self.reclaimer.make_runs(group, pages, after, expect, self.planning)
         by = taken_by(sequence.id, place)
         return self.groups[group].allocate(pages, after, expect, lossy=not sequence.exact, by=by)
 
@@ -325,7 +325,7 @@ class Heap(Holdings):
         columns = tuple(page_numbers(runs) for runs in extents)
         tip = self.tree.extend(sequence.tip, tokens[low * size : full * size], columns, self.planning)
         for pages, runs in zip(self.groups, extents, strict=True):
-            pages.seal(runs, tip.generation)
+            pages.seal(runs, tip.generation, self.planning)
         self.tree.stand(sequence, tip, full, self.planning)
         self.counters.sealed += full - low
 

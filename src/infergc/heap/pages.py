@@ -15,8 +15,8 @@ class Pages:
 
     Columns, one entry a page: ``count`` references of heap objects, the prefix tree among them;
     ``sealed`` the prefix tree holds it, so it is immutable; ``lossy`` its KV is not what an exact
-    computation gives (law 8); ``generation`` of a sealed page, 0 young to 2 tenured; ``taken`` by whom and where the
-    last reference was taken (``heap.provenance``).
+    computation gives (law 8); ``generation`` of a sealed page, 0 young to 2 tenured; ``born`` the step in which it was
+    sealed; ``taken`` by whom and where the last reference was taken (``heap.provenance``).
     ``cached`` counts the pages that only the tree holds: sealed with count 1.
     """
 
@@ -27,6 +27,7 @@ class Pages:
         self.sealed: NDArray[np.bool_] = np.zeros(spec.capacity, np.bool_)
         self.lossy: NDArray[np.bool_] = np.zeros(spec.capacity, np.bool_)
         self.generation: NDArray[np.int8] = np.zeros(spec.capacity, np.int8)
+        self.born: NDArray[np.int32] = np.zeros(spec.capacity, np.int32)
         self.taken: NDArray[np.int64] = np.zeros(spec.capacity, np.int64)
         self.cached = 0
         # For single entries, cheaper than numpy's.
@@ -76,12 +77,13 @@ class Pages:
             elif count == 2:
                 self.cached += self._sealed(first, len(counts))
 
-    def seal(self, extents: list[Extent], generation: int = 0) -> None:
+    def seal(self, extents: list[Extent], generation: int = 0, step: int = 0) -> None:
         """The prefix tree takes a reference: the pages are immutable from now on. Cost: as retain."""
         for first, counts in self._alike(extents):
             counts.fill(counts.item(0) + 1)
             self.sealed[first : first + len(counts)] = True
             self.generation[first : first + len(counts)] = generation
+            self.born[first : first + len(counts)] = step
 
     def unseal(self, extents: list[Extent]) -> None:
         """The prefix tree lets go; pages nobody else holds are freed. Cost: as retain."""
@@ -107,7 +109,7 @@ class Pages:
 
         The sources keep one reference, which the caller owns: nobody else's. Cost: O(pages) array work.
         """
-        for column in (self.count, self.sealed, self.lossy, self.generation, self.taken):
+        for column in (self.count, self.sealed, self.lossy, self.generation, self.born, self.taken):
             column[targets] = column[sources]
         self.count[sources] = 1
         self.sealed[sources] = False

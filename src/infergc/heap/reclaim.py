@@ -11,14 +11,21 @@ from infergc.heap.errors import HeapCorruption
 from infergc.heap.nodes import Node
 from infergc.heap.objects import Sequence
 from infergc.heap.pages import Pages, runs_of
+from infergc.heap.residency import Residency
 from infergc.heap.stats import HeapCounters
 from infergc.heap.tree import PrefixTree
 
+REASONS = ("room", "runs", "target")  # for a reservation, for adjacent pages, for the share to be kept free
 _SPARE = 32  # make_runs keeps at most one page in so many free
 
 
 class Reclaimer:
-    """Takes pages back from the prefix tree for all layer groups at once."""
+    """Takes pages back from the prefix tree for all layer groups at once.
+
+    Attributes:
+        residency: how long the pages taken had been in the tree.
+        target_free: share of each group's pages, 0 to 1, that ``refill`` keeps free.
+    """
 
     def __init__(
         self,
@@ -31,6 +38,8 @@ class Reclaimer:
         self._groups = groups
         self._sequences = sequences
         self._counters = counters
+        self.residency = Residency()
+        self.target_free = 0.0
 
     def grantable(self, needs: SequenceOf[int]) -> bool:
         """Whether free and cached pages cover these needs, one a group. Cost: O(groups)."""
@@ -46,11 +55,11 @@ class Reclaimer:
         if not self.grantable(needs):
             return False
         while (short := self._shortage(needs)) > 0:
-            if not self._reclaim(short):
+            if not self._reclaim(short, step, "room"):
                 self._expose(step)
         return True
 
-    def make_runs(self, group: int, pages: int, after: int, expect: int) -> None:
+    def make_runs(self, group: int, pages: int, after: int, expect: int, step: int) -> None:
         """Reclaim on until ``FreeSpace.take`` with these arguments finds adjacent pages.
 
         A full cache would free page by page, in the order in which leaves shrink, and tables would end up in
@@ -58,22 +67,41 @@ class Reclaimer:
         """
         space = self._groups[group].space
         while space.free * _SPARE < space.capacity and not space.fits(pages, after, expect):
-            if not self._reclaim(max(pages, expect)):
+            if not self._reclaim(max(pages, expect), step, "runs"):
                 return
+
+    def refill(self, budget: int, step: int) -> int:
+        """Reclaim until ``target_free`` of each group is free, ``budget`` pages at most; returns how many it took.
+
+        So that a burst finds free pages and need not wait for reclaim. Cost: O(groups + pages reclaimed).
+        """
+        taken = 0
+        while self.target_free and taken < budget and (short := self._shortage(self._targets())) > 0:
+            count = self._reclaim(min(short, budget - taken), step, "target")
+            if not count:
+                break
+            taken += count
+        return taken
+
+    def _targets(self) -> list[int]:
+        return [int(self.target_free * pages.spec.capacity) for pages in self._groups]
 
     def _shortage(self, needs: SequenceOf[int]) -> int:
         return max([need - pages.space.free for need, pages in zip(needs, self._groups, strict=True)])
 
-    def _reclaim(self, pages: int) -> bool:
-        """Cut up to so many pages off the leaf that goes first; False if no leaf is idle."""
+    def _reclaim(self, pages: int, step: int, reason: str) -> int:
+        """Cut up to so many pages off the leaf that goes first; how many it were, 0 if no leaf is idle."""
         leaf = self._tree.order.pop()
         if leaf is None:
-            return False
+            return 0
         count = min(pages, leaf.length)
-        for group, numbers in zip(self._groups, self._tree.trim(leaf, count), strict=True):
+        removed = self._tree.trim(leaf, count)
+        self.residency.add(leaf.generation, removed[0], self._groups[0].born.data, step)
+        for group, numbers in zip(self._groups, removed, strict=True):
             group.unseal(runs_of(numbers))
         self._counters.evicted += count
-        return True
+        self._counters.evicted_for[reason] += count
+        return count
 
     def _expose(self, step: int) -> None:
         """Open the way to cached pages behind a live leaf.

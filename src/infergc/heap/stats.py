@@ -1,5 +1,6 @@
 """What a heap is shaped like and what it counts."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from infergc.heap.generations import Ages
@@ -23,6 +24,7 @@ class HeapCounters:
 
     copies: int = 0  # copy-on-write, counted per group
     evicted: int = 0  # cached prefix pages given up for space, counted once for all groups
+    evicted_for: Counter[str] = field(default_factory=Counter)  # the same by reason, see heap.reclaim.REASONS
     sealed: int = 0  # pages published, counted once for all groups
     deduplicated: int = 0  # pages swapped for identical ones at publication, counted once
     refusals: int = 0  # reservations refused

@@ -21,16 +21,17 @@ class Sessions:
 
     Attributes:
         closed: how many were closed, by reason.
+        most: how many may be open; the least recently used goes beyond that.
 
     Args:
         heap: where they live.
-        most: how many may be open; the least recently used goes beyond that.
+        most: see above.
     """
 
     def __init__(self, heap: Heap, most: int) -> None:
         self.closed: Counter[str] = Counter()
         self._heap = heap
-        self._most = most
+        self.most = most
         self._open: dict[Key, Session] = {}
 
     def touch(self, request: Request) -> None:
@@ -40,8 +41,7 @@ class Sessions:
         key = (request.namespace.salt, request.session)
         session = self._open.pop(key, None)
         self._open[key] = session if session is not None else self._heap.session(request.session)
-        if len(self._open) > self._most:
-            self._close(next(iter(self._open)), "limit")
+        self.limit(self.most)
 
     def enter(self, request: Request, sequence: Sequence) -> None:
         """A request starts to run. Its session may have been closed since it came: then it is opened anew."""
@@ -72,6 +72,12 @@ class Sessions:
             return "busy"
         self._close(key, reason)
         return "closed"
+
+    def limit(self, most: int) -> None:
+        """Let so many be open from now on, and close those beyond that. Cost: as ``close`` for each."""
+        self.most = most
+        while len(self._open) > most:
+            self._close(next(iter(self._open)), "limit")
 
     def shed(self) -> bool:
         """Give up what the least recently used session that keeps something has parked; False if none does.

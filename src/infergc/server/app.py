@@ -8,13 +8,14 @@ from prometheus_client import CollectorRegistry
 from infergc import __version__
 from infergc.client import EngineClient
 from infergc.server import errors
+from infergc.server.admin import admin_router
 from infergc.server.completions import completions_router
-from infergc.server.limits import ApiKey, BodyLimit, RequestId
-from infergc.server.metrics import EngineCollector, Latencies
+from infergc.server.limits import BodyLimit, Keys, RequestId
+from infergc.server.metrics import EngineCollector, EngineFigures, Latencies
 from infergc.server.service import Service
 from infergc.server.sessions import SessionClock, sessions_router
 from infergc.server.settings import ServerSettings
-from infergc.server.state import state_router
+from infergc.server.state import metrics_router, state_router
 from infergc.server.tokens import tokens_router
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
@@ -27,7 +28,8 @@ def create_app(
 ) -> FastAPI:
     """The HTTP application over a running engine. It starts and ends nothing."""
     registry = CollectorRegistry()
-    registry.register(EngineCollector(client, settings.model_name, client.config.block_size))
+    figures = EngineFigures(client)
+    registry.register(EngineCollector(figures, client.ready, settings.model_name))
     latencies = Latencies(registry, settings.model_name)
     sessions = SessionClock(client, settings.session_timeout)
     service = Service(client, tokenizer, chat_template, settings, latencies, sessions)
@@ -36,12 +38,15 @@ def create_app(
     errors.install(app)
     app.include_router(completions_router(service))
     app.include_router(tokens_router(service))
-    app.include_router(state_router(service, registry))
+    app.include_router(state_router(service))
+    app.include_router(metrics_router(registry, figures))
     app.include_router(sessions_router(sessions))
+    if settings.admin_key is not None:
+        app.include_router(admin_router(client, sessions))
     app.add_api_route("/", lambda: _paths(app), include_in_schema=False)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
-    if settings.api_key is not None:
-        app.add_middleware(ApiKey, key=settings.api_key)
+    if settings.api_key is not None or settings.admin_key is not None:
+        app.add_middleware(Keys, key=settings.api_key, admin_key=settings.admin_key)
     app.add_middleware(RequestId)  # the last added is the outermost
     return app
 

@@ -1,4 +1,4 @@
-"""A histogram that is cheap enough to be fed once per token."""
+"""Histograms: one that is cheap enough to be fed once per token, and buckets as Prometheus wants them."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -6,6 +6,11 @@ from itertools import accumulate
 
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+
+def cumulative(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    """Counts of a bucket each as Prometheus wants them: the upper bound, and how many lie at or below it."""
+    return list(zip([*map(str, bounds), "+Inf"], accumulate(counts), strict=True))
 
 
 class Distribution(Collector):
@@ -35,7 +40,5 @@ class Distribution(Collector):
     def collect(self) -> Iterator[Metric]:
         """The family as it stands."""
         family = HistogramMetricFamily(self._name, self._text, labels=tuple(self._labels))
-        names = [*map(str, self._bounds), "+Inf"]
-        buckets = list(zip(names, accumulate(self._counts), strict=True))
-        family.add_metric(tuple(self._labels.values()), buckets, self._sum)
+        family.add_metric(tuple(self._labels.values()), cumulative(self._bounds, self._counts), self._sum)
         yield family

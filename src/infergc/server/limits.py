@@ -1,4 +1,4 @@
-"""ASGI middleware around the whole app: request ids, the API key, the size of a body."""
+"""ASGI middleware around the whole app: request ids, keys, the size of a body."""
 
 import hmac
 from http import HTTPStatus
@@ -12,6 +12,7 @@ from infergc.units import format_bytes
 
 REQUEST_ID = "x-request-id"
 OPEN_PATHS = frozenset({"/health"})
+ADMIN_PATHS = "/v1/kv/"
 
 
 class RequestId:
@@ -35,25 +36,36 @@ class RequestId:
         await self.app(scope, receive, send_named)
 
 
-class ApiKey:
-    """Every path but ``/health`` wants ``Authorization: Bearer <key>``. The comparison takes constant time."""
+class Keys:
+    """Paths want ``Authorization: Bearer <key>``: under ``/v1/kv/`` the admin's, else the clients', ``/health`` none.
 
-    def __init__(self, app: ASGIApp, key: str) -> None:
+    Where there is no key of the kind, nothing is asked; without an admin key, ``/v1/kv/`` is a path like any other.
+    The comparison takes constant time.
+    """
+
+    def __init__(self, app: ASGIApp, key: str | None, admin_key: str | None) -> None:
         self.app = app
-        self.expected = f"Bearer {key}".encode()
+        self._key = key
+        self._admin_key = admin_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what holds the key."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._holds_key(scope):
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self.app(scope, receive, send)
             return
-        message = "missing or wrong API key; send it as 'Authorization: Bearer <key>'"
+        is_admin = self._admin_key is not None and scope["path"].startswith(ADMIN_PATHS)
+        key = self._admin_key if is_admin else self._key
+        if key is None or _holds_key(scope, key):
+            await self.app(scope, receive, send)
+            return
+        message = f"missing or wrong {'admin' if is_admin else 'API'} key; send it as 'Authorization: Bearer <key>'"
         error = ApiError(HTTPStatus.UNAUTHORIZED, message, code="invalid_api_key")
         await error_response(error, {"www-authenticate": "Bearer"})(scope, receive, send)
 
-    def _holds_key(self, scope: Scope) -> bool:
-        given = Headers(scope=scope).get("authorization", "")
-        return hmac.compare_digest(given.encode("latin-1"), self.expected)  # the bytes as they came
+
+def _holds_key(scope: Scope, key: str) -> bool:
+    given = Headers(scope=scope).get("authorization", "")
+    return hmac.compare_digest(given.encode("latin-1"), f"Bearer {key}".encode())  # the bytes as they came
 
 
 class BodyLimit:

@@ -13,21 +13,25 @@ from infergc.server.errors import ApiError
 from infergc.wording import shown
 
 Key = tuple[str, str]  # tenant's salt, name
+LEAST_TIMEOUT = 0.1  # seconds
 _LOOKS = 10  # a time-out
 
 
 class SessionClock:
     """Closes sessions that were not used for a time. The engine knows no clock.
 
+    Attributes:
+        timeout: seconds without a request of the session running. It may change at any time.
+
     Args:
         client: of the engine.
-        timeout: seconds without a request of the session running.
+        timeout: see above.
         now: a clock, in seconds.
     """
 
     def __init__(self, client: EngineClient, timeout: float, now: Callable[[], float] = monotonic) -> None:
         self._client = client
-        self._timeout = timeout
+        self.timeout = timeout
         self._now = now
         self._used: dict[Key, float] = {}  # the least recently used first
 
@@ -45,7 +49,7 @@ class SessionClock:
     async def run(self) -> None:
         """Close what is idle, again and again, until the engine is gone."""
         while self._client.healthy:
-            await asyncio.sleep(self._timeout / _LOOKS)
+            await asyncio.sleep(self.timeout / _LOOKS)
             try:
                 await self.close_idle()
             except EngineDeadError:
@@ -54,7 +58,7 @@ class SessionClock:
     async def close_idle(self) -> None:
         """Close the sessions whose time is over. One of which a request still runs is not idle."""
         for (salt, session), used in list(self._used.items()):
-            if self._now() - used < self._timeout:
+            if self._now() - used < self.timeout:
                 return
             if await self._client.close_session(session, salt, "idle") == "busy":
                 self.touch(salt, session)

@@ -14,6 +14,7 @@ class ServerSettings:
         model_name: the model's name in the API.
         host, port: where to listen; port 0 takes a free one.
         api_key: what clients must send; None lets everyone in.
+        admin_key: what who inspects and tunes the heap must send; None: nobody can.
         chat_template: file used instead of the model's own template.
         max_body_bytes: largest request body.
         shutdown_timeout: seconds that running requests may go on once the server is told to stop.
@@ -24,6 +25,7 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     api_key: str | None = None
+    admin_key: str | None = None
     chat_template: Path | None = None
     max_body_bytes: int = 8 * MIB
     shutdown_timeout: float = 10.0

@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry
 
 from infergc import __version__
 from infergc.server.errors import ApiError
-from infergc.server.metrics import render
+from infergc.server.metrics import EngineFigures, render
 from infergc.server.service import Service
 
 
-def state_router(service: Service, registry: CollectorRegistry) -> APIRouter:
+def state_router(service: Service) -> APIRouter:
     """The routes that say what the server is and how it fares."""
     router = APIRouter(tags=["state"])
     model = {
@@ -37,12 +37,6 @@ def state_router(service: Service, registry: CollectorRegistry) -> APIRouter:
         """The version of infergc."""
         return {"version": __version__}
 
-    @router.get("/metrics")
-    async def metrics(http: Request) -> Response:
-        """Prometheus metrics."""
-        content, content_type = render(registry, http.headers.get("accept", ""))
-        return Response(content, headers={"content-type": content_type})
-
     @router.get("/v1/models")
     async def models() -> dict[str, Any]:
         """The one model that is served."""
@@ -53,5 +47,19 @@ def state_router(service: Service, registry: CollectorRegistry) -> APIRouter:
         """The model of this name."""
         service.check_model(name)
         return model
+
+    return router
+
+
+def metrics_router(registry: CollectorRegistry, figures: EngineFigures) -> APIRouter:
+    """The route of Prometheus; what it shows of the engine is asked for each scrape."""
+    router = APIRouter(tags=["state"])
+
+    @router.get("/metrics")
+    async def metrics(http: Request) -> Response:
+        """Prometheus metrics."""
+        await figures.refresh()
+        content, content_type = render(registry, http.headers.get("accept", ""))
+        return Response(content, headers={"content-type": content_type})
 
     return router

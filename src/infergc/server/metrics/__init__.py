@@ -1,6 +1,7 @@
 """Prometheus metrics: what the engine counts, and the latencies that clients see. One file for each idea."""
 
 from infergc.server.metrics.collector import EngineCollector, render
+from infergc.server.metrics.figures import EngineFigures
 from infergc.server.metrics.latencies import Latencies, Stopwatch
 
-__all__ = ["EngineCollector", "Latencies", "Stopwatch", "render"]
+__all__ = ["EngineCollector", "EngineFigures", "Latencies", "Stopwatch", "render"]

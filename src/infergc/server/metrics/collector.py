@@ -7,10 +7,14 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from infergc.client import EngineClient
+from infergc.engine.messages import Ready
+from infergc.server.metrics.figures import EngineFigures
 from infergc.server.metrics.garbage import python_garbage
-from infergc.server.metrics.load import pages_by_state, requests_by_state
+from infergc.server.metrics.kv_garbage import kv_garbage
+from infergc.server.metrics.load import pages_by_generation, pages_by_state, requests_by_state
 from infergc.server.metrics.memory import footprint, ledger
+from infergc.server.metrics.reclaim import reclaim
+from infergc.server.metrics.sessions import sessions
 from infergc.server.metrics.tensors import tensors
 from infergc.server.metrics.totals import totals
 from infergc.server.metrics.vllm import VllmNames
@@ -19,20 +23,25 @@ from infergc.server.metrics.vllm import VllmNames
 class EngineCollector(Collector):
     """Shows the engine's latest counters and gauges as they are: nothing is kept here."""
 
-    def __init__(self, client: EngineClient, model: str, block_size: int) -> None:
-        self._client = client
-        self._vllm = VllmNames(model, client.ready.dtype, block_size)
+    def __init__(self, figures: EngineFigures, ready: Ready, model: str) -> None:
+        self._figures = figures
+        self._memory = ready.memory
+        self._vllm = VllmNames(model, ready.dtype, ready.page_tokens)
 
     def collect(self) -> Iterator[Metric]:
         """All families of the engine."""
-        stats = self._client.stats
+        stats = self._figures.latest
         requests, kv, counters = (stats.get(part, {}) for part in ("requests", "kv", "counters"))
-        yield from ledger(self._client.ready.memory)
+        yield from ledger(self._memory)
         yield from footprint(stats.get("process", {}))
         yield from python_garbage(stats.get("python_gc", {}))
         yield from tensors(stats.get("tensors", {}))
         yield from requests_by_state(requests)
         yield from pages_by_state(kv)
+        yield from pages_by_generation(stats.get("pages", {}))
+        yield from reclaim(stats.get("evicted", {}), stats.get("residency", {}))
+        yield from kv_garbage(stats.get("collector", {}), stats.get("collection_seconds", {}))
+        yield from sessions(stats.get("sessions", {}))
         yield from totals(counters)
         yield from self._vllm.families(requests, kv, counters)
 

@@ -14,6 +14,17 @@ def requests_by_state(requests: dict[str, int]) -> Iterator[Metric]:
     yield family
 
 
+def pages_by_generation(pages: dict[str, dict[str, dict[str, int]]]) -> Iterator[Metric]:
+    """The pages of each state by the generation that they are in."""
+    text = "KV pages by state and generation; the generations sum to infergc_kv_pages. Free pages have none."
+    family = GaugeMetricFamily("infergc_kv_pages_by_generation", text, labels=("tier", "group", "state", "generation"))
+    for group, states in sorted(pages.items()):
+        for state, generations in states.items():
+            for generation, number in generations.items():
+                family.add_metric(("device", group, state, generation), number)
+    yield family
+
+
 def pages_by_state(kv: dict[str, Any]) -> Iterator[Metric]:
     """Free, live, cached and in transit, for each layer group, their sum, and how the free ones lie."""
     help_text = "KV pages by state; the states sum to the capacity."

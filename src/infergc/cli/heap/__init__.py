@@ -1,0 +1,1 @@
+"""``infergc heap``: look into the heap of a running server."""

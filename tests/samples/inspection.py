@@ -1,0 +1,75 @@
+"""What a running server tells of its heap, and that it adds up."""
+
+import re
+from collections import Counter
+from typing import Any
+
+from samples.servers import Server
+
+ADMIN_KEY = "adm1n"
+HEADERS = {"authorization": f"Bearer {ADMIN_KEY}"}
+STATES = ("free", "live", "cached", "in_transit")
+
+Pages = dict[str, dict[str, dict[str, float]]]  # group → state → generation → pages
+
+
+def dump_of(server: Server) -> dict[str, Any]:
+    """GET /v1/kv/heap."""
+    return server.http.get("/v1/kv/heap", headers=HEADERS).json()
+
+
+def pages_of(metrics: dict[str, float]) -> Pages:
+    """The pages of a scrape by generation."""
+    found: Pages = {}
+    for name, value in metrics.items():
+        if name.startswith("infergc_kv_pages_by_generation{"):
+            labels = dict(re.findall(r'(\w+)="([^"]*)"', name))
+            states = found.setdefault(labels["group"], {state: {} for state in STATES})
+            states[labels["state"]][labels["generation"]] = value
+    return found
+
+
+def in_state(metrics: dict[str, float], state: str, group: str = "full") -> float:
+    """Pages of a group in this state, by a scrape."""
+    return metrics[f'infergc_kv_pages{{group="{group}",state="{state}",tier="device"}}']
+
+
+def check_scrape(metrics: dict[str, float]) -> None:
+    """The figures of one scrape add up."""
+    groups = pages_of(metrics)
+    assert groups
+    for group, states in groups.items():
+        for state in STATES:
+            assert sum(states[state].values()) == in_state(metrics, state, group)
+        capacity = metrics[f'infergc_kv_pages_capacity{{group="{group}",tier="device"}}']
+        assert sum(in_state(metrics, state, group) for state in STATES) == capacity
+    evicted = [value for name, value in metrics.items() if name.startswith("infergc_kv_evicted_pages_total{")]
+    stays = [value for name, value in metrics.items() if name.startswith("infergc_kv_residency_steps_count{")]
+    assert sum(evicted) == sum(stays) == metrics["infergc_evicted_pages_total"]
+
+
+def check_dump(found: dict[str, Any]) -> None:
+    """Every page of a dump stands in one place, and none is lost."""
+    for group in found["groups"]:
+        name = group["name"]
+        assert not any(found["unowned"][name].values())
+        live, moving = Counter[str](), Counter[str]()
+        for one in found["objects"]:
+            live.update(one["groups"].get(name, {}).get("charged", {}))
+        for flight in found["in_flight"]:
+            moving.update(flight["groups"][name]["charged"])
+        assert +live == +Counter(group["pages"]["live"])
+        assert +moving == +Counter(group["pages"]["in_transit"])
+        assert sum(sum(pages.values()) for pages in group["pages"].values()) == group["capacity"]
+
+
+def check_same(server: Server) -> tuple[dict[str, float], dict[str, Any]]:
+    """A dump and the metrics of an idle server say the same; returns both."""
+    for _ in range(100):  # the collector may be at work between two answers
+        before, found, after = server.metrics(), dump_of(server), server.metrics()
+        check_scrape(before)
+        check_dump(found)
+        if pages_of(before) == pages_of(after):
+            break
+    assert pages_of(before) == {group["name"]: group["pages"] for group in found["groups"]}
+    return before, found
