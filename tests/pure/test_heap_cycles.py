@@ -258,6 +258,19 @@ def test_a_dropped_session_leaves_a_cycle() -> None:
     assert heap.stats()[0].cached == 2
 
 
+def test_a_sequence_may_leave_a_session_that_it_alone_kept() -> None:
+    """A session is deleted while its request runs, then the request is aborted."""
+    heap = small_heap()
+    session, sequence = heap.session("chat"), open_stream(heap, range(2 * P))
+    heap.join(session, sequence)
+    heap.graph.unroot(session)
+    heap.leave(session, sequence)
+    heap.check()
+    assert list(heap.graph.objects.values()) == [sequence]
+    heap.close(sequence)
+    assert not heap.graph.objects
+
+
 def test_a_parked_turn_keeps_its_pages_from_reclaim_until_the_session_goes() -> None:
     heap = small_heap(pages=8)
     session, sequence = heap.session("chat"), open_stream(heap, range(4 * P))

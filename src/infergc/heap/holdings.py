@@ -83,9 +83,13 @@ class Holdings(HeapState):
         self.graph.hold(sequence, whole)
 
     def leave(self, whole: BeamGroup | Session, sequence: Sequence) -> None:
-        """Let a group or session and one of its sequences go their own ways. Cost: as ``close``."""
+        """Let a group or session and one of its sequences go their own ways. Cost: as ``close``.
+
+        A session that was closed before and that only this sequence kept goes, and lets go of it by itself.
+        """
         self.graph.let_go(sequence, whole)
-        self.graph.let_go(whole, sequence)
+        if sequence.id in whole.holds:
+            self.graph.let_go(whole, sequence)
 
     def collect_cycles(self, budget: int) -> int:
         """Free cycles that nothing outside holds; returns the work done. See ``cycles.collect``."""
