@@ -271,6 +271,23 @@ def test_a_sequence_may_leave_a_session_that_it_alone_kept() -> None:
     assert not heap.graph.objects
 
 
+@pytest.mark.parametrize("caching", [False, True])
+def test_a_turn_whose_window_slid_past_what_is_sealed_is_parked(caching: bool) -> None:
+    heap = small_heap(None, P, caching=caching)
+    session, sequence = heap.session("chat"), open_stream(heap, range(5 * P))
+    heap.join(session, sequence)
+    compute(heap, sequence, 2 * P)
+    compute(heap, sequence, 5 * P, 2 * P, publish=False)
+    heap.slide(sequence, 5 * P)
+    heap.close(sequence)
+    heap.check()
+    sealed = 2 if caching else 0
+    assert [sum(pages for _, pages in extents) for extents in sequence.parked] == [sealed, 0]
+    heap.leave(session, sequence)
+    heap.check()
+    assert heap.stats()[1].free + heap.stats()[1].cached == 64
+
+
 def test_a_parked_turn_keeps_its_pages_from_reclaim_until_the_session_goes() -> None:
     heap = small_heap(pages=8)
     session, sequence = heap.session("chat"), open_stream(heap, range(4 * P))

@@ -143,7 +143,8 @@ class Holdings(HeapState):
     def _park(self, sequence: Sequence) -> None:
         """Move the sealed pages from the sequence's row to extents of its own, and give the rest and the slot back."""
         for group, table in enumerate(self.tables):
-            self._drop(sequence, group, table.drop_tail(sequence.slot, sequence.sealed))
+            skipped, _ = table.span(sequence.slot)  # a window may have slid past what is sealed
+            self._drop(sequence, group, table.drop_tail(sequence.slot, max(sequence.sealed, skipped)))
         sequence.parked = tuple(table.clear(sequence.slot) for table in self.tables)
         sequence.last_read = self._last_read_at[sequence.slot]
         self._vacate(sequence)
