@@ -288,6 +288,28 @@ def test_a_turn_whose_window_slid_past_what_is_sealed_is_parked(caching: bool) -
     assert heap.stats()[1].free + heap.stats()[1].cached == 64
 
 
+@pytest.mark.parametrize("in_flight", [False, True])
+def test_a_parked_turn_whose_leaf_is_taken_out_of_the_tree_gives_it_back(in_flight: bool) -> None:
+    """What no later turn can find is not kept: with a window, reclaim may open the way through a parked turn's leaf."""
+    heap = small_heap(P, pages=8)
+    session, sequence = heap.session("chat"), open_stream(heap, range(4 * P + 1))
+    heap.join(session, sequence)
+    compute(heap, sequence, 4 * P)
+    heap.slide(sequence, 4 * P)
+    step, _ = begin(heap, sequence, 4 * P, 4 * P + 1)
+    if not in_flight:
+        heap.complete(step)
+    heap.close(sequence)
+    heap.check()
+    other = open_stream(heap, range(100, 100 + 6 * P))
+    assert heap.reserve([(other, 6 * P)])
+    heap.check()
+    heap.complete(step)
+    heap.check()
+    assert pages_held(heap, other)
+    assert sequence.parked == ([],)
+
+
 def test_a_parked_turn_keeps_its_pages_from_reclaim_until_the_session_goes() -> None:
     heap = small_heap(pages=8)
     session, sequence = heap.session("chat"), open_stream(heap, range(4 * P))

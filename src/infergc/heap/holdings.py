@@ -14,6 +14,7 @@ from infergc.heap import cycles
 from infergc.heap.graph import ObjectGraph
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import BeamGroup, HeapObject, KnownTokens, Sequence, Session
+from infergc.heap.pages import page_numbers, runs_of
 from infergc.heap.retention import Retention
 from infergc.heap.space import Extent
 from infergc.heap.state import HeapState
@@ -148,6 +149,16 @@ class Holdings(HeapState):
         sequence.parked = tuple(table.clear(sequence.slot) for table in self.tables)
         sequence.last_read = self._last_read_at[sequence.slot]
         self._vacate(sequence)
+
+    def _cut_parked(self, sequence: Sequence, pages: int) -> None:
+        """Take its last sealed pages from a parked sequence. Cost: O(pages held) array work."""
+        kept: list[list[Extent]] = []
+        for group, extents in enumerate(sequence.parked):
+            numbers = page_numbers(extents)
+            keep = max(0, len(numbers) - pages)
+            kept.append(runs_of(numbers[:keep]))
+            self._release(group, runs_of(numbers[keep:]), sequence.last_read)
+        sequence.parked = tuple(kept)
 
     def _vacate(self, sequence: Sequence) -> None:
         self._holder_at[sequence.slot] = -1
