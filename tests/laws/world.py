@@ -194,8 +194,9 @@ class World(Wholes):
         emptied = counters.compactions - emptied
         self.heap.check()
         self._expect(before - in_use(self.heap) == emptied, f"{emptied} superblocks were emptied, but not gained")
-        for stream in (*self.streams, *self.parked):
+        for stream in self.streams:
             self._verify(stream, "law 7")
+        self._verify_turns()
         return emptied > 0
 
     def do_close(self, a: int, b: int, c: int) -> bool | None:
