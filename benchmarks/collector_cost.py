@@ -29,9 +29,9 @@ class TimedPauses(Pauses):
         super().__init__()
         self.all: list[float] = []
 
-    def add(self, seconds: float) -> None:
+    def add(self, seconds: float, units: dict[str, int]) -> None:
         """Count one."""
-        super().add(seconds)
+        super().add(seconds, units)
         self.all.append(seconds)
 
 

@@ -17,5 +17,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="directory with request traces; tests that replay them are skipped without it (or INFERGC_TRACES)",
     )
     parser.addoption(
+        "--requests",
+        type=int,
+        default=1000,
+        help="requests to running engines whose clients leave at random, in each such test (default 1000)",
+    )
+    parser.addoption(
         "--write-golden", action="store_true", help="record the counters of tests/golden anew instead of comparing"
     )

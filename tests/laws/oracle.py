@@ -38,7 +38,19 @@ def sealed_pages(heap: Heap, group: int) -> NDArray[np.int64]:
 
 def row_pages(heap: Heap, group: int, sequence: Sequence) -> list[int]:
     """A sequence's physical pages, in order."""
-    return [page for first, length in heap.tables[group].row(sequence.slot) for page in range(first, first + length)]
+    extents = heap.tables[group].row(sequence.slot) if sequence.slot >= 0 else sequence.parked[group]
+    return [page for first, length in extents for page in range(first, first + length)]
+
+
+def reachable(heap: Heap) -> set[int]:
+    """Ids of the objects that roots reach."""
+    found = {one.id for one in heap.graph if one.roots}
+    front = [one for one in heap.graph if one.roots]
+    while front:
+        fresh = [held for held in front.pop().holds.values() if held.id not in found]
+        found |= {held.id for held in fresh}
+        front += fresh
+    return found
 
 
 def in_use(heap: Heap) -> int:
@@ -102,6 +114,8 @@ def dump(heap: Heap) -> dict[str, object]:
     """Everything that the heap knows, as plain comparable data; refusals are left out."""
     return {
         "groups": [_dump_group(heap, group) for group in range(len(heap.groups))],
+        "objects": [(one.id, one.refs, one.roots, list(one.holds)) for one in heap.graph],
+        "candidates": list(heap.graph.candidates),
         "sequences": [_dump_sequence(heap, sequence) for sequence in heap.sequences.values()],
         "nodes": [_dump_node(node) for node in heap.tree.nodes()],
         "roots": [(repr(namespace), root.id, root.users) for namespace, root in heap.tree.roots.items()],
@@ -119,6 +133,8 @@ def _dump_group(heap: Heap, group: int) -> tuple[object, ...]:
 
 def _dump_sequence(heap: Heap, sequence: Sequence) -> tuple[object, ...]:
     slot = sequence.slot
+    if slot < 0:
+        return (sequence.id, sequence.parked, sequence.tip.id, sequence.sealed, sequence.last_read)
     rows = [(table.row(slot), int(table.skipped[slot])) for table in heap.tables]
     place = (sequence.tip.id, sequence.sealed, sequence.exact, sequence.publishing)
     return (sequence.id, slot, rows, place, int(heap.length[slot]), bool(heap.barrier[slot]), sequence.tokens.size)
@@ -127,4 +143,4 @@ def _dump_sequence(heap: Heap, sequence: Sequence) -> tuple[object, ...]:
 def _dump_node(node: Node) -> tuple[object, ...]:
     pages = [column.view().tolist() for column in node.pages]
     parent = None if node.parent is None else node.parent.id
-    return (node.id, parent, node.tokens.view().tolist(), pages, node.users, node.used, node.uses)
+    return (node.id, parent, node.tokens.view().tolist(), pages, node.users, node.used, node.uses, node.generation)

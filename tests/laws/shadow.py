@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 from infergc.heap.heap import Heap
 from infergc.heap.moves import Move, PageTable
 from infergc.heap.nodes import Namespace
+from infergc.heap.objects import Sequence
+from infergc.heap.space import Extent
 from laws.oracle import LawBroken
 
 POISON = -1  # in free pages
@@ -84,6 +86,19 @@ class Shadow:
         """Overwrite what is free: whoever reads it finds out."""
         for rows, pages in zip(self.rows, self.heap.groups, strict=True):
             rows[pages.space.free_pages()] = POISON
+
+
+def tables_of(heap: Heap, sequence: Sequence) -> tuple[PageTable, ...]:
+    """The page tables of one sequence; of a parked one, whose pages are all sealed, as if it had a slot."""
+    if sequence.slot >= 0:
+        return tuple(table.gather(np.array([sequence.slot], np.int32)) for table in heap.tables)
+    return tuple(_parked_table(extents, sequence.sealed) for extents in sequence.parked)
+
+
+def _parked_table(extents: list[Extent], sealed: int) -> PageTable:
+    columns = np.array(extents or [(0, 0)], np.int32)
+    skipped = sealed - int(columns[:, 1].sum())
+    return PageTable(columns[None, :, 0], columns[None, :, 1], np.array([skipped], np.int32))
 
 
 def slots_of(table: PageTable, row: int, size: int) -> NDArray[np.int64]:

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+from infergc.heap.generations import Ages
 from infergc.heap.groups import GroupSpec
 from infergc.heap.space import SUPERBLOCK_TOKENS
 from infergc.heap.stats import HeapConfig
+
+_AGES = Ages(young=4, survivor=8, tenured=16)  # steps: a walk takes some hundred
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Shape:
     alphabet: int = 2
     namespaces: int = 2
     prefix_caching: bool = True
+    generational: bool = False  # reclaim by generation, else the least recently used
 
     @property
     def compacts(self) -> bool:
@@ -30,7 +34,7 @@ class Shape:
         return max(spec.capacity for spec in self.groups) * self.page_tokens > 2 * SUPERBLOCK_TOKENS
 
     def config(self) -> HeapConfig:
-        return HeapConfig(self.groups, self.page_tokens, self.slots, self.prefix_caching)
+        return HeapConfig(self.groups, self.page_tokens, self.slots, self.prefix_caching, ages=_AGES)
 
 
 def _full(pages: int, page_bytes: int = 4096) -> GroupSpec:
@@ -43,13 +47,21 @@ def _sliding(window: int, pages: int, name: str = "sliding") -> GroupSpec:
 
 SHAPES = (
     Shape("one-16", (_full(26),), 16, 6, 160),
-    Shape("one-8-deep", (_full(300),), 8, 8, 400),
+    Shape("one-8-deep", (_full(300),), 8, 8, 400, generational=True),
     Shape("one-32", (_full(21),), 32, 5, 256),
     Shape("unequal-8", (GroupSpec("a", 4096, None, 40), GroupSpec("b", 1024, None, 33)), 8, 6, 120),
     Shape("full-sliding-8", (_full(40), _sliding(20, 36)), 8, 6, 120),
     Shape("sliding-16", (_sliding(24, 18),), 16, 4, 200),
-    Shape("three-8", (_full(60), _sliding(9, 50, "near"), _sliding(40, 45, "far")), 8, 6, 160, namespaces=3),
-    Shape("narrow-8", (_sliding(1, 16), _full(24)), 8, 4, 80, depth=1),
-    Shape("blocks-64", (_full(130), _sliding(200, 121)), 64, 9, 700),
+    Shape(
+        "three-8",
+        (_full(60), _sliding(9, 50, "near"), _sliding(40, 45, "far")),
+        8,
+        6,
+        160,
+        namespaces=3,
+        generational=True,
+    ),
+    Shape("narrow-8", (_sliding(1, 16), _full(24)), 8, 4, 80, depth=1, generational=True),
+    Shape("blocks-64", (_full(130), _sliding(200, 121)), 64, 9, 700, generational=True),
     Shape("uncached-16", (_full(20), _sliding(33, 17)), 16, 5, 120, prefix_caching=False),
 )

@@ -16,7 +16,7 @@ from infergc.heap.debug import DebugHeap
 from infergc.heap.heap import Heap
 from infergc.heap.moves import Move
 from laws.oracle import LawBroken
-from laws.shadow import POISON, Cells, Shadow, slots_of
+from laws.shadow import POISON, Cells, Shadow, slots_of, tables_of
 from laws.shapes import Shape
 from laws.streams import Step, Stream
 from laws.walk import operations
@@ -114,7 +114,7 @@ class StorageWorld(World):
         self.queue.append(Launched(step, moves, [row.stream.expected(row.end) for row in step.rows]))
 
     def _verify(self, stream: Stream, law: str) -> None:
-        tables = tuple(table.gather(np.array([stream.sequence.slot], np.int32)) for table in self.heap.tables)
+        tables = tables_of(self.heap, stream.sequence)
         waiting = [*(move for launched in self.queue for move in launched.moves), *self.heap.journal.moves]
         Later(self.shadow, waiting).verify(tables, 0, stream.expected(stream.computed), law)
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from infergc.heap.moves import PageTable
-from infergc.heap.objects import Sequence
+from infergc.heap.objects import BeamGroup, Sequence, Session
 from laws.shadow import Cells
+
+Whole = BeamGroup | Session  # what holds sequences together
 
 
 @dataclass(eq=False)
@@ -20,6 +22,7 @@ class Stream:
     slid: int = 0
     private: int | None = None  # tells inexact KV apart
     started: bool = False
+    whole: Whole | None = None  # the session or beam group that it is part of
 
     @property
     def scheduled(self) -> int:

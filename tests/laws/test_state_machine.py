@@ -82,6 +82,34 @@ class HeapMachine(RuleBasedStateMachine):
     def compact(self, a: int) -> None:
         self.world.apply(("compact", a, 0, 0))
 
+    @rule(kind=st.sampled_from(("session", "group")))
+    def begin(self, kind: str) -> None:
+        self.world.apply((kind, 0, 0, 0))
+
+    @rule(a=_NUMBER, b=_NUMBER)
+    def join(self, a: int, b: int) -> None:
+        self.world.apply(("join", a, b, 0))
+
+    @rule(a=_NUMBER)
+    def leave(self, a: int) -> None:
+        self.world.apply(("leave", a, 0, 0))
+
+    @rule(a=_NUMBER, b=_NUMBER)
+    def rejoin(self, a: int, b: int) -> None:
+        self.world.apply(("rejoin", a, b, 0))
+
+    @rule(a=_NUMBER, b=_NUMBER)
+    def drop(self, a: int, b: int) -> None:
+        self.world.apply(("drop", a, b, 0))
+
+    @rule(a=_NUMBER)
+    def shed(self, a: int) -> None:
+        self.world.apply(("shed", a, 0, 0))
+
+    @rule(kind=st.sampled_from(("cycles", "collect", "major", "verify")), a=_NUMBER, b=_NUMBER, c=_NUMBER)
+    def tidy(self, kind: str, a: int, b: int, c: int) -> None:
+        self.world.apply((kind, a, b, c))
+
     @invariant()
     def laws(self) -> None:
         self.world.inspect()
@@ -101,9 +129,12 @@ def test_laws_hold_on_long_walks(shape: Shape, request: pytest.FixtureRequest) -
     assert world.done >= count
     happened = Counter({name: times for name, times in world.seen.items() if times})
     assert {"step", "complete", "fork", "truncate", "late stop", "copy", "append"} <= set(happened), happened
+    assert {"cycle", "garbage", "cancelled in flight", "rejoin", "verify"} <= set(happened), happened
     if shape.compacts:
         assert world.heap.counters.compactions > 5
     if shape.prefix_caching:
-        assert {"hit", "part of a page"} <= set(happened), happened
+        assert {"hit", "part of a page", "parked", "shed"} <= set(happened), happened
         assert world.heap.counters.evicted > 0
         assert world.heap.counters.deduplicated > 0
+        assert min(world.heap.tree.generations.promoted[1:]) > 0
+    assert min(world.collector.counters.minor, world.collector.counters.major) > 0

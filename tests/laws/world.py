@@ -13,25 +13,28 @@ from infergc.heap.compactor import Compaction
 from infergc.heap.heap import Heap
 from infergc.heap.moves import Move
 from infergc.heap.nodes import Namespace
-from infergc.heap.objects import Sequence, TokenLog
+from infergc.heap.objects import BeamGroup, Sequence, TokenLog
+from infergc.policies.retention.generational import Generational
 from infergc.policies.retention.lru import Lru
 from laws.oracle import LawBroken, dump, grants, in_use, longest_known
-from laws.shadow import Prefixes, Shadow, pages_of
+from laws.shadow import Prefixes, Shadow, pages_of, tables_of
 from laws.shapes import Shape
 from laws.streams import Row, Step, Stream
+from laws.wholes import Wholes
 
 Operation = tuple[str, int, int, int]
 ALWAYS = Compaction(sparse=1.0, fragmentation=0.0, spare=0.0, rest=0)  # compaction wherever a superblock is gained
 
 
-class World:
+class World(Wholes):
     """Drives a heap by the rules that its callers keep, and compares what storage holds with what it should."""
 
     heap_class: type[Heap] = Heap
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
-        self.heap = self.heap_class(shape.config(), Lru(), ALWAYS)
+        self.heap = self.heap_class(shape.config(), Generational() if shape.generational else Lru(), ALWAYS)
+        super().__init__()
         self.shadow = Shadow(self.heap)
         self.prefixes = Prefixes()
         self.streams: list[Stream] = []
@@ -61,7 +64,7 @@ class World:
         namespace = Namespace("model", str(a // 4 % self.shape.namespaces))
         sequence = self.heap.open(f"s{self.heap._next_id}", TokenLog(np.array(tokens, np.int32)), namespace)
         if sequence is None:
-            self._expect(len(self.streams) == self.shape.slots, "open found no slot, but there is one")
+            self._expect(self._slots_taken() == self.shape.slots, "law 9: open found no slot, but there is one")
             return False
         self.streams.append(Stream(sequence, tokens))
         if a % 4:
@@ -163,7 +166,7 @@ class World:
         self._truncate(stream, stream.computed, reject=False)
         branch = self.heap.fork(stream.sequence, f"s{self.heap._next_id}")
         if branch is None:
-            self._expect(len(self.streams) == self.shape.slots, "fork found no slot, but there is one")
+            self._expect(self._slots_taken() == self.shape.slots, "law 9: fork found no slot, but there is one")
             return False
         twin = Stream(branch, list(stream.tokens), list(stream.cells), stream.computed, stream.slid)
         twin.started = True
@@ -193,19 +196,22 @@ class World:
         self._expect(before - in_use(self.heap) == emptied, f"{emptied} superblocks were emptied, but not gained")
         for stream in self.streams:
             self._verify(stream, "law 7")
+        self._verify_turns()
         return emptied > 0
 
     def do_close(self, a: int, b: int, c: int) -> bool | None:
         if not self.streams:
             return False
-        stream = self.streams.pop(a % len(self.streams))
+        stream = self.streams[a % len(self.streams)]
         if b % 4:
             self.heap.publish(stream.sequence, stream.computed)
-        self.heap.close(stream.sequence)
-        for step in self.steps:
-            for row in step.rows:
-                if row.stream is stream:
-                    row.sampled = False
+        if isinstance(stream.whole, BeamGroup):
+            self._leave(stream)
+        elif stream.whole is not None:
+            self._end_turn(stream, replaces=bool(c % 3))
+        else:
+            self.heap.close(stream.sequence)
+            self._ended(stream)
         return None
 
     # ---- steps of the operations above
@@ -331,7 +337,7 @@ class World:
     def _verify(self, stream: Stream, law: str) -> None:
         """The stream's own tables hold its own prefix, once the moves that wait for the next step are made."""
         law = law if stream.private is None else "law 8"
-        tables = tuple(table.gather(np.array([stream.sequence.slot], np.int32)) for table in self.heap.tables)
+        tables = tables_of(self.heap, stream.sequence)
         self.shadow.after(self.heap.moves).verify(tables, 0, stream.expected(stream.scheduled), law)
 
     def _truncate(self, stream: Stream, tokens: int, *, reject: bool) -> None:
@@ -356,7 +362,5 @@ class World:
             return True
         raise LawBroken("law 3: fork of a sequence that a step in flight writes to")
 
-    @staticmethod
-    def _expect(condition: bool, message: str) -> None:
-        if not condition:
-            raise LawBroken(message)
+    def _slots_taken(self) -> int:
+        return sum(sequence.slot >= 0 for sequence in self.heap.sequences.values())

@@ -258,6 +258,58 @@ def test_a_dropped_session_leaves_a_cycle() -> None:
     assert heap.stats()[0].cached == 2
 
 
+def test_a_sequence_may_leave_a_session_that_it_alone_kept() -> None:
+    """A session is deleted while its request runs, then the request is aborted."""
+    heap = small_heap()
+    session, sequence = heap.session("chat"), open_stream(heap, range(2 * P))
+    heap.join(session, sequence)
+    heap.graph.unroot(session)
+    heap.leave(session, sequence)
+    heap.check()
+    assert list(heap.graph.objects.values()) == [sequence]
+    heap.close(sequence)
+    assert not heap.graph.objects
+
+
+@pytest.mark.parametrize("caching", [False, True])
+def test_a_turn_whose_window_slid_past_what_is_sealed_is_parked(caching: bool) -> None:
+    heap = small_heap(None, P, caching=caching)
+    session, sequence = heap.session("chat"), open_stream(heap, range(5 * P))
+    heap.join(session, sequence)
+    compute(heap, sequence, 2 * P)
+    compute(heap, sequence, 5 * P, 2 * P, publish=False)
+    heap.slide(sequence, 5 * P)
+    heap.close(sequence)
+    heap.check()
+    sealed = 2 if caching else 0
+    assert [sum(pages for _, pages in extents) for extents in sequence.parked] == [sealed, 0]
+    heap.leave(session, sequence)
+    heap.check()
+    assert heap.stats()[1].free + heap.stats()[1].cached == 64
+
+
+@pytest.mark.parametrize("in_flight", [False, True])
+def test_a_parked_turn_whose_leaf_is_taken_out_of_the_tree_gives_it_back(in_flight: bool) -> None:
+    """What no later turn can find is not kept: with a window, reclaim may open the way through a parked turn's leaf."""
+    heap = small_heap(P, pages=8)
+    session, sequence = heap.session("chat"), open_stream(heap, range(4 * P + 1))
+    heap.join(session, sequence)
+    compute(heap, sequence, 4 * P)
+    heap.slide(sequence, 4 * P)
+    step, _ = begin(heap, sequence, 4 * P, 4 * P + 1)
+    if not in_flight:
+        heap.complete(step)
+    heap.close(sequence)
+    heap.check()
+    other = open_stream(heap, range(100, 100 + 6 * P))
+    assert heap.reserve([(other, 6 * P)])
+    heap.check()
+    heap.complete(step)
+    heap.check()
+    assert pages_held(heap, other)
+    assert sequence.parked == ([],)
+
+
 def test_a_parked_turn_keeps_its_pages_from_reclaim_until_the_session_goes() -> None:
     heap = small_heap(pages=8)
     session, sequence = heap.session("chat"), open_stream(heap, range(4 * P))

@@ -32,7 +32,7 @@ class Heap(Holdings):
     def __init__(self, config: HeapConfig, retention: Retention, compaction: Compaction | None = None) -> None:
         super().__init__(config, retention)
         self.compactor = None if compaction is None else Compactor(self, compaction)
-        self.reclaimer = Reclaimer(self.tree, self.groups, self.sequences, self.counters)
+        self.reclaimer = Reclaimer(self.tree, self.groups, self.sequences, self.counters, self._cut_parked)
         self._private = [-1] * len(config.groups)  # no group's tail needs a copy
         self._tail = TAIL_TOKENS // config.page_tokens  # pages that a growing tail hopes to find side by side
 

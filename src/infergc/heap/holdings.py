@@ -14,6 +14,7 @@ from infergc.heap import cycles
 from infergc.heap.graph import ObjectGraph
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import BeamGroup, HeapObject, KnownTokens, Sequence, Session, TokenLog
+from infergc.heap.pages import page_numbers, runs_of
 from infergc.heap.retention import Retention
 from infergc.heap.space import Extent
 from infergc.heap.state import HeapState
@@ -83,9 +84,13 @@ class Holdings(HeapState):
         self.graph.hold(sequence, whole)
 
     def leave(self, whole: BeamGroup | Session, sequence: Sequence) -> None:
-        """Let a group or session and one of its sequences go their own ways. Cost: as ``close``."""
+        """Let a group or session and one of its sequences go their own ways. Cost: as ``close``.
+
+        A session that was closed before and that only this sequence kept goes, and lets go of it by itself.
+        """
         self.graph.let_go(sequence, whole)
-        self.graph.let_go(whole, sequence)
+        if sequence.id in whole.holds:
+            self.graph.let_go(whole, sequence)
 
     def collect_cycles(self, budget: int) -> int:
         """Free cycles that nothing outside holds; returns the work done. See ``cycles.collect``."""
@@ -139,13 +144,24 @@ class Holdings(HeapState):
     def _park(self, sequence: Sequence) -> None:
         """Move the sealed pages from the sequence's row to extents of its own, and give the rest and the slot back."""
         for group, table in enumerate(self.tables):
-            self._drop(sequence, group, table.drop_tail(sequence.slot, sequence.sealed))
+            skipped, _ = table.span(sequence.slot)  # a window may have slid past what is sealed
+            self._drop(sequence, group, table.drop_tail(sequence.slot, max(sequence.sealed, skipped)))
         sequence.parked = tuple(table.clear(sequence.slot) for table in self.tables)
         sequence.last_read = self._last_read_at[sequence.slot]
         sequence.tokens = TokenLog(
             sequence.tokens.view()[: sequence.sealed * self.page_tokens]
         )  # the slot's are reused
         self._vacate(sequence)
+
+    def _cut_parked(self, sequence: Sequence, pages: int) -> None:
+        """Take its last sealed pages from a parked sequence. Cost: O(pages held) array work."""
+        kept: list[list[Extent]] = []
+        for group, extents in enumerate(sequence.parked):
+            numbers = page_numbers(extents)
+            keep = max(0, len(numbers) - pages)
+            kept.append(runs_of(numbers[:keep]))
+            self._release(group, runs_of(numbers[keep:]), sequence.last_read)
+        sequence.parked = tuple(kept)
 
     def _vacate(self, sequence: Sequence) -> None:
         self._holder_at[sequence.slot] = -1

@@ -181,6 +181,9 @@ def _node_shape(heap: HeapState, node: Node) -> Iterator[str]:
         yield f"law 6: node {node.id} lacks pages of a group"
     if any((heap.tree.index.ids(at, column.view()) != node.id).any() for at, column in enumerate(node.pages)):
         yield f"law 6: pages of node {node.id} are indexed under another"
+    generations = (pages.generation[column.view()] for pages, column in zip(heap.groups, node.pages, strict=True))
+    if any((column != node.generation).any() for column in generations):
+        yield f"law 6: pages of node {node.id} are of another generation than it is"
 
 
 def _law_7_exact(heap: HeapState) -> Iterator[str]:

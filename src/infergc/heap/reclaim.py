@@ -4,7 +4,7 @@ Pages go from the end of idle leaves, so that what stays is a closed tree. ``mak
 reservation needs; ``make_runs`` gives a little more, so that the pages of long sequences lie together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
 
 from infergc.heap.errors import HeapCorruption
@@ -33,6 +33,7 @@ class Reclaimer:
         groups: tuple[Pages, ...],
         sequences: Mapping[int, Sequence],
         counters: HeapCounters,
+        cut_parked: Callable[[Sequence, int], None],
     ) -> None:
         self._tree = tree
         self._groups = groups
@@ -40,6 +41,7 @@ class Reclaimer:
         self._counters = counters
         self.residency = Residency()
         self.target_free = 0.0
+        self._cut_parked = cut_parked
 
     def grantable(self, needs: SequenceOf[int]) -> bool:
         """Whether free and cached pages cover these needs, one a group. Cost: O(groups)."""
@@ -107,7 +109,8 @@ class Reclaimer:
         """Open the way to cached pages behind a live leaf.
 
         Only a sliding window leaves such pages: the sequence still holds the leaf but not what is before its
-        window. The leaf becomes private, its sequences publish no more, and reclaim goes on from its parent.
+        window. The leaf becomes private, its sequences publish no more, and reclaim goes on from its parent. A parked
+        sequence gives its part of the leaf back: nobody could find it there.
         Cost: O(depth × pages of the tree + open sequences), for every leaf opened.
         """
         leaves = [node for node in self._tree.nodes() if not node.children and self._hides_cached(node)]
@@ -120,6 +123,8 @@ class Reclaimer:
             if sequence.tip is leaf:
                 self._tree.unstand(sequence, sequence.sealed - leaf.length, step)
                 sequence.publishing = False
+                if sequence.slot < 0:
+                    self._cut_parked(sequence, leaf.length)
 
     def _hides_cached(self, leaf: Node) -> bool:
         return any(
