@@ -28,17 +28,6 @@ def a_lost_reference_makes_no_candidate(patch: Patch) -> None:
 
 
 @mutant(2)
-def a_freed_object_keeps_a_grip_on_others(patch: Patch) -> None:
-    def destroy(original: Any, graph: ObjectGraph, garbage: list[HeapObject]) -> None:
-        kept = [(one, dict(one.holds)) for one in garbage[:1]]
-        for one, _ in kept:
-            one.holds.clear()
-        original(graph, garbage)
-
-    around(patch, ObjectGraph, "destroy", destroy)
-
-
-@mutant(2)
 def mark_gray_forgets_an_edge(patch: Patch) -> None:
     def mark_gray(original: Any, candidate: HeapObject) -> cycles.Trial:
         trial: cycles.Trial = original(candidate)
@@ -83,7 +72,7 @@ def a_parked_sequence_keeps_its_slot_from_others(patch: Patch) -> None:
     around(patch, Heap, "_vacate", vacate)
 
 
-@mutant(5)
+@mutant(5, "one-8-deep")
 def a_parked_sequence_forgets_the_step_that_reads_it(patch: Patch) -> None:
     def park(original: Any, heap: Heap, sequence: Sequence) -> None:
         original(heap, sequence)
@@ -108,7 +97,7 @@ def compaction_forgets_parked_turns(patch: Patch) -> None:
 # ---- marking and sweeping
 
 
-@mutant(2)
+@mutant(2, "one-8-deep")
 def the_deletion_barrier_is_off(patch: Patch) -> None:
     patch.setattr(ObjectGraph, "take_drops", lambda _: [])
 
@@ -136,7 +125,7 @@ def a_leak_is_released_too_often(patch: Patch) -> None:
 
 @mutant(2)
 def a_leak_is_released_once_only(patch: Patch) -> None:
-    patch.setattr(trace, "range", lambda times: [0], raising=False)
+    patch.setattr(trace, "range", lambda _: [0], raising=False)
 
 
 @mutant(2)

@@ -129,7 +129,7 @@ def test_laws_hold_on_long_walks(shape: Shape, request: pytest.FixtureRequest) -
     assert world.done >= count
     happened = Counter({name: times for name, times in world.seen.items() if times})
     assert {"step", "complete", "fork", "truncate", "late stop", "copy", "append"} <= set(happened), happened
-    assert {"cycle", "garbage", "cancelled in flight", "rejoin", "verify"} <= set(happened), happened
+    assert {"cycle", "cancelled in flight", "rejoin", "drop", "verify"} <= set(happened), happened
     if shape.compacts:
         assert world.heap.counters.compactions > 5
     if shape.prefix_caching:
@@ -137,4 +137,5 @@ def test_laws_hold_on_long_walks(shape: Shape, request: pytest.FixtureRequest) -
         assert world.heap.counters.evicted > 0
         assert world.heap.counters.deduplicated > 0
         assert min(world.heap.tree.generations.promoted[1:]) > 0
-    assert min(world.collector.counters.minor, world.collector.counters.major) > 0
+        assert world.collector.counters.minor > 0
+    assert world.collector.counters.major > 0

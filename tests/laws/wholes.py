@@ -60,13 +60,14 @@ class Wholes:
         return None
 
     def do_rejoin(self, a: int, b: int, c: int) -> bool | None:
-        """A hypothesis goes over to another group: for a moment it has a root again."""
+        """A hypothesis goes over to another group, perhaps while marking goes on: for a moment it is a root."""
         groups = self._open(BeamGroup)
         members = [stream for stream in self.streams if isinstance(stream.whole, BeamGroup)]
         if not members or len(groups) < 2:
             return False
         stream = members[a % len(members)]
         others = [group for group in groups if group is not stream.whole]
+        self.collector.major(c % 24)
         self.heap.graph.root(stream.sequence)
         self.heap.leave(stream.whole, stream.sequence)
         self._join(others[b % len(others)], stream)
@@ -116,7 +117,7 @@ class Wholes:
 
     def do_major(self, a: int, b: int, c: int) -> bool | None:
         """A slice of a major collection; garbage that it finds is what trial deletion had no time for yet."""
-        self.collector.major(1 << a % 6)
+        self.collector.major(1 << a % 4)
         found = self.collector.take_findings()
         self._expect(not (found.leaks or found.corrupt), f"law 2: a major collection found {found}")
         self._after_collection()
@@ -186,6 +187,7 @@ class Wholes:
         if replaces:
             self._replace_turn(whole, turn)
         self.parked.append(turn)
+        self.heap.check()
         self._verify(turn, "law 7")
         self.seen["parked"] += sealed > 0
 
