@@ -1,8 +1,8 @@
 """Mutation testing of the heap: one small mistake at a time, and do the quick tests notice?
 
 ``python tools/mutate_heap.py --sample 100`` draws mutants by a fixed seed, plants each in a copy of the sources, runs
-the tests against the copy, and prints what became of it. Mistakes: a comparison turned, a constant off by one, a condition
-negated, ``and`` for ``or``, an operator swapped, a statement left out. Nothing in the tree is changed.
+the tests against the copy, and prints what became of it. Mistakes: a comparison turned, a constant off by one, a
+condition negated, ``and`` for ``or``, an operator swapped, a statement left out. Nothing in the tree is changed.
 """
 
 import argparse

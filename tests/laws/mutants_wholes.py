@@ -1,14 +1,11 @@
 """Planted bugs in what frees: the object graph, trial deletion, parking, marking, sweeping, generations."""
 
-from dataclasses import replace
 from typing import Any
 
 from infergc.heap import collector as collector_module
 from infergc.heap import cycles, trace
-from infergc.heap import evacuation as evacuation_module
 from infergc.heap.graph import ObjectGraph
 from infergc.heap.heap import Heap
-from infergc.heap.holders import Holders
 from infergc.heap.objects import BeamGroup, HeapObject, Sequence
 from infergc.heap.pages import Pages
 from infergc.heap.state import HeapState
@@ -86,20 +83,7 @@ def a_parked_turn_keeps_what_left_the_tree(patch: Patch) -> None:
     patch.setattr(Heap, "_cut_parked", lambda *_: None)
 
 
-@mutant(2, "blocks-64")
-def compaction_forgets_parked_turns(patch: Patch) -> None:
-    def rewritten(original: Any, heap: Heap, group: int, holders: Holders, to: Any) -> None:
-        original(heap, group, replace(holders, parked=[]), to)
-
-    around(patch, evacuation_module, "rewrite", rewritten)
-
-
 # ---- marking and sweeping
-
-
-@mutant(2, "one-8-deep")
-def the_deletion_barrier_is_off(patch: Patch) -> None:
-    patch.setattr(ObjectGraph, "take_drops", lambda _: [])
 
 
 @mutant(2)

@@ -15,7 +15,7 @@ from laws.shapes import SHAPES, Shape
 from laws.storage_world import StorageWorld, storage_walk
 
 _SHAPES = {shape.name: shape for shape in SHAPES}
-_COUNT = 1000  # operations in which each planted bug shows
+_COUNT = 2500  # operations in which each planted bug shows
 _PLANTS = (
     mutants.the_write_barrier_is_off,
     mutants.the_write_barrier_forgets_forks,

@@ -1,13 +1,16 @@
 """Compaction: which superblocks are emptied, where to, for how much work, and what is left alone."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infergc.heap import evacuation
 from infergc.heap.compactor import Compaction
+from infergc.heap.errors import HeapCorruption
 from infergc.heap.groups import GroupSpec
 from infergc.heap.heap import Heap
 from infergc.heap.holders import HolderScan
@@ -62,6 +65,27 @@ def used(heap: Heap, group: int = 0) -> list[int]:
     """Pages in use of each superblock."""
     space = heap.groups[group].space
     return [(brim & ~mask).bit_count() for brim, mask in zip(space.brims, space.masks, strict=True)]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_parked_turn_is_told_where_its_pages_went(told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    heap = heap_of(4)
+    (turn, *_) = holes(heap, [range(1), range(14), (), ()]).values()
+    step = heap.planning
+    heap.begin_step(np.array([turn.slot], np.intp), np.array([0], np.int32), np.array([P], np.int32))
+    heap.complete(step)
+    heap.publish(turn, P)
+    heap.join(heap.session("chat"), turn)
+    heap.close(turn)
+    if told:
+        compact(heap)
+        assert turn.parked == ([(W + 14, 1)],)
+        finish_step(heap)
+    else:
+        original = evacuation.rewrite
+        monkeypatch.setattr(evacuation, "rewrite", lambda *a: original(*a[:2], replace(a[2], parked=[]), a[3]))
+        with pytest.raises(HeapCorruption, match="law 2"):
+            compact(heap)
 
 
 def test_a_sparse_superblock_is_emptied_into_the_fullest() -> None:

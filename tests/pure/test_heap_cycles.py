@@ -122,6 +122,21 @@ def test_a_small_budget_gets_there_in_the_end() -> None:
     assert pauses == 20
 
 
+@pytest.mark.parametrize("barrier", [True, False])
+def test_a_reference_that_moves_behind_the_front_is_followed(barrier: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Yuasa's deletion barrier: without it, an object that goes over to a holder that was seen already is swept."""
+    graph, (old, new, moved), _ = graph_of([(0, 2)], 3)
+    graph.unroot(moved)
+    if not barrier:
+        monkeypatch.setattr(graph, "take_drops", list)
+    marking = Marking(graph)
+    marking.mark(1)
+    graph.hold(new, moved)
+    graph.let_go(old, moved)
+    marking.mark(ENOUGH)
+    assert marking.sweep() == ([] if barrier else [moved])
+
+
 some_edges = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=24)
 
 
