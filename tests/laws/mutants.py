@@ -356,7 +356,7 @@ def a_reservation_stops_half_way(patch: Patch) -> None:
 def a_refused_reservation_keeps_what_it_reclaimed(patch: Patch) -> None:
     def make_room(original: Any, reclaimer: Reclaimer, needs: list[int], step: int) -> bool:
         granted: bool = original(reclaimer, needs, step)
-        return granted or (reclaimer._reclaim(1) and False)
+        return granted or (bool(reclaimer._reclaim(1, step, "room") and False))
 
     around(patch, Reclaimer, "make_room", make_room)
 
