@@ -67,7 +67,8 @@ class Wholes:
             return False
         stream = members[a % len(members)]
         others = [group for group in groups if group is not stream.whole]
-        self.collector.major(c % 24)
+        if not self.heap.graph.candidates:  # as in the engine: marking goes on when trial deletion has done its part
+            self.collector.major(c % 24)
         self.heap.graph.root(stream.sequence)
         self.heap.leave(stream.whole, stream.sequence)
         self._join(others[b % len(others)], stream)
