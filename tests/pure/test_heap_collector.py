@@ -249,3 +249,32 @@ def test_pages_in_the_columns_are_of_the_generation_of_their_node() -> None:
     assert set(by_node.values()) == {YOUNG, SURVIVOR}
     assert all(heap.groups[0].generation[page] == generation for page, generation in by_node.items())
     assert np.count_nonzero(heap.groups[0].sealed) == len(by_node)
+
+
+def test_a_prefix_that_was_left_young_is_looked_at_again_once_it_is_served() -> None:
+    heap = aging_heap()
+    finished(heap, PROMPT)
+    pass_steps(heap, 5)
+    heap.tree.generations.look(YOUNG, heap.planning, ENOUGH)
+    assert generation_of(heap, PROMPT) == YOUNG
+    pass_steps(heap, 20)
+    sequence = open_stream(heap, [*PROMPT, 1])
+    heap.share_prefix(sequence, 3 * P)
+    heap.close(sequence)
+    pass_steps(heap, 5)
+    heap.tree.generations.look(YOUNG, heap.planning, ENOUGH)
+    assert generation_of(heap, PROMPT) == SURVIVOR
+
+
+def test_the_work_that_is_told_is_the_work_that_is_counted() -> None:
+    heap = small_heap(pages=1024)
+    collector = collector_of(heap, minor_pages=1)
+    assert sum(collector.counters.units.values()) == 0
+    told = 0
+    for at in range(30):
+        finished(heap, range(100 * at, 100 * at + 2 * P))
+        pass_steps(heap, 10)
+        told += collector.collect(5)
+    while work := collector.idle(5):
+        told += work
+    assert told == sum(collector.counters.units.values()) > 0
