@@ -278,3 +278,19 @@ def test_the_work_that_is_told_is_the_work_that_is_counted() -> None:
     while work := collector.idle(5):
         told += work
     assert told == sum(collector.counters.units.values()) > 0
+
+
+def test_verify_traces_though_a_collection_is_at_its_pages() -> None:
+    heap = small_heap(pages=16384)
+    collector = collector_of(heap)
+    session, sequence = heap.session("chat"), open_stream(heap, PROMPT)
+    heap.join(session, sequence)
+    compute(heap, sequence, 3 * P)
+    while collector._marking is None:
+        collector.major(1)
+    while collector._marking is not None:
+        collector.major(1)
+    heap.graph.unroot(session)
+    heap.close(sequence)
+    heap.graph.candidates.clear()  # as if a write barrier had been forgotten
+    assert len(collector.verify().garbage) == 2

@@ -165,3 +165,29 @@ def test_choices_and_beams_of_a_session_come_to_rest(depth: int) -> None:
     assert pages(engine, "live") == 0
     assert not engine.heap.graph.objects
     at_rest(engine)
+
+
+@pytest.mark.parametrize("pages", [64, 20])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_request_that_waits_for_a_cancelled_search_starts_when_it_is_collected(depth: int, pages: int) -> None:
+    """Until then the search's hypotheses hold every slot, and most of the memory."""
+    engine = make_engine(pages=pages, max_num_seqs=4, pipeline_depth=depth)
+    beams = {"use_beam_search": True, "n": 4, "temperature": 0, "max_tokens": 30}
+    engine.step([turn("b", text(8), session="", **beams)])
+    for _ in range(20):
+        engine.step()
+    outputs = engine.step([Abort("b"), turn("x", text(16, 3), session="")])
+    assert {delta.finish for delta in outputs.deltas} == {"abort"}
+    assert len(run(engine, []).tokens["x"]) == 8
+    at_rest(engine)
+
+
+def test_sessions_are_given_up_for_memory_only() -> None:
+    """Not when a slot is missing, nor while a hypothesis waits for the one that it will fork from."""
+    engine = make_engine(max_num_seqs=4)
+    run(engine, [turn("kept", text(4))])
+    beams = {"use_beam_search": True, "n": 3, "temperature": 0, "max_tokens": 20}
+    plain = [turn(f"p{at}", text(2, at), session="", max_tokens=4 + 3 * at) for at in range(4)]
+    run(engine, [*plain, turn("b", text(2, 9), session="", **beams), turn("q", text(1), session="")])
+    assert engine.scheduler.sessions.closed == {}
+    assert len(engine.scheduler.sessions) == 1

@@ -122,8 +122,8 @@ class Collector:
         """
         before, self.found = self.found, Findings()
         self._cycles(_MANY)
-        if self._marking is not None:
-            self.major(_MANY)
+        if self._phase is not Phase.REST:
+            self.major(_MANY)  # what is under way began before
         self.major(_MANY)
         for group in range(len(self._heap.groups)):
             tree = self._heap.tree_references(group)

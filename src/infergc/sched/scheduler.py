@@ -130,8 +130,8 @@ class Scheduler(Seating):
     def _make_way(self, request: Request, length: int, row_of: dict[int, int], kept: NDArray[np.bool_]) -> bool:
         """Preempt until the request has its pages. False: it must wait, or it was preempted itself."""
         while not self.heap.reserve([(request.held, length)]):
-            if self.heap.held:
-                return False  # pages in transit come free when the steps in flight are done
+            if self.heap.held or (len(self.running) == 1 and self.heap.graph.candidates):
+                return False  # pages in transit come free when the steps in flight are done, garbage when it is found
             if self.sessions.shed():
                 continue
             victim = self._preemption.victim(list(self.running))
@@ -203,9 +203,9 @@ class Scheduler(Seating):
         """Let a request start, with what the prefix cache has of it; returns the tokens it computes, 0 if it waits."""
         if request.last_step > self.heap.completed:
             return 0  # preempted a moment ago: its last token is still to come
-        while not (count := self._start(request, budget)) and self.sessions.shed():
-            pass
-        if count or self.running or self.heap.held:
+        while not (count := self._start(request, budget)) and self._refused is request and self.sessions.shed():
+            self._refused = None
+        if count or self.running or self.heap.held or self.heap.graph.candidates:  # garbage may hold what it needs
             return count
         # Alone, it must fit. The source of a copied page is one page that it does not need itself: do without.
         count = self._start(request, budget, whole_pages=True)

@@ -57,13 +57,14 @@ class SessionClock:
 
     async def close_idle(self) -> None:
         """Close the sessions whose time is over. One of which a request still runs is not idle."""
-        for (salt, session), used in list(self._used.items()):
+        for salt, session in list(self._used):
+            used = self._used.get((salt, session), self._now())  # now: others were waited for meanwhile
             if self._now() - used < self.timeout:
-                return
+                continue
             if await self._client.close_session(session, salt, "idle") == "busy":
                 self.touch(salt, session)
-            else:
-                self._used.pop((salt, session), None)
+            elif self._used.get((salt, session)) == used:
+                del self._used[salt, session]
 
 
 def sessions_router(clock: SessionClock) -> APIRouter:
