@@ -219,7 +219,10 @@ def measure(load: ControlLoad, scenario: Scenario) -> Result:
     expected = sum(request.params.max_tokens or 0 for request in requests)
     assert sum(step.gained for step in steps) == expected, "the engine gave other tokens than it was asked for"
     decode = [step for step in steps if step.rows == step.computed == step.gained == load.running][:-1]
-    counters = asdict(engine.scheduler.counters) | asdict(engine.heap.counters)
+    parts = (engine.scheduler.counters, engine.heap.counters)
+    counters = {
+        name: number for part in parts for name in part.__slots__ if isinstance(number := getattr(part, name), int)
+    }
     return Result(load, scenario, figures(steps), figures(decode) if decode else None, counters)
 
 
