@@ -148,9 +148,8 @@ class Holdings(HeapState):
             self._drop(sequence, group, table.drop_tail(sequence.slot, max(sequence.sealed, skipped)))
         sequence.parked = tuple(table.clear(sequence.slot) for table in self.tables)
         sequence.last_read = self._last_read_at[sequence.slot]
-        sequence.tokens = TokenLog(
-            sequence.tokens.view()[: sequence.sealed * self.page_tokens]
-        )  # the slot's are reused
+        sealed = sequence.tokens.view()[: sequence.sealed * self.page_tokens]
+        sequence.tokens = TokenLog(sealed)  # a copy: the slot's are reused
         self._vacate(sequence)
 
     def _cut_parked(self, sequence: Sequence, pages: int) -> None:

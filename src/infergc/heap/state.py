@@ -75,6 +75,10 @@ class HeapState:
             return []
         return [sequence for sequence in self.sequences.values() if sequence.slot < 0]
 
+    def in_flight(self, group: int) -> list[Extent]:
+        """What work in flight holds in a group, the earliest step first. Cost: O(extents in flight)."""
+        return [extent for hold in self.held for at, extent in hold.extents() if at == group]
+
     def tree_references(self, group: int) -> NDArray[np.int32]:
         """References of the prefix tree to each page of a group, from its nodes. Cost: O(capacity + nodes)."""
         counts = np.zeros(self.groups[group].spec.capacity, np.int32)
@@ -114,7 +118,6 @@ class HeapState:
         """Pages that only work in flight keeps (and perhaps the tree)."""
         if not self.held:
             return 0
-        extents = [extent for hold in self.held for at, extent in hold.extents() if at == group]
-        numbers, holds = np.unique(page_numbers(extents), return_counts=True)
+        numbers, holds = np.unique(page_numbers(self.in_flight(group)), return_counts=True)
         pages = self.groups[group]
         return int(np.count_nonzero(pages.count[numbers] - pages.sealed[numbers] == holds))

@@ -167,7 +167,7 @@ def held_by_objects(heap: HeapState, group: int, low: int, high: int) -> I32:
 def _loose_extents(heap: HeapState, group: int) -> list[Extent]:
     """What parked sequences and work in flight hold, which stands in no table."""
     parked = [extent for one in heap.parked() for extent in one.parked[group]]
-    return parked + [extent for hold in heap.held for at, extent in hold.extents() if at == group]
+    return parked + heap.in_flight(group)
 
 
 def _alike(excess: I32) -> list[Extent]:
