@@ -58,7 +58,8 @@ def test_a_leak_through_cycles_in_a_server_is_named_and_freed(model: Path) -> No
             assert metrics['infergc_python_gc_full_runs_total{reason="idle"}'] == round_
             assert metrics["infergc_tensors"] == metrics["infergc_tensor_bytes"] == 0
             resident.append(metrics["infergc_process_resident_memory_bytes"])
-        assert resident[-1] - resident[0] < STEPS * leaky.BYTES / 4, "what the first round leaked is used again"
+        # Kept, two rounds would be twice this; what the allocator itself keeps varies by a third of it.
+        assert resident[-1] - resident[0] < STEPS * leaky.BYTES, "what the first round leaked is used again"
         _, errors = server.stop()
     assert f"tensors in reference cycles: {STEPS} tensors float32 {leaky.NAME}" in errors
     assert "held by Node.tensor" in errors
