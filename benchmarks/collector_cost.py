@@ -1,9 +1,10 @@
 """What the collector costs: its pauses over a large heap, and tokens a second with it and without.
 
-    python benchmarks/collector_cost.py [--pages 100000 --running 256] [--model DIR --load 32x256x128 --pairs 5]
+    python benchmarks/collector_cost.py [--pages 100000 --running 256] [--model DIR --load 32x256x128 --pairs 20]
 
 The first part runs the engine without a model, requests beginning and ending all the time: every pause in which the
-collector did anything is timed. The second, where a model is given, runs the same load with ``gc`` on and off in turns.
+collector did anything is timed. The second, where a model is given, runs the same loads in one engine, its collector
+on and off in turns.
 """
 
 import argparse
@@ -12,12 +13,12 @@ from statistics import median
 from time import perf_counter
 
 from infergc.bench.control import MODEL, ControlLoad, IdleExecutor
-from infergc.bench.workload import Load, parse_load
+from infergc.bench.workload import FIRST_ID, Load, parse_load
 from infergc.config import engine_config
-from infergc.engine.assembly import assemble
+from infergc.engine.assembly import assemble, build_engine
 from infergc.engine.loop import Engine
+from infergc.engine.messages import Submit
 from infergc.engine.pacing import Pauses
-from infergc.llm import LLM
 from infergc.params import SamplingParams
 from infergc.sim.executor import facts_of
 
@@ -54,18 +55,57 @@ def churn(pages: int, running: int) -> tuple[Engine, list[float]]:
     return engine, pauses.all
 
 
-def speed(model: Path, load: Load, number: int, gc: str) -> tuple[float, float]:
-    """Output tokens a second of one round, and the share of its time that the collector took."""
-    with LLM(model, gc=gc) as llm:
-        params = SamplingParams(max_tokens=load.output_len, temperature=0, ignore_eos=True, seed=0)
-        for at in (1000, number):  # the first warms up
-            prompts = [{"prompt_token_ids": prompt} for prompt in load.prompts(at, llm.ready.vocab_size)]
-            before = llm.stats["collector"]["pause_seconds"] if at != 1000 else 0.0
-            began = perf_counter()
-            llm.generate(prompts, params, use_tqdm=False)
-            seconds = perf_counter() - began
-        spent = llm.stats["collector"]["pause_seconds"] - before
-    return load.requests * load.output_len / seconds, spent / seconds
+def rounds(engine: Engine, load: Load, pairs: int) -> tuple[list[float], float, int]:
+    """Rounds of a load through one engine with its collector on and off in turns.
+
+    Both of a pair have the same prompts, but for the first id, so that neither finds the other's pages, and each
+    comes first in every other pair. Returns time off over time on of each pair, so tokens a second on over off; the
+    collector's share of the time of the rounds in which it was on; and the collections it ran.
+    """
+    pacer, ratios = engine.pacer, list[float]()
+    collector = pacer.collector.counters
+    run_round(engine, load, -1, first=0)  # warms up
+    spent, collected, on = pacer.pauses.seconds, collector.minor + collector.major, 0.0
+    for at in range(pairs):
+        seconds = {}
+        for place, pacer.on in enumerate((True, False) if at % 2 else (False, True)):
+            seconds[pacer.on] = run_round(engine, load, at, first=place)
+        ratios.append(seconds[False] / seconds[True])
+        on += seconds[True]
+    return ratios, (pacer.pauses.seconds - spent) / on, collector.minor + collector.major - collected
+
+
+def run_round(engine: Engine, load: Load, number: int, first: int) -> float:
+    """Seconds for the requests of one round."""
+    params = SamplingParams(max_tokens=load.output_len, temperature=0, ignore_eos=True, seed=0)
+    prompts = load.prompts(number, engine.ready.vocab_size)
+    began = perf_counter()
+    engine.step(
+        [
+            Submit(f"{number}-{first}-{at}", [FIRST_ID - 1 - first, *prompt[1:]], params)
+            for at, prompt in enumerate(prompts)
+        ]
+    )
+    while engine.has_work():
+        engine.step()
+    return perf_counter() - began
+
+
+def report_rounds(args: argparse.Namespace) -> None:
+    """Print what the collector costs under each load."""
+    settings = {"gc_minor_pages": args.gc_minor_pages} if args.gc_minor_pages else {}
+    engine = build_engine(engine_config(model=args.model, **settings))
+    for load in args.load or [parse_load("32x256x128")]:
+        ratios, share, collections = rounds(engine, load, args.pairs)
+        ratios.sort()
+        middle = (
+            f"{median(ratios):.4f}, half of them {ratios[len(ratios) // 4]:.4f} to {ratios[-1 - len(ratios) // 4]:.4f}"
+        )
+        print(
+            f"{load}: tokens a second with the collector on over off, median of {len(ratios)} pairs {middle}; "
+            f"{collections} collections took {share:.4%} of the time"
+        )
+    engine.close()
 
 
 def main() -> None:
@@ -74,8 +114,11 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=100_000)
     parser.add_argument("--running", type=int, default=256)
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--load", type=parse_load, default="32x256x128")
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--load", type=parse_load, action="append", help="REQUESTSxINPUTxOUTPUT; may be repeated")
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument(
+        "--gc-minor-pages", type=int, help="of the engine with a model; less than its default: more work"
+    )
     args = parser.parse_args()
     engine, pauses = churn(args.pages, args.running)
     pauses.sort()
@@ -87,14 +130,7 @@ def main() -> None:
         f"{counters.minor} minor and {counters.major} major collections; {sum(pauses) * 1e6 / steps:.1f} µs a step"
     )
     if args.model is not None:
-        pairs = []
-        for at in range(args.pairs):
-            order = ("on", "off") if at % 2 else ("off", "on")
-            pairs.append({gc: speed(args.model, args.load, at, gc) for gc in order})
-        ratio = sorted(pair["on"][0] / pair["off"][0] for pair in pairs)
-        share = median(pair["on"][1] for pair in pairs)
-        spread = f"{median(ratio):.3f} ({ratio[0]:.3f} to {ratio[-1]:.3f})"
-        print(f"tokens a second, collector on over off: {spread}; it takes {share:.3%} of the time")
+        report_rounds(args)
 
 
 if __name__ == "__main__":
