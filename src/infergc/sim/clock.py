@@ -1,0 +1,91 @@
+"""Simulated time: it goes on with every step that lands, and notes what the heap held at each."""
+
+from dataclasses import dataclass, field
+
+from infergc.engine.loop import Engine
+from infergc.engine.messages import Outputs
+from infergc.heap.dump import pages_by_generation
+from infergc.sched.plan import StepOutcome, StepPlan
+
+_SAMPLES = 512  # of the timeline at most; then every other one goes
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Bytes held at a moment, by state and generation; those with no generation under "".
+
+    Attributes:
+        seconds: after the workload began.
+        held: state → generation → bytes, over all layer groups.
+        running, waiting: requests.
+    """
+
+    seconds: float
+    held: dict[str, dict[str, int]]
+    running: int
+    waiting: int
+
+
+@dataclass(slots=True)
+class Clock:
+    """A sink of one engine. Set ``engine`` once there is one.
+
+    Attributes:
+        now: seconds after the workload began.
+        busy: of them, those in which a step ran.
+        steps: that landed.
+        peak_live: most bytes that requests held at once, over all layer groups.
+        peak_cached: most bytes kept for reuse alone.
+        samples: at most 512 moments, evenly spread in steps.
+    """
+
+    now: float = 0.0
+    busy: float = 0.0
+    steps: int = 0
+    peak_live: int = 0
+    peak_cached: int = 0
+    samples: list[Sample] = field(default_factory=list)
+    engine: Engine | None = None
+    _every: int = 1
+
+    def planned(self, plan: StepPlan) -> None:  # noqa: ARG002 - the port's
+        """Look at what is held: never more than between planning and landing."""
+        heap = self._watched().heap
+        live = cached = 0
+        for group, pages in zip(heap.stats(), heap.groups, strict=True):
+            live += group.live * pages.spec.page_bytes
+            cached += group.cached * pages.spec.page_bytes
+        self.peak_live = max(self.peak_live, live)
+        self.peak_cached = max(self.peak_cached, cached)
+        if self.steps % self._every == 0:
+            self._sample()
+
+    def landed(self, outcome: StepOutcome) -> None:
+        """Let time go on by what the step took."""
+        self.now += outcome.seconds
+        self.busy += outcome.seconds
+        self.steps += 1
+
+    def collected(self, budget: int) -> None:
+        """Collections take no simulated time."""
+
+    def outputs(self, outputs: Outputs) -> None:
+        """What clients are told is read by whoever drives the engine."""
+
+    def _watched(self) -> Engine:
+        assert self.engine is not None, "the clock was given no engine"
+        return self.engine
+
+    def _sample(self) -> None:
+        engine = self._watched()
+        held: dict[str, dict[str, int]] = {}
+        for pages, states in zip(engine.heap.groups, pages_by_generation(engine.heap).values(), strict=True):
+            for state, generations in states.items():
+                of_state = held.setdefault(state, {})
+                for generation, count in generations.items():
+                    of_state[generation] = of_state.get(generation, 0) + count * pages.spec.page_bytes
+        queues = engine.scheduler
+        self.samples.append(Sample(self.now, held, len(queues.running), len(queues.waiting)))
+        if len(self.samples) == _SAMPLES:
+            self.samples = self.samples[::2]
+            self._every *= 2

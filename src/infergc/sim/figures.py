@@ -1,0 +1,98 @@
+"""The figures of a simulated run, as plain data for JSON and tables."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from infergc.engine.loop import Engine
+from infergc.sim.clock import Clock
+from infergc.sim.served import Fate
+from infergc.units import ceil_div
+
+_PERCENTILES = (50, 90, 99)
+
+
+def figures(policy: str, engine: Engine, clock: Clock, fates: Sequence[Fate]) -> dict[str, Any]:
+    """What a run gave.
+
+    Keys: ``policy``; ``capacity_tokens`` of the pool; ``requests``, ``finished`` and ``refused``; ``prefix_hit_rate``,
+    the share of the prompts' pages that lay in the leading run found in the cache, and ``token_hit_rate``, the same
+    in tokens; ``peak_live_bytes`` and ``peak_cached_bytes``; ``preemptions`` and ``recomputed_tokens``; ``steps`` and
+    ``seconds`` of simulated time; ``throughput`` {requests, prompt_tokens, output_tokens} a second of it;
+    ``ttft``, ``tpot`` and ``e2e`` {mean, p50, p90, p99} in seconds, None where nothing was served in time;
+    ``collector``, running totals of what it did.
+
+    A refused request is no hit of any page. Cost: O(requests).
+    """
+    counters, ready = engine.scheduler.counters, engine.ready
+    asked = sum(fate.request.input_len for fate in fates)
+    size = ready.page_tokens
+    pages = sum(ceil_div(fate.request.input_len, size) for fate in fates)
+    return {
+        "policy": policy,
+        "capacity_tokens": ready.kv_capacity_tokens,
+        "requests": len(fates),
+        "finished": sum(fate.finished for fate in fates),
+        "refused": sum(bool(fate.error) for fate in fates),
+        "prefix_hit_rate": sum(fate.cached // size for fate in fates) / pages if pages else 0.0,
+        "token_hit_rate": sum(fate.cached for fate in fates) / asked if asked else 0.0,
+        "peak_live_bytes": clock.peak_live,
+        "peak_cached_bytes": clock.peak_cached,
+        "preemptions": counters.preemptions,
+        "recomputed_tokens": counters.recomputed_tokens,
+        "steps": clock.steps,
+        "seconds": clock.now,
+        "throughput": _throughput(fates, clock.now),
+        "ttft": _spread(fate.first - fate.request.arrival for fate in fates if fate.first is not None),
+        "tpot": _spread(_tpots(fates)),
+        "e2e": _spread(fate.last - fate.request.arrival for fate in fates if fate.last is not None),
+        "collector": _collector(engine),
+    }
+
+
+def _throughput(fates: Sequence[Fate], seconds: float) -> dict[str, float] | None:
+    if not seconds:
+        return None
+    done = [fate for fate in fates if fate.finished]
+    return {
+        "requests": len(done) / seconds,
+        "prompt_tokens": sum(fate.request.input_len for fate in done) / seconds,
+        "output_tokens": sum(fate.tokens for fate in done) / seconds,
+    }
+
+
+def _tpots(fates: Sequence[Fate]) -> Iterable[float]:
+    """Seconds a token after the first, of requests with more than one."""
+    for fate in fates:
+        if fate.first is not None and fate.last is not None and fate.request.output_len > 1:
+            yield (fate.last - fate.first) / (fate.request.output_len - 1)
+
+
+def _spread(values: Iterable[float]) -> dict[str, float] | None:
+    numbers = np.fromiter(values, np.float64)
+    if not numbers.any():
+        return None
+    percentiles = np.percentile(numbers, _PERCENTILES).tolist()
+    names = (f"p{rank}" for rank in _PERCENTILES)
+    return {"mean": float(numbers.mean()), **dict(zip(names, percentiles, strict=True))}
+
+
+def _collector(engine: Engine) -> dict[str, Any]:
+    """Counters alone: pauses are this machine's, not the simulated one's."""
+    collector, heap = engine.pacer.collector.counters, engine.heap
+    return {
+        "minor": collector.minor,
+        "major": collector.major,
+        "units": dict(collector.units),
+        "leaks": collector.leaks,
+        "garbage": collector.garbage,
+        "cycles": heap.counters.cycles,
+        "promoted": heap.tree.generations.promoted,
+        "demoted": heap.tree.generations.demoted,
+        "evicted": heap.counters.evicted,
+        "deduplicated": heap.counters.deduplicated,
+        "copies": heap.counters.copies,
+        "compactions": heap.counters.compactions,
+        "moved": heap.counters.moved,
+    }

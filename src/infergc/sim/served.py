@@ -1,0 +1,139 @@
+"""A workload served in simulated time, and one replayed for its cache alone: both drive the engine itself."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from infergc.engine.loop import Engine
+from infergc.engine.messages import Delta, Submit
+from infergc.params import SamplingParams
+from infergc.sim.clock import Clock
+from infergc.sim.requests import TraceRequest
+
+Progress = Callable[[int], None]  # told how many requests are over
+
+
+@dataclass(slots=True)
+class Fate:
+    """What became of a request.
+
+    Attributes:
+        request: as the workload had it.
+        first, last: seconds after the workload began at which its first token came, and its last; None if none did.
+        tokens: that it was given, over all its choices.
+        cached: tokens of its prompt that were found in the cache.
+        open: choices that go on.
+        error: why it was refused or failed; "" if it was not.
+    """
+
+    request: TraceRequest
+    first: float | None = None
+    last: float | None = None
+    tokens: int = 0
+    cached: int = 0
+    open: int = 1
+    error: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ran to its end."""
+        return not self.open and not self.error
+
+
+def serve(engine: Engine, clock: Clock, requests: Sequence[TraceRequest], progress: Progress = lambda _: None) -> list[Fate]:
+    """Let requests come at their times, and run until all are over.
+
+    Args:
+        engine: with no requests, under a simulated executor; ``clock`` is among its sinks.
+        clock: of the engine.
+        requests: in order of arrival.
+        progress: told now and then.
+    """
+    fates = [Fate(request, open=request.choices) for request in requests]
+    comings = _Comings(requests)
+    over = 0
+    while comings.left or engine.has_work():
+        if not engine.has_work():
+            clock.now = max(clock.now, comings.next_arrival)
+        outputs = engine.step(comings.until(clock.now))
+        over += _note(outputs.deltas, fates, clock.now)
+        progress(over)
+    return fates
+
+
+def replay_cache(engine: Engine, requests: Sequence[TraceRequest], progress: Progress = lambda _: None) -> list[Fate]:
+    """Let the prompts come one after the other, each alone, so that only what is kept matters.
+
+    Args:
+        engine: as for ``serve``; a prompt should fit into one step.
+        requests: in order; their times, output lengths and choices play no part.
+        progress: told now and then.
+    """
+    fates = [Fate(request) for request in requests]
+    for number, request in enumerate(requests):
+        commands = [_submit(number, request, _PROMPT_ALONE)]
+        while commands or engine.has_work():
+            outputs, commands = engine.step(commands), []
+            _note(outputs.deltas, fates, 0.0)
+        while engine.idle():  # nothing else runs: what the collector owes is done before the next comes
+            pass
+        progress(number + 1)
+    return fates
+
+
+_PROMPT_ALONE = SamplingParams(max_tokens=1, ignore_eos=True, temperature=0, seed=0)
+
+
+class _Comings:
+    """Requests that have not come yet."""
+
+    def __init__(self, requests: Sequence[TraceRequest]) -> None:
+        self._requests = requests
+        self._next = 0
+
+    @property
+    def left(self) -> bool:
+        return self._next < len(self._requests)
+
+    @property
+    def next_arrival(self) -> float:
+        return self._requests[self._next].arrival
+
+    def until(self, now: float) -> Iterator[Submit]:
+        """Those that have come by now."""
+        while self.left and self.next_arrival <= now:
+            request = self._requests[self._next]
+            yield _submit(self._next, request, _params(request, self._next))
+            self._next += 1
+
+
+def _submit(number: int, request: TraceRequest, params: SamplingParams) -> Submit:
+    prompt = cast("list[int]", request.prompt(number))  # no wire between: the array goes as it is
+    return Submit(str(number), prompt, params, salt=request.salt, session=request.session)
+
+
+def _params(request: TraceRequest, number: int) -> SamplingParams:
+    if request.beam:
+        return SamplingParams(
+            max_tokens=request.output_len, ignore_eos=True, temperature=0, seed=number,
+            n=request.choices, use_beam_search=True, beam_width=request.choices,
+        )  # fmt: skip
+    return SamplingParams(max_tokens=request.output_len, ignore_eos=True, seed=number, n=request.choices)
+
+
+def _note(deltas: Iterable[Delta], fates: list[Fate], now: float) -> int:
+    """Enter first tokens and ends; returns how many requests are over with these."""
+    over = 0
+    for delta in deltas:
+        fate = fates[int(delta.request_id.partition("#")[0])]
+        if delta.error:
+            fate.error = delta.error
+        elif delta.tokens:
+            fate.first = now if fate.first is None else fate.first
+            fate.last = now
+        fate.cached = max(fate.cached, delta.cached_tokens)
+        if delta.finish:
+            fate.open -= 1
+            fate.tokens += 0 if delta.error else fate.request.output_len
+            over += not fate.open
+    return over
