@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from infergc.bench.control import MODEL, ControlLoad, IdleExecutor
+from infergc.bench.control import ControlLoad, IdleExecutor, facts
 from infergc.bench.workload import FIRST_ID, Load, parse_load
 from infergc.config import engine_config
 from infergc.engine.assembly import assemble, build_engine
@@ -20,7 +20,6 @@ from infergc.engine.loop import Engine
 from infergc.engine.messages import Submit
 from infergc.engine.pacing import Pauses
 from infergc.params import SamplingParams
-from infergc.sim.executor import facts_of
 
 
 class TimedPauses(Pauses):
@@ -38,7 +37,7 @@ class TimedPauses(Pauses):
 
 def churn(pages: int, running: int) -> tuple[Engine, list[float]]:
     """Run requests through an engine whose pool has so many pages; returns it, and the pauses in seconds."""
-    executor = IdleExecutor(facts_of(MODEL, 16))
+    executor = IdleExecutor(facts(16))
     load = ControlLoad(running, waves=8, shared_prefix=128)
     config = engine_config(
         model=".",

@@ -17,6 +17,7 @@ CHAT_TEMPLATE = (
 GEOMETRY = {
     "architectures": ["LlamaForCausalLM"],
     "hidden_size": 64,
+    "intermediate_size": 96,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "num_hidden_layers": 2,

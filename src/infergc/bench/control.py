@@ -20,24 +20,18 @@ from infergc.engine.assembly import assemble
 from infergc.engine.garbage import PythonGarbage
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Outputs, Submit
+from infergc.engine.ports import ModelFacts
 from infergc.params import SamplingParams
 from infergc.sched.plan import StepPlan
-from infergc.sim.executor import DoneFlight, SimExecutor, facts_of
+from infergc.sim.executor import DoneFlight, SimExecutor
+from infergc.sim.geometry import Geometry
 from infergc.units import ceil_div
 
 Scenario = Literal["lockstep", "churn"]
 SCENARIOS: tuple[Scenario, ...] = ("lockstep", "churn")
 
 _LONGEST = 1 << 20  # tokens of a request
-MODEL = {  # the shape of the benchmarked model, as a config.json has it
-    "num_hidden_layers": 12,
-    "hidden_size": 768,
-    "num_attention_heads": 12,
-    "num_key_value_heads": 4,
-    "vocab_size": 8192,
-    "eos_token_id": 1,
-    "max_position_embeddings": _LONGEST,
-}
+MODEL = Geometry("82M", 12, 768, 12, 4, 64, 2048, vocab=8192, max_len=_LONGEST, tied=True, eos_ids=(1,))
 _MOST_SLACK = 100
 _MOST_PAGES = 1 << 22  # a pool that any machine can book
 _IDS = (10, 8000)  # of prompts
@@ -203,6 +197,11 @@ class IdleExecutor(SimExecutor):
         return flight
 
 
+def facts(page_tokens: int) -> ModelFacts:
+    """Of the benchmarked model, its vocabulary and end included."""
+    return MODEL.facts(page_tokens, MODEL.vocab, MODEL.eos_ids)
+
+
 def measure(load: ControlLoad, scenario: Scenario) -> Result:
     """Run one scenario to its end.
 
@@ -210,7 +209,7 @@ def measure(load: ControlLoad, scenario: Scenario) -> Result:
         ConfigError: no engine can be made for the load; the message names the flag.
     """
     load.check()
-    executor = IdleExecutor(facts_of(MODEL, load.block_size))
+    executor = IdleExecutor(facts(load.block_size))
     engine = _engine(load, executor)
     requests = load.requests(scenario)
     with PythonGarbage(engine.ready.memory) as garbage:

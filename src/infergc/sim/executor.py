@@ -1,18 +1,18 @@
-"""An executor without tensors: a clock that steps by a fixed time, and tokens drawn from a hash or a record."""
+"""An executor without tensors: a clock that steps by what a cost model says, tokens drawn from a hash or a record."""
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from infergc.config import ConfigError, EngineConfig
+from infergc.config import EngineConfig
 from infergc.engine.census import TensorCensus
 from infergc.engine.ports import ModelFacts
 from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
 from infergc.sched.plan import I32, StepOutcome, StepPlan
+from infergc.sim.cost import CostModel, FixedCost
+from infergc.sim.hf_geometry import read_geometry
 from infergc.sim.likely import reports
 
 STEP_SECONDS = 0.01
@@ -40,17 +40,20 @@ class SimExecutor:
     Args:
         facts: of the model that is simulated.
         record: outcomes to return instead, in order: a replay of another executor's run.
-        step_seconds: what each step is said to take.
+        cost: what each step is said to take, where there is no record; ``STEP_SECONDS`` if None.
+
+    Attributes:
+        seconds: of all steps so far, as their outcomes have them.
     """
 
     backend = "sim"
 
     def __init__(
-        self, facts: ModelFacts, record: Sequence[StepOutcome] = (), step_seconds: float = STEP_SECONDS
+        self, facts: ModelFacts, record: Sequence[StepOutcome] = (), cost: CostModel | None = None
     ) -> None:
         self.facts = facts
         self.seconds = 0.0
-        self._step_seconds = step_seconds
+        self._cost = cost or FixedCost(STEP_SECONDS)
         self._outcome: Callable[[StepPlan], StepOutcome] = self._draw
         if record:
             replay = iter(record)
@@ -68,8 +71,9 @@ class SimExecutor:
         for binding in plan.bindings:
             self._seeds[binding.slot] = binding.params.seed or 0
             self._reported[binding.slot] = binding.reported
-        self.seconds += self._step_seconds
-        return DoneFlight(self._outcome(plan))
+        outcome = self._outcome(plan)
+        self.seconds += outcome.seconds
+        return DoneFlight(outcome)
 
     def census(self, step: int) -> TensorCensus:  # noqa: ARG002 - the port's
         """There are no tensors."""
@@ -86,7 +90,7 @@ class SimExecutor:
         drawn = _hash(self._seeds[plan.slots], plan.starts + plan.counts) % np.uint64(self.facts.vocab_size)
         tokens = np.where(plan.sample, drawn, -1).astype(np.int32)
         likely = reports(plan, self._reported[plan.slots], _hash, self.facts.vocab_size)
-        return StepOutcome(plan.step, tokens, likely, seconds=self._step_seconds)
+        return StepOutcome(plan.step, tokens, likely, seconds=self._cost.seconds(plan))
 
 
 def _hash(seeds: Any, positions: I32) -> Any:
@@ -101,27 +105,7 @@ def create_executor(config: EngineConfig) -> SimExecutor:
     """Simulate the model whose ``config.json`` lies in ``config.model``; its weights are not read.
 
     Raises:
-        ConfigError: there is no such file, or it lacks a field.
+        ConfigError: there is no such file, or a field is missing or wrong.
     """
-    path = Path(config.model) / "config.json"
-    try:
-        return SimExecutor(facts_of(json.loads(path.read_text()), config.block_size))
-    except (OSError, KeyError, ValueError) as error:
-        raise ConfigError(f"--model: {path} does not describe a model: {error!r}") from error
-
-
-def facts_of(model: dict[str, Any], page_tokens: int) -> ModelFacts:
-    """Geometry of a Hugging Face ``config.json``, all layers in one full-attention group, two bytes a value."""
-    heads = model["num_attention_heads"]
-    head_dim = model.get("head_dim") or model["hidden_size"] // heads
-    kv_heads = model.get("num_key_value_heads") or heads
-    page_bytes = model["num_hidden_layers"] * 2 * kv_heads * head_dim * page_tokens * 2
-    eos = model.get("eos_token_id")
-    return ModelFacts(
-        digest="simulated",
-        vocab_size=model["vocab_size"],
-        eos_ids=tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,),
-        max_len=model["max_position_embeddings"],
-        groups=(GroupSpec("full", page_bytes),),
-        dtype="bfloat16",
-    )
+    model = read_geometry(config.model)
+    return SimExecutor(model.facts(config.block_size, model.vocab, model.eos_ids))

@@ -2,6 +2,7 @@
 
 import click
 
+from infergc.cli.bench.calibrate import calibrate
 from infergc.cli.bench.compaction import compaction
 from infergc.cli.bench.control import control
 from infergc.cli.bench.heap import heap
@@ -17,3 +18,4 @@ bench.add_command(throughput)
 bench.add_command(control)
 bench.add_command(heap)
 bench.add_command(compaction)
+bench.add_command(calibrate)
