@@ -10,7 +10,7 @@ from infergc.params import SamplingParams
 from infergc.sim.clock import Clock
 from infergc.sim.requests import TraceRequest
 
-Progress = Callable[[int], None]  # told how many requests are over
+Progress = Callable[[int], None]  # told how many more requests are over
 
 
 @dataclass(slots=True)
@@ -40,24 +40,26 @@ class Fate:
         return not self.open and not self.error
 
 
-def serve(engine: Engine, clock: Clock, requests: Sequence[TraceRequest], progress: Progress = lambda _: None) -> list[Fate]:
+def serve(
+    engine: Engine, clock: Clock, requests: Sequence[TraceRequest], progress: Progress = lambda _: None
+) -> list[Fate]:
     """Let requests come at their times, and run until all are over.
 
     Args:
         engine: with no requests, under a simulated executor; ``clock`` is among its sinks.
         clock: of the engine.
         requests: in order of arrival.
-        progress: told now and then.
+        progress: told as they go.
     """
     fates = [Fate(request, open=request.choices) for request in requests]
     comings = _Comings(requests)
-    over = 0
     while comings.left or engine.has_work():
         if not engine.has_work():
             clock.now = max(clock.now, comings.next_arrival)
         outputs = engine.step(comings.until(clock.now))
-        over += _note(outputs.deltas, fates, clock.now)
-        progress(over)
+        over = _note(outputs.deltas, fates, clock.now)
+        if over:
+            progress(over)
     return fates
 
 
@@ -67,7 +69,7 @@ def replay_cache(engine: Engine, requests: Sequence[TraceRequest], progress: Pro
     Args:
         engine: as for ``serve``; a prompt should fit into one step.
         requests: in order; their times, output lengths and choices play no part.
-        progress: told now and then.
+        progress: told as they go.
     """
     fates = [Fate(request) for request in requests]
     for number, request in enumerate(requests):
@@ -77,7 +79,7 @@ def replay_cache(engine: Engine, requests: Sequence[TraceRequest], progress: Pro
             _note(outputs.deltas, fates, 0.0)
         while engine.idle():  # nothing else runs: what the collector owes is done before the next comes
             pass
-        progress(number + 1)
+        progress(1)
     return fates
 
 

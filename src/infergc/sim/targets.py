@@ -29,6 +29,17 @@ def cost_on(device: str, model: Geometry) -> CostModel:
     return CalibratedCost(calibration.terms, calibration.model)
 
 
+def kv_room(device: str, model: Geometry) -> int:
+    """Bytes that a device has left for KV beside a model's weights.
+
+    Raises:
+        ConfigError: none; or a calibration file tells of the device, which says nothing of memory.
+    """
+    if is_calibration(device):
+        raise ConfigError(f"--capacity: must be given with --device {device}, which says nothing of memory")
+    return device_named(device).room_for_kv(model)
+
+
 def _check_same(calibration: Calibration, model: Geometry, device: str) -> None:
     """Measured times hold for the shape that was measured."""
     measured, asked = calibration.model.shape, model.shape

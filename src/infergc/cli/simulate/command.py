@@ -39,7 +39,7 @@ _ENGINE = (
 @option(_SIMULATED, "--policy", "names", default=("generational",), multiple=True, metavar="NAME", callback=policies,
         help="Retention policies, with commas between or given several times: a run for each.")  # fmt: skip
 @option(_SIMULATED, "--capacity", "capacities", multiple=True, metavar="TOKENS|BYTES", callback=listed,
-        help="Pool sizes: 512000 is tokens, 20GiB bytes; a run for each. Default: what the device has left.")  # fmt: skip
+        help="Pools: 512000 is tokens, 20GiB bytes; a run for each. Default: what the device has left.")  # fmt: skip
 @option(_SIMULATED, "--replay", default="served", type=click.Choice(["served", "cache"]),
         help="served: in time, with live memory. cache: prompts one by one, to compare retention alone.")  # fmt: skip
 @option(_WORKLOAD, "--requests", "most", type=click.IntRange(min=1), metavar="N", help="Only the first so many.")
@@ -66,11 +66,7 @@ def simulate(traces: tuple[str, ...], json_file: Path | None, plot_file: Path | 
 
         check_plot(plot_file)
     engine = {name: options.pop(name) for name in _ENGINE}
-    runs = [
-        run
-        for trace in traces
-        for run in _runs(trace, _requests(trace, options), engine, options)
-    ]
+    runs = [run for trace in traces for run in _runs(trace, _requests(trace, options), engine, options)]
     _report(runs, json_file, plot_file)
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from infergc.bench.json_file import cannot_write, check_writable
 from infergc.units import GIB
 
 if TYPE_CHECKING:
@@ -24,16 +25,25 @@ _PARTS = (  # state, generation, colour: live in blues, cached in warm colours, 
 _PANEL = (9.0, 3.0)  # inches
 
 
-def check_plot() -> None:
-    """See that plots can be drawn.
+_KINDS = (".png", ".svg", ".pdf")
+
+
+def check_plot(file: Path) -> None:
+    """See that a plot can be drawn there, before anything runs.
 
     Raises:
-        click.UsageError: the library is missing.
+        click.UsageError: the library is missing, the suffix says nothing, or the file cannot be written.
     """
+    if file.suffix not in _KINDS:
+        raise click.UsageError(f"--plot: {file} must end in one of {', '.join(_KINDS)}")
     try:
-        import matplotlib  # noqa: F401, PLC0415 - an optional extra
+        import matplotlib as mpl  # noqa: F401, PLC0415 - an optional extra
     except ImportError:
         raise click.UsageError("--plot: needs matplotlib; pip install 'infergc[plot]'") from None
+    try:
+        check_writable(file)
+    except OSError as error:
+        raise click.UsageError(f"--plot: {cannot_write(file, error)}") from None
 
 
 def plot(file: Path, runs: list[tuple[dict[str, Any], "list[Sample]"]]) -> None:
@@ -41,7 +51,6 @@ def plot(file: Path, runs: list[tuple[dict[str, Any], "list[Sample]"]]) -> None:
 
     Raises:
         OSError: it cannot be written.
-        ValueError: matplotlib does not know the suffix.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -61,6 +70,8 @@ def _draw(panel: "Axes", figures: dict[str, Any], samples: "list[Sample]") -> No
     columns = [[sample.held[state].get(age, 0) / GIB for sample in samples] for state, age, _ in present]
     labels = [f"{state.replace('_', ' ')} {age}".strip() for state, age, _ in present]
     panel.stackplot(seconds, columns, labels=labels, colors=[colour for *_, colour in present])
-    panel.set_title(f"{figures['trace']}, {figures['policy']}, {figures['capacity_tokens']:,} tokens", fontsize="medium")
+    panel.set_title(
+        f"{figures['trace']}, {figures['policy']}, {figures['capacity_tokens']:,} tokens", fontsize="medium"
+    )
     panel.set_ylabel("KV, GiB")
     panel.margins(x=0)

@@ -1,7 +1,9 @@
 """The tables of ``infergc simulate``."""
 
+from itertools import groupby
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -11,50 +13,57 @@ _NONE = "-"
 
 
 def show(runs: list[dict[str, Any]]) -> None:
-    """Print a row for each run: what was found in the cache, what memory held, and how long requests took."""
+    """Print for each trace what was found in the cache, what memory held, and how long requests took."""
     console = Console(highlight=False)
-    console.print(_memory(runs))
-    if any(run["replay"] == "served" for run in runs):
-        console.print(_times([run for run in runs if run["replay"] == "served"]))
+    for trace, group in groupby(runs, key=lambda run: run["trace"]):
+        of_trace = list(group)
+        console.print(f"{trace}: {_requests(of_trace)}", style="bold", soft_wrap=True)
+        console.print(_memory(of_trace))
+        if any(run["throughput"] for run in of_trace):
+            console.print(_times(of_trace))
+
+
+def _requests(runs: list[dict[str, Any]]) -> str:
+    count, least = runs[0]["requests"], min(run["finished"] for run in runs)
+    return f"{count:,} requests, all finished" if least == count else f"{count:,} requests, {least:,} or more finished"
 
 
 def _memory(runs: list[dict[str, Any]]) -> Table:
-    table = Table(
-        title="What was found in the cache, and what memory held",
-        caption="Hits: share of the prompts' pages. Recomputed: tokens computed again after a preemption.",
-    )
-    for heading in ("trace", "policy"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("tokens", "requests", "finished", "hits", "peak live", "cached", "preempted", "recomputed"):
-        table.add_column(heading, justify="right")
+    table = _table("recomputed: tokens, after preemptions", "hits", "peak live", "cached", "preempted", "recomputed")
     for run in runs:
         table.add_row(
-            run["trace"], run["policy"], f"{run['capacity_tokens']:,}", f"{run['requests']:,}",
-            f"{run['finished']:,}", f"{run['prefix_hit_rate']:.1%}", format_bytes(run["peak_live_bytes"]),
-            format_bytes(run["peak_cached_bytes"]), f"{run['preemptions']:,}", f"{run['recomputed_tokens']:,}",
+            run["policy"], f"{run['capacity_tokens']:,}", f"{run['prefix_hit_rate']:.1%}",
+            format_bytes(run["peak_live_bytes"]), format_bytes(run["peak_cached_bytes"]), f"{run['preemptions']:,}",
+            f"{run['recomputed_tokens']:,}",
         )  # fmt: skip
     return table
 
 
 def _times(runs: list[dict[str, Any]]) -> Table:
-    table = Table(
-        title="Time, simulated",
-        caption="TTFT: time to first token, TPOT: a token after it, E2E: to the last; seconds, median and 99th "
-        "percentile.",
-    )
-    for heading in ("trace", "policy"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("tokens", "req/s", "out tok/s", "TTFT", "p99", "TPOT", "p99", "E2E", "p99"):
-        table.add_column(heading, justify="right")
+    headings = ("req/s", "tok/s", "TTFT s", "p99", "TPOT ms", "p99", "E2E s", "p99")
+    table = _table("TTFT: to the first token, TPOT: each after it, E2E: to the last; median, p99", *headings)
     for run in runs:
         speed = run["throughput"] or {"requests": 0.0, "output_tokens": 0.0}
-        spreads = [cell for name in ("ttft", "tpot", "e2e") for cell in _spread(run[name])]
-        table.add_row(
-            run["trace"], run["policy"], f"{run['capacity_tokens']:,}", f"{speed['requests']:.2f}",
-            f"{speed['output_tokens']:,.0f}", *spreads,
-        )  # fmt: skip
+        spreads = [cell for name, unit in (("ttft", 1), ("tpot", 1e3), ("e2e", 1)) for cell in _spread(run[name], unit)]
+        cells = (f"{speed['requests']:.2f}", f"{speed['output_tokens']:,.0f}", *spreads)
+        table.add_row(run["policy"], f"{run['capacity_tokens']:,}", *cells)
     return table
 
 
-def _spread(spread: dict[str, float] | None) -> list[str]:
-    return [_NONE, _NONE] if spread is None else [f"{spread['p50']:.3g}", f"{spread['p99']:.3g}"]
+def _table(caption: str, *headings: str) -> Table:
+    table = Table(caption=caption, box=SIMPLE_HEAD, padding=(0, 0), caption_justify="left", pad_edge=False)
+    table.add_column("policy", no_wrap=True)
+    for heading in ("tokens", *headings):
+        table.add_column(f" {heading}", justify="right", no_wrap=True)
+    return table
+
+
+def _spread(spread: dict[str, float] | None, unit: float) -> list[str]:
+    if spread is None:
+        return [_NONE, _NONE]
+    return [_significant(spread[rank] * unit) for rank in ("p50", "p99")]
+
+
+def _significant(number: float) -> str:
+    """Three digits that count, and no exponent."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
