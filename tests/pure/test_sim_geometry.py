@@ -159,7 +159,7 @@ def test_unknown_names_get_the_nearest_and_all() -> None:
     assert all(name in str(error.value) for name in MODELS)
     with pytest.raises(ConfigError) as error:
         device_named("a100")
-    assert "--device: a100 is not known; did you mean a100-" in str(error.value)
+    assert "--device: a100 is not known; did you mean a100-40g or a100-80g? Give a file" in str(error.value)
     assert all(name in str(error.value) for name in DEVICES)
 
 

@@ -21,7 +21,6 @@ _PIECES = tuple(f"token_over_{knot}" for knot in KNOTS)
 TERMS = (
     "step",
     *_PIECES,
-    "any_sampled",
     "sampled_row",
     "row",
     "chunk_pair",
@@ -132,7 +131,7 @@ def units_of(work: StepWork) -> list[float]:
     upper = (*KNOTS[1:], work.tokens)
     pieces = [max(0, min(work.tokens, high) - low) for low, high in zip(KNOTS, upper, strict=True)]
     attention = (work.chunk_pairs, work.chunk_positions, work.decode_positions)
-    return [1.0, *pieces, float(work.sampled > 0), work.sampled, work.rows, *attention]
+    return [1.0, *pieces, work.sampled, work.rows, *attention]
 
 
 def fit(works: Sequence[StepWork], seconds: Sequence[float]) -> dict[str, float]:

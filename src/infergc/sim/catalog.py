@@ -65,6 +65,7 @@ def geometry_named(model: str | Path) -> Geometry:
 
 def unknown(name: str, known: dict[str, Any], otherwise: str) -> str:
     """What is said of a name that is not known: the nearest ones, all of them, and what else may be given."""
-    near = get_close_matches(name.lower(), known, 3, cutoff=0.5)
-    guess = f"; did you mean {' or '.join(near)}?" if near else ";"
+    longer = [other for other in known if other.startswith(name.lower())]
+    near = longer or get_close_matches(name.lower(), known, 3, cutoff=0.5)
+    guess = f"; did you mean {' or '.join(near)}?" if near else "."
     return f"{name} is not known{guess} Give {otherwise}, or one of: {', '.join(known)}"

@@ -105,5 +105,5 @@ def create_executor(config: EngineConfig) -> SimExecutor:
     Raises:
         ConfigError: there is no such file, or a field is missing or wrong.
     """
-    model = read_geometry(config.model)
+    model = read_geometry(config.model / "config.json")
     return SimExecutor(model.facts(config.block_size, model.vocab, model.eos_ids))

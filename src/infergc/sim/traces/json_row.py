@@ -11,6 +11,7 @@ from infergc.wording import shown
 
 MOST_MILLIS = 10**13  # a time since 1970 fits until the year 2286
 _MOST_NAME = 256  # characters of a session, of a hash
+_MOST_NUMBER = 2**63 - 1  # of a session
 
 Name = Annotated[str, Meta(max_length=_MOST_NAME)]
 _FIELD = re.compile(r"(?:`\$\.|field `)(\w+)")
@@ -19,7 +20,7 @@ _ALLOWED = {
     "input_length": whole_number(1),
     "output_length": whole_number(0),
     "hash_ids": f"a list of whole numbers or of strings of at most {_MOST_NAME} characters",
-    "session": f"a whole number or a string of at most {_MOST_NAME} characters",
+    "session": f"a whole number from 0 to {_MOST_NUMBER} or a string of at most {_MOST_NAME} characters",
 }
 
 
@@ -29,7 +30,7 @@ class JsonRow(Struct):
     timestamp: Annotated[float, Meta(ge=0, le=MOST_MILLIS)]
     input_length: Annotated[int, Meta(ge=1, le=MOST_TOKENS)]
     output_length: Annotated[int, Meta(ge=0, le=MOST_TOKENS)]
-    session: int | Name | None = None
+    session: Annotated[int, Meta(ge=0, le=_MOST_NUMBER)] | Name | None = None
 
     def micros(self) -> int:
         """When it came, in microseconds."""
