@@ -22,6 +22,8 @@ from infergc.sim.calibration import CalibratedCost, Calibration, HeldOut, fit, r
 from infergc.sim.hf_geometry import read_geometry
 from infergc.sim.work import StepWork, WindowLayers, work_of
 
+_QUIET = 0.1  # by the CPU time of the worker's thread equal steps differ by some 1 %
+
 
 class StepTimes:
     """A sink that keeps each step's work and how long the worker was busy with it.
@@ -98,6 +100,11 @@ class Report:
 
     calibration: Calibration
     predictions: tuple[Prediction, ...]
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether equal steps took about as long each time; otherwise other work held some of them up."""
+        return all(one.noise is None or one.noise <= _QUIET for one in self.predictions)
 
 
 def run(config: EngineConfig, loads: Sequence[Load], rounds: int, longest: int) -> Report:
