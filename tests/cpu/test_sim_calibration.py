@@ -9,10 +9,13 @@ import torch
 from click.testing import CliRunner
 
 from cpu.families import FAMILIES, make_family
+from infergc.bench.calibrate import Prediction, Report
+from infergc.cli.bench.calibrate import show
 from infergc.cli.main import main
 from infergc.models.hf_config import model_spec, read_config
 from infergc.models.weights import nbytes
-from infergc.sim.calibration import TERMS, read_calibration
+from infergc.sim.calibration import TERMS, Calibration, HeldOut, read_calibration
+from infergc.sim.catalog import geometry_named
 from infergc.sim.hf_geometry import read_geometry
 from infergc.sim.targets import cost_on
 from infergc.worker.storage import layer_groups
@@ -48,7 +51,7 @@ def test_what_cannot_run_is_refused_by_flag(tmp_path: Path) -> None:
     model = make_family("llama3", tmp_path / "it")
     cases: list[tuple[tuple[Any, ...], str]] = [
         (("--load", "3x20"), "'3x20' is not a load; write requests"),
-        (("--load", "1x4090x20"), "--input-len and --output-len: 4090 + 20 tokens are over the 4096"),
+        (("--load", "1x4090x20"), "--load: 1x4090x20 has requests of 4110 tokens, over the 4096"),
         (("--json", "/nowhere/x.json"), "--json: cannot write /nowhere/x.json"),
         (("--max-num-seqs", "0"), "--max-num-seqs"),
     ]
@@ -66,3 +69,15 @@ def test_a_geometry_counts_what_the_engine_holds(family: str, tmp_path: Path) ->
     assert (model.max_len, model.vocab, model.tied) == (spec.max_len, spec.vocab_size, spec.tied)
     fields = json.loads((directory / "config.json").read_text())
     assert model.heads == fields["num_attention_heads"]
+
+
+@pytest.mark.parametrize(("noise", "quiet"), [(None, True), (0.01, True), (0.2, False)])
+def test_unequal_times_of_equal_steps_are_told_of(noise: float | None, quiet: bool, capsys: Any) -> None:
+    held_out = Prediction("held out", 9, 0.1, 0.2, 1.0, noise)
+    found = Calibration(
+        model=geometry_named("llama-3-8b"), digest="d", backend="cpu", threads=1, page_tokens=16, machine="m",
+        software="0", date="2026-01-01", terms=dict.fromkeys(TERMS, 0.1),
+        held_out=HeldOut(steps=9, median=0.1, p90=0.2),
+    )  # fmt: skip
+    show(Report(found, (held_out,)))
+    assert ("Not reliable" not in capsys.readouterr().out) == quiet

@@ -11,9 +11,8 @@ import numpy as np
 from infergc import __version__
 from infergc.bench.calibration_loads import MOST_OUTPUT, Arrival, Wave, fitted_waves, held_out_waves, run_wave
 from infergc.bench.machine import machine
-from infergc.bench.throughput import check_fits
 from infergc.bench.workload import Load
-from infergc.config import EngineConfig
+from infergc.config import ConfigError, EngineConfig
 from infergc.engine.assembly import assemble, load_executor
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Outputs
@@ -22,6 +21,8 @@ from infergc.sched.plan import StepOutcome, StepPlan
 from infergc.sim.calibration import CalibratedCost, Calibration, HeldOut, fit, relative_errors
 from infergc.sim.hf_geometry import read_geometry
 from infergc.sim.work import StepWork, WindowLayers, work_of
+
+_QUIET = 0.1  # by the CPU time of the worker's thread equal steps differ by some 1 %
 
 
 class StepTimes:
@@ -100,6 +101,11 @@ class Report:
     calibration: Calibration
     predictions: tuple[Prediction, ...]
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether equal steps took about as long each time; otherwise other work held some of them up."""
+        return all(one.noise is None or one.noise <= _QUIET for one in self.predictions)
+
 
 def run(config: EngineConfig, loads: Sequence[Load], rounds: int, longest: int) -> Report:
     """Measure, fit, and predict other loads.
@@ -119,7 +125,7 @@ def run(config: EngineConfig, loads: Sequence[Load], rounds: int, longest: int) 
     try:
         engine = assemble(config, executor, [times])
         for load in loads:
-            check_fits(load, engine.ready.max_model_len)
+            _check_fits(load, engine.ready.max_model_len)
         bench = _Bench(config, engine, times, rounds)
         longest = max(1, min(longest, engine.ready.max_model_len - MOST_OUTPUT))
         waves = fitted_waves(config.max_num_seqs, longest)
@@ -152,6 +158,15 @@ class _Bench:
         least = {work: min(each) for work, each in measured.items()}
         repeated = [one / least[work] - 1 for work, each in measured.items() for one in each if len(each) > 1]
         return Steps(tuple(least), tuple(least.values()), median(repeated) if repeated else None)
+
+
+def _check_fits(load: Load, longest: int) -> None:
+    length = load.input_len + load.output_len
+    if length > longest:
+        raise ConfigError(
+            f"--load: {load} has requests of {length} tokens, over the {longest} that one may have; the model's "
+            "context, --max-model-len, --memory and --kv-cache-memory set that limit"
+        )
 
 
 def _wave(load: Load) -> Wave:
@@ -188,7 +203,7 @@ def _parts(steps: Steps) -> list[tuple[str, Steps]]:
     for name, with_chunks in (("decodes alone", False), ("with chunks", True)):
         picked = [at for at, work in enumerate(steps.works) if (work.chunk_pairs > 0) == with_chunks]
         if picked:
-            works, seconds = (tuple(column[at] for at in picked) for column in (steps.works, steps.seconds))
+            works, seconds = tuple(steps.works[at] for at in picked), tuple(steps.seconds[at] for at in picked)
             found.append((name, Steps(works, seconds, steps.noise)))
     return found
 

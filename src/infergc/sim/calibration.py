@@ -15,7 +15,6 @@ from infergc.sim.least_squares import F64, least_squares
 from infergc.sim.work import StepWork, work_of
 from infergc.wording import fault
 
-FORMAT = 1
 KNOTS = (1, 4, 16, 64, 256)  # tokens of a step between which each more costs the same
 _PIECES = tuple(f"token_over_{knot}" for knot in KNOTS)
 TERMS = (
@@ -63,7 +62,7 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     model: Geometry
     digest: str
     backend: str
@@ -150,4 +149,5 @@ def fit(works: Sequence[StepWork], seconds: Sequence[float]) -> dict[str, float]
 def relative_errors(cost: CalibratedCost, works: Sequence[StepWork], seconds: Sequence[float]) -> F64:
     """|predicted - measured| / measured of each step."""
     measured = np.array(seconds)
-    return np.abs(np.array([cost.of(work) for work in works]) - measured) / measured
+    errors: F64 = np.abs(np.array([cost.of(work) for work in works]) - measured) / measured
+    return errors

@@ -29,7 +29,8 @@ def least_squares(terms: F64, values: F64) -> F64:
             break
         free[gain.argmax()] = True
         x = _feasible(scaled, values, x, free)
-    return x / scale
+    found: F64 = x / scale
+    return found
 
 
 def _feasible(terms: F64, values: F64, x: F64, free: NDArray[np.bool_]) -> F64:

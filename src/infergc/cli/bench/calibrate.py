@@ -63,12 +63,13 @@ def calibrate(
         raise click.UsageError(str(error)) from None
     except (OSError, ValueError, RuntimeError) as error:
         raise StartFailure(str(error)) from error
-    _show(report)
+    show(report)
     if json_file is not None:
         write_json(json_file, report.calibration.model_dump(mode="json"))
 
 
-def _show(report: "Report") -> None:
+def show(report: "Report") -> None:
+    """Print how well steps were predicted."""
     from rich.console import Console  # noqa: PLC0415 - heavy
     from rich.table import Table  # noqa: PLC0415
 
@@ -88,4 +89,6 @@ def _show(report: "Report") -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(f"Held out: {found.held_out.median:.1%} at the median, 90 % of steps within {found.held_out.p90:.1%}")
+    if not report.is_quiet:
+        console.print("Not reliable: equal steps took unequal times, as on a busy machine; repeat it on a quiet one")
     console.print(f"On {found.machine}")
