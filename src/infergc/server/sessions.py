@@ -48,7 +48,7 @@ class SessionClock:
         self._changed.set()
 
     def touch(self, salt: str, session: str) -> None:
-        """A request of this session came, or is over. Cost: O(1)."""
+        """A request of this session came, or is over, or its client left. Cost: O(1)."""
         if session:
             self._used.pop((salt, session), None)
             self._used[salt, session] = self._now()
