@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -143,10 +144,21 @@ def test_a_target_makes_room(server: Server) -> None:
     assert change(server, gc_target_free=0).status_code == 200
 
 
-def test_a_session_timeout_takes_effect(server: Server) -> None:
-    before = server.http.get("/v1/kv/heap/settings", headers=HEADERS).json()
-    assert change(server, session_timeout=0.05).json()["error"]["param"] == "session_timeout"
-    assert server.http.get("/v1/kv/heap/settings", headers=HEADERS).json() == before
+def test_a_session_timeout_takes_effect(model: Path) -> None:
+    """With the old one nothing would happen for an hour and a half, and the clock looked every ten minutes."""
+    with serving(model, *FLAGS, "--session-timeout", "6000", INFERGC_ADMIN_KEY=KEY) as server:
+        before = server.http.get("/v1/kv/heap/settings", headers=HEADERS).json()
+        assert before["session_timeout"] == 6000
+        complete(server, LONG, session_id="forgotten")
+        assert change(server, session_timeout=0.05).json()["error"]["param"] == "session_timeout"
+        assert server.http.get("/v1/kv/heap/settings", headers=HEADERS).json() == before
+        assert server.metrics()["infergc_sessions"] == 1
+        assert change(server, session_timeout=0.1).json() == {**before, "session_timeout": 0.1}
+        end = time.monotonic() + 60
+        while server.metrics()["infergc_sessions"]:
+            assert time.monotonic() < end, "the session is still open"
+            time.sleep(0.02)
+        assert server.metrics()['infergc_sessions_closed_total{reason="idle"}'] == 1
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class Engine:
         self.pacer = pacer
         self._inquiries = Inquiries(scheduler, self.counters, pacer, self._damage)
         self._executor = executor
-        self._intake = Intake(ready, namespace, scheduler.heap)
+        self._intake = Intake(ready, namespace, scheduler.heap, scheduler.sessions)
         self._depth = depth
         self._sinks = tuple(sinks)
         self._flights: deque[tuple[StepPlan, Flight]] = deque()
