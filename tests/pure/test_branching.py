@@ -30,7 +30,10 @@ class PlanLog:
     def landed(self, outcome: StepOutcome) -> None:
         pass
 
-    def collected(self, budget: int) -> None:
+    def taken(self, commands: Any) -> None:
+        pass
+
+    def collected(self, collection: Any) -> None:
         pass
 
     def outputs(self, outputs: Any) -> None:

@@ -1,11 +1,12 @@
 """What happened in one round of a load: steps, the worker's time, and when tokens came. Times are in seconds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from time import perf_counter
 
-from infergc.engine.messages import Outputs
+from infergc.engine.messages import Command, Outputs
+from infergc.engine.ports import Collection
 from infergc.sched.plan import StepOutcome, StepPlan
 
 
@@ -62,7 +63,10 @@ class StepLog:
         """See ``engine.ports.Sink``."""
         self._round.worker += outcome.seconds
 
-    def collected(self, budget: int) -> None:
+    def taken(self, commands: Sequence[Command]) -> None:
+        """Of no concern here."""
+
+    def collected(self, collection: Collection) -> None:
         """Of no concern here."""
 
     def outputs(self, outputs: Outputs) -> None:
