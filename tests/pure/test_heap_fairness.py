@@ -77,6 +77,7 @@ def test_the_next_call_goes_on_with_who_had_no_turn() -> None:
     units = collector.counters.units
     collector.collect(1)
     assert (units["cycles"] > 0, units["major"]) == (True, 0)
+    dropped_whole(heap, 6)
     collector.collect(1)
     assert units["major"] > 0
 

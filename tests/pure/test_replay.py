@@ -86,7 +86,7 @@ def test_a_run_with_idle_slices_is_replayed_from_its_record(depth: int) -> None:
     idle = [one for one in calls if one.idle]
     assert len(idle) > 10
     assert len({one.step for one in idle}) > 5
-    assert engine.heap.counters.evicted > 100
+    assert engine.heap.counters.evicted > 50
     assert engine.heap.counters.cycles > 5
     assert engine.pacer.collector.counters.major > 1
 

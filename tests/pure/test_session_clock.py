@@ -22,9 +22,9 @@ class Engine:
         return self.answer
 
 
-def clock_of(engine: Engine) -> tuple[SessionClock, list[float]]:
+def clock_of(engine: Engine, most: int = 100) -> tuple[SessionClock, list[float]]:
     now = [0.0]
-    return SessionClock(engine, 10.0, lambda: now[0]), now
+    return SessionClock(engine, 10.0, most, lambda: now[0]), now
 
 
 def test_only_what_is_idle_is_closed_and_then_forgotten() -> None:
@@ -64,3 +64,25 @@ def test_one_that_is_used_while_another_is_closed_stays() -> None:
     engine.meanwhile = lambda: None
     asyncio.run(clock.close_idle())
     assert [session for session, *_ in engine.asked] == ["a", "b"]
+
+
+def test_names_beyond_the_engines_limit_do_not_pile_up() -> None:
+    """The engine has closed as many sessions itself; the oldest are asked about before their time is over."""
+    engine = Engine("unknown")
+    clock, now = clock_of(engine, most=5)
+    for number in range(200):
+        now[0] += 0.001
+        clock.touch("", f"s{number}")
+        if number % 10 == 9:
+            asyncio.run(clock.close_idle())
+            assert len(clock._used) == 5
+    assert [session for session, _, _ in engine.asked] == [f"s{number}" for number in range(195)]
+
+
+def test_one_beyond_the_limit_that_is_busy_is_kept() -> None:
+    engine = Engine("busy")
+    clock, _ = clock_of(engine, most=1)
+    clock.touch("", "a")
+    clock.touch("", "b")
+    asyncio.run(clock.close_idle())
+    assert set(clock._used) == {("", "a"), ("", "b")}

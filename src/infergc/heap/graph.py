@@ -4,6 +4,7 @@ A root is a reference from outside the heap: a request that runs, a session that
 cycles: an object that lost a reference and has others left is a candidate for ``cycles.collect``.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from infergc.heap.errors import HeapCorruption
@@ -25,7 +26,7 @@ class ObjectGraph:
     def __init__(self, free: Callable[[HeapObject], None]) -> None:
         self.objects: dict[int, HeapObject] = {}
         self.rooted: dict[int, HeapObject] = {}
-        self.candidates: dict[int, HeapObject] = {}
+        self.candidates: OrderedDict[int, HeapObject] = OrderedDict()  # taken from the front, which dict makes slow
         self._free = free
         self._watched = -1  # the id up to which drops are kept; -1: none are
         self._dropped: dict[int, HeapObject] = {}  # by id; see ``watch_drops``

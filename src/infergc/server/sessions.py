@@ -22,16 +22,18 @@ class SessionClock:
 
     Attributes:
         timeout: seconds without a request of the session running. It may change at any time.
+        most: sessions that the engine keeps open; it may change too.
 
     Args:
         client: of the engine.
-        timeout: see above.
+        timeout, most: see above.
         now: a clock, in seconds.
     """
 
-    def __init__(self, client: EngineClient, timeout: float, now: Callable[[], float] = monotonic) -> None:
+    def __init__(self, client: EngineClient, timeout: float, most: int, now: Callable[[], float] = monotonic) -> None:
         self._client = client
         self.timeout = timeout
+        self.most = most
         self._now = now
         self._used: dict[Key, float] = {}  # the least recently used first
 
@@ -56,10 +58,13 @@ class SessionClock:
                 return
 
     async def close_idle(self) -> None:
-        """Close the sessions whose time is over. One of which a request still runs is not idle."""
+        """Close the sessions whose time is over. One of which a request still runs is not idle.
+
+        Of those beyond the engine's limit the time is over too: it has closed as many, and names must not pile up here.
+        """
         for salt, session in list(self._used):
             used = self._used.get((salt, session), self._now())  # now: others were waited for meanwhile
-            if self._now() - used < self.timeout:
+            if self._now() - used < self.timeout and len(self._used) <= self.most:
                 continue
             if await self._client.close_session(session, salt, "idle") == "busy":
                 self.touch(salt, session)
