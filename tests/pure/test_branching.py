@@ -7,7 +7,7 @@ import pytest
 
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Abort, Command, Submit, choice_names
-from infergc.engine.record import Recorder
+from infergc.engine.record import Recorder, replay
 from infergc.heap.groups import GroupSpec, pages_for, window_pages
 from infergc.sched.branches import branch_seed
 from infergc.sched.plan import FROM_DEVICE, StepOutcome, StepPlan
@@ -465,5 +465,5 @@ def test_a_replay_of_a_search_gives_the_same_events() -> None:
     load = [beams("b", [1] * 20, 3), submit("r", [2] * 30, n=3, max_tokens=9)]
     first, second = Recorder(), Recorder()
     run(make_engine(sinks=[first], pages=24, pipeline_depth=2), list(load), check=False)
-    run(make_engine(sinks=[second], pages=24, pipeline_depth=2, record=first.outcomes), list(load), check=False)
+    replay(first, make_engine(sinks=[second], pages=24, pipeline_depth=2, record=first.outcomes))
     assert first.events == second.events
