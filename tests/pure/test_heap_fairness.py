@@ -4,7 +4,7 @@ from collections.abc import Callable
 from itertools import count
 
 from infergc.heap.collector import Collector, Triggers
-from infergc.heap.generations import Ages
+from infergc.heap.generations import YOUNG, Ages
 from infergc.heap.groups import GroupSpec
 from infergc.heap.heap import Heap
 from infergc.heap.objects import HeapObject
@@ -152,3 +152,24 @@ def test_what_verify_found_is_told_once() -> None:
         heap.groups[0].retain(heap.tables[0].row(sequence.slot), 0)
         assert len(collector.verify().leaks) == 1
     assert not collector.take_findings()
+
+
+def test_a_major_collection_goes_on_though_more_comes_of_age_than_it_may_look_at() -> None:
+    ages = Ages(young=1, survivor=1, tenured=1)
+    heap = Heap(HeapConfig((GroupSpec("all", 1, None, 256),), P, 8, ages=ages), Generational())
+    for number in range(60):
+        finished(heap, range(100 * number, 100 * number + P))
+    collector = Collector(heap, Triggers())
+
+    def serve_all() -> None:
+        heap.planning += 1
+        for node in heap.tree.nodes():
+            heap.tree.serve(node, heap.planning)
+        heap.tree.generations.look(YOUNG, heap.planning, 60)
+
+    def step() -> None:
+        serve_all()
+        collector.major(4)
+
+    serve_all()
+    assert calls_until(lambda: collector.counters.major > 0, step, most=200) < 100

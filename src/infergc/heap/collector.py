@@ -79,6 +79,7 @@ class Collector:
         self._in_minor = False  # whether a minor collection is under way
         self._first = 0  # the kind of work that has the first turn in the next call
         self._phase = Phase.REST
+        self._began = 0  # the step at which the major collection under way began
         self._marking: Marking | None = None
         self._group = self._page = 0  # where the sweep goes on
 
@@ -88,7 +89,7 @@ class Collector:
         """Do what is due, about ``budget`` units of it at most; returns the work done.
 
         When the budget does not last for all kinds of work, the next call goes on with the kind that had no turn: so
-        each has the first turn at least once in as many calls as there are kinds.
+        each has a turn at least once in as many calls as there are kinds.
 
         Args:
             budget: units of work, at least 1.
@@ -108,7 +109,7 @@ class Collector:
     def major(self, budget: int) -> int:
         """Begin a major collection or go on with it; returns the work done. Cost: O(budget)."""
         if self._phase is Phase.REST:
-            self._births_at_major = self._births
+            self._births_at_major, self._began = self._births, self._heap.planning
             self._phase = Phase.AGE
         work = 0
         while work < budget and self._phase is not Phase.REST:
@@ -199,11 +200,11 @@ class Collector:
                 return self._sweep_pages(budget)
 
     def _age(self, budget: int) -> int:
-        """Look at survivors and tenured nodes that came of age."""
+        """Look at survivors and tenured nodes that had come of age when the collection began."""
         generations, step = self._heap.tree.generations, self._heap.planning
-        work = generations.look(SURVIVOR, step, budget)
+        work = generations.look(SURVIVOR, step, budget, self._began)
         if work < budget:
-            work += generations.look(TENURED, step, budget - work)
+            work += generations.look(TENURED, step, budget - work, self._began)
         if work < budget:
             self._phase, self._marking = Phase.MARK, Marking(self._heap.graph)
         return work

@@ -68,13 +68,19 @@ class Generations:
         waiting = self._waiting[generation]
         return bool(waiting) and waiting[next(iter(waiting))][0] + self._age(generation) <= step
 
-    def look(self, generation: int, step: int, budget: int) -> int:
+    def look(self, generation: int, step: int, budget: int, since: int | None = None) -> int:
         """Look at nodes of a generation that have come of age, ``budget`` at most; returns how many.
+
+        Args:
+            generation: which.
+            step: the step being planned.
+            budget: see above.
+            since: only at those that were of age at this step. As who is looked at enters anew, they come to an end.
 
         Cost: O(nodes looked at), whatever the tree holds.
         """
-        looked = 0
-        while looked < budget and self.of_age(generation, step):
+        looked, until = 0, step if since is None else since
+        while looked < budget and self.of_age(generation, until):
             _, (_, node) = self._waiting[generation].popitem(last=False)
             self._judge(node, generation, step)
             looked += 1
