@@ -160,7 +160,7 @@ def test_who_is_served_moves_up_and_who_is_forgotten_moves_down() -> None:
         heap.share_prefix(sequence, 3 * P)
         heap.close(sequence)
         pass_steps(heap, 9)
-        collector.idle(ENOUGH)
+        collector.collect(ENOUGH, idle=True)
         collector.major(ENOUGH)
         heap.check()
         seen.append((generation_of(heap, PROMPT), generation_of(heap, OTHER)))
@@ -219,11 +219,11 @@ def test_an_idle_collector_comes_to_rest() -> None:
     collector = collector_of(heap)
     finished(heap, PROMPT)
     pauses = 0
-    while collector.idle(20):
+    while collector.collect(20, idle=True):
         pauses += 1
         assert pauses < 1000
     assert collector.counters.major == 1
-    assert collector.idle(20) == 0
+    assert collector.collect(20, idle=True) == 0
 
 
 def test_a_crowded_heap_collects_twice_as_often() -> None:
@@ -275,7 +275,7 @@ def test_the_work_that_is_told_is_the_work_that_is_counted() -> None:
         finished(heap, range(100 * at, 100 * at + 2 * P))
         pass_steps(heap, 10)
         told += collector.collect(5)
-    while work := collector.idle(5):
+    while work := collector.collect(5, idle=True):
         told += work
     assert told == sum(collector.counters.units.values()) > 0
 

@@ -134,7 +134,8 @@ def test_a_reference_that_moves_behind_the_front_is_followed(barrier: bool, monk
     graph.hold(new, moved)
     graph.let_go(old, moved)
     marking.mark(ENOUGH)
-    assert marking.sweep() == ([] if barrier else [moved])
+    marking.sweep()
+    assert (moved.id in graph.objects) == barrier
 
 
 some_edges = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=24)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from infergc.engine.messages import Abort, Ask, Command, Outputs, Submit
+from infergc.engine.messages import Abort, Ask, Command, Submit
+from infergc.engine.ports import Sink
 from infergc.params import SamplingParams
 from infergc.sched.plan import StepOutcome, StepPlan
 from samples.engines import make_engine, run
@@ -23,7 +24,7 @@ ENDINGS: dict[str, tuple[Command, ...]] = {
 }
 
 
-class Log:
+class Log(Sink):
     """What was planned, and what came of it."""
 
     def __init__(self) -> None:
@@ -39,12 +40,6 @@ class Log:
 
     def landed(self, outcome: StepOutcome) -> None:
         self.outcomes.append(outcome)
-
-    def collected(self, budget: int) -> None:
-        pass
-
-    def outputs(self, outputs: Outputs) -> None:
-        pass
 
 
 def ask(name: str, prompt: list[int], tokens: int, session: str = "", **shape: Any) -> Submit:

@@ -166,6 +166,7 @@ def test_a_session_timeout_takes_effect(model: Path) -> None:
     [
         ({"gc_step_us": 0}, "gc_step_us", "0.0 is not allowed; it must be ≥ 1 and ≤ 1000000.0"),
         ({"gc_minor_pages": 0}, "gc_minor_pages", "0 is not allowed; it must be ≥ 1"),
+        ({"gc_tenured_steps": 1 << 25}, "gc_tenured_steps", "33554432 is not allowed; it must be ≥ 1 and ≤ 16777216"),
         ({"gc_watermark": 1.5}, "gc_watermark", "≤ 1"),
         ({"gc_target_free": -1}, "gc_target_free", "≥ 0"),
         ({"max_sessions": 1.5}, "max_sessions", "takes an integer"),

@@ -108,7 +108,7 @@ def test_a_session_is_used_until_its_client_leaves(model: Path, monkeypatch: pyt
 
     async def scenario() -> None:
         client = await EngineClient.start(engine_config(model=model, executor=slow_sim.NAME))
-        clock = SessionClock(client, 10.0, lambda: now[0])
+        clock = SessionClock(client, 10.0, 100, lambda: now[0])
         settings = ServerSettings(model_name="tiny")
         latencies = Latencies(CollectorRegistry(), "tiny")
         service = Service(client, Tokenizer.load(model), ChatTemplate.load(model), settings, latencies, clock)

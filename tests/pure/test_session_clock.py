@@ -25,9 +25,9 @@ class Engine:
         return self.answer
 
 
-def clock_of(engine: Engine) -> tuple[SessionClock, list[float]]:
+def clock_of(engine: Engine, most: int = 100) -> tuple[SessionClock, list[float]]:
     now = [0.0]
-    return SessionClock(engine, 10.0, lambda: now[0]), now
+    return SessionClock(engine, 10.0, most, lambda: now[0]), now
 
 
 def test_only_what_is_idle_is_closed_and_then_forgotten() -> None:
@@ -91,7 +91,7 @@ async def until(condition: Callable[[], bool]) -> None:
 def test_a_new_timeout_holds_at_once() -> None:
     """With the old one the clock sleeps for 1,000 s between two looks, and the session has 9,980 s left."""
     engine, now = Engine("closed"), [0.0]
-    clock = SessionClock(engine, 10_000.0, lambda: now[0])
+    clock = SessionClock(engine, 10_000.0, 100, lambda: now[0])
 
     async def scenario() -> None:
         clock.touch("", "s")
@@ -109,7 +109,7 @@ def test_what_goes_wrong_with_one_session_is_told_and_stops_nothing(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine, now = Engine("closed"), [0.0]
-    clock = SessionClock(engine, 0.1, lambda: now[0])
+    clock = SessionClock(engine, 0.1, 100, lambda: now[0])
 
     def fails_for_a() -> None:
         if engine.asked[-1][0] == "a":
@@ -132,7 +132,7 @@ def test_what_goes_wrong_with_one_session_is_told_and_stops_nothing(
 
 def test_it_ends_with_the_engine() -> None:
     engine, now = Engine("closed"), [0.0]
-    clock = SessionClock(engine, 0.1, lambda: now[0])
+    clock = SessionClock(engine, 0.1, 100, lambda: now[0])
 
     def dies() -> None:
         engine.healthy = False
@@ -148,3 +148,25 @@ def test_it_ends_with_the_engine() -> None:
 
     asyncio.run(scenario())
     assert len(engine.asked) == 1
+
+
+def test_names_beyond_the_engines_limit_do_not_pile_up() -> None:
+    """The engine has closed as many sessions itself; the oldest are asked about before their time is over."""
+    engine = Engine("unknown")
+    clock, now = clock_of(engine, most=5)
+    for number in range(200):
+        now[0] += 0.001
+        clock.touch("", f"s{number}")
+        if number % 10 == 9:
+            asyncio.run(clock.close_idle())
+            assert len(clock._used) == 5
+    assert [session for session, _, _ in engine.asked] == [f"s{number}" for number in range(195)]
+
+
+def test_one_beyond_the_limit_that_is_busy_is_kept() -> None:
+    engine = Engine("busy")
+    clock, _ = clock_of(engine, most=1)
+    clock.touch("", "a")
+    clock.touch("", "b")
+    asyncio.run(clock.close_idle())
+    assert set(clock._used) == {("", "a"), ("", "b")}

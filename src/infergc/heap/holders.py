@@ -1,6 +1,7 @@
-"""Who holds the pages of a superblock, and how their references are rewritten when the pages move.
+"""Who holds pages: how many references a page should have, and how they are rewritten when it moves.
 
-This is the one place that enumerates holders: what is not found here does not move.
+This is the one place that enumerates holders: rows of the block tables, parked sequences, work in flight and the prefix
+tree. What is not found here does not move, and counts as leaked.
 """
 
 from dataclasses import dataclass
@@ -65,6 +66,27 @@ class HolderScan:
         )
 
 
+def references_held(heap: HeapState, group: int, low: int, high: int) -> I32:
+    """References that sequences and work in flight hold to pages low … high - 1; the prefix tree's are not among them.
+
+    Cost: O(table rows x extents + parked extents + extents in flight + pages) array work.
+    """
+    table = heap.tables[group]
+    width = int(table.extents.max(initial=0))
+    first, pages = table.first[:, :width].ravel(), table.pages[:, :width].ravel()
+    loose = _loose_extents(heap, group)
+    if loose:
+        first, pages = (
+            np.append(column, more) for column, more in zip((first, pages), zip(*loose, strict=True), strict=True)
+        )
+    end = np.minimum(first + pages, high)
+    first = np.maximum(first, low)
+    inside = first < end  # which no extent of no pages is
+    begun = np.bincount(first[inside] - low, minlength=high - low + 1)
+    ended = np.bincount(end[inside] - low, minlength=high - low + 1)
+    return (begun - ended)[:-1].cumsum().astype(np.int32)
+
+
 def rewrite(heap: HeapState, group: int, holders: Holders, to: I32) -> None:
     """Page ``low + at`` is page ``to[at]`` from now on, for all who hold it; -1 where nobody does.
 
@@ -82,6 +104,12 @@ def rewrite(heap: HeapState, group: int, holders: Holders, to: I32) -> None:
         at = np.flatnonzero((column >= holders.low) & (column < holders.low + len(to)))
         column[at] = to[column[at] - holders.low]
         heap.tree.index.moved(group, node, column[at])
+
+
+def _loose_extents(heap: HeapState, group: int) -> list[Extent]:
+    """What parked sequences and work in flight hold, which stands in no table."""
+    parked = [extent for one in heap.parked() for extent in one.parked[group]]
+    return parked + heap.in_flight(group)
 
 
 def _inside(extents: list[Extent], low: int, high: int) -> int:

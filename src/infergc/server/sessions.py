@@ -24,16 +24,21 @@ _LOOKS = 10  # a time-out
 class SessionClock:
     """Closes sessions that were not used for a time. The engine knows no clock.
 
+    Attributes:
+        most: sessions that the engine keeps open. It may change at any time.
+
     Args:
         client: of the engine.
         timeout: see the attribute.
+        most: see above.
         now: a clock, in seconds.
     """
 
-    def __init__(self, client: EngineClient, timeout: float, now: Callable[[], float] = monotonic) -> None:
+    def __init__(self, client: EngineClient, timeout: float, most: int, now: Callable[[], float] = monotonic) -> None:
         self._client = client
         self._timeout = timeout
         self._changed = asyncio.Event()
+        self.most = most
         self._now = now
         self._used: dict[Key, float] = {}  # the least recently used first
 
@@ -70,13 +75,15 @@ class SessionClock:
     async def close_idle(self) -> None:
         """Close the sessions whose time is over. One of which a request still waits or runs is not idle.
 
+        Of those beyond the engine's limit the time is over too: it has closed as many, and names must not pile up here.
+
         Raises:
             EngineDeadError: there is no engine. What else goes wrong concerns one session: it is logged, and that
                 session's time begins anew.
         """
         for salt, session in list(self._used):
             used = self._used.get((salt, session), self._now())  # now: others were waited for meanwhile
-            if self._now() - used < self._timeout:
+            if self._now() - used < self._timeout and len(self._used) <= self.most:
                 continue
             if await self._stays(salt, session):
                 self.touch(salt, session)
