@@ -5,13 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
+from infergc.engine.price import UnitPrice
 from infergc.heap.collector import KINDS, Collector
 
 _log = logging.getLogger(__name__)
 
-_FIRST_UNIT = 1.0  # µs, until it was measured
-_WEIGHT = 0.1  # of the newest measurement
-_LEAST = 16  # units: anything less would not get anywhere
 PAUSE_BOUNDS = (10e-6, 25e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 1e-2)  # seconds
 
 
@@ -43,7 +41,7 @@ class Pauses:
 
 
 class Pacer:
-    """Runs a collector so that each pause takes about as long as it may.
+    """Runs a collector so that pauses, but for one in a hundred, take no longer than they may.
 
     Attributes:
         on: whether the collector runs by itself at all.
@@ -57,7 +55,7 @@ class Pacer:
         self.idle_us = idle_us
         self.on = on
         self.pauses = Pauses()
-        self._unit = _FIRST_UNIT
+        self._price = UnitPrice()
 
     def between_steps(self) -> int:
         """Collect what is due. Returns the budget in units, or 0 if nothing was done: an input of the run (law 10)."""
@@ -68,7 +66,7 @@ class Pacer:
         return self.on and self._run(self.collector.idle, self.idle_us) > 0
 
     def _run(self, collect: Callable[[int], int], micros: float) -> int:
-        budget = max(_LEAST, int(micros / self._unit))
+        budget = self._price.units(micros)
         before = self.collector.counters.units.copy()
         began = perf_counter()
         work = collect(budget)
@@ -79,5 +77,5 @@ class Pacer:
             _log.warning("the heap was mended: %s", self.collector.take_findings())
         units = self.collector.counters.units
         self.pauses.add(seconds, {kind: units[kind] - done for kind, done in before.items()})
-        self._unit += _WEIGHT * (seconds * 1e6 / work - self._unit)
+        self._price.learn(budget, work, seconds * 1e6)
         return budget

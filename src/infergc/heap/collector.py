@@ -58,7 +58,8 @@ class Phase(Enum):
     REST = 0
     AGE = 1
     MARK = 2
-    SWEEP = 3
+    LOOK = 3
+    SWEEP = 4
 
 
 class Collector:
@@ -80,16 +81,18 @@ class Collector:
         self._phase = Phase.REST
         self._marking: Marking | None = None
         self._group = self._page = 0  # where the sweep goes on
+        self._put_off = False  # its next slice did not fit into a pause, and comes first in the next one
 
     # ---- what the engine calls
 
     def collect(self, budget: int) -> int:
         """Do what is due, about ``budget`` units of it at most; returns the work done. Cost: O(budget)."""
-        work = self._cycles(budget)
+        work = self.major(budget) if self._put_off else 0
+        work += self._cycles(budget - work)
         if work < budget and self._minor_due():
             work += self._minor(budget - work)
         if work < budget and (self._phase is not Phase.REST or self._major_due()):
-            work += self.major(budget - work)
+            work += self.major(budget - work, alone=not work)
         return work + self._refill(budget - work)
 
     def idle(self, budget: int) -> int:
@@ -97,21 +100,29 @@ class Collector:
 
         After a major collection it rests until something was born or dropped.
         """
-        work = self._cycles(budget)
+        work = self.major(budget) if self._put_off else 0
+        work += self._cycles(budget - work)
         if work < budget and self._births_since(self._births_at_minor):
             work += self._minor(budget - work)
         if work < budget and (self._phase is not Phase.REST or self._births_since(self._births_at_major)):
-            work += self.major(budget - work)
+            work += self.major(budget - work, alone=not work)
         return work + self._refill(budget - work)
 
-    def major(self, budget: int) -> int:
-        """Begin a major collection or go on with it; returns the work done. Cost: O(budget)."""
+    def major(self, budget: int, *, alone: bool = True) -> int:
+        """Begin a major collection or go on with it; returns the work done.
+
+        Cost: O(budget). A slice of the page sweep costs no less than looking at who holds them: one over the budget
+        is made only if it is ``alone`` in its pause. Else it is put off, and comes first in the next.
+        """
         if self._phase is Phase.REST:
             self._births_at_major = self._births
             self._phase = Phase.AGE
-        work = 0
-        while work < budget and self._phase is not Phase.REST:
-            work += self._slice(budget - work)
+        work, self._put_off = 0, False
+        while work < budget and self._phase is not Phase.REST and not self._put_off:
+            if (alone and not work) or self._fits(budget - work):
+                work += self._slice(budget - work)
+            else:
+                self._put_off = True
         self.counters.units["major"] += work
         return work
 
@@ -181,12 +192,17 @@ class Collector:
 
     # ---- slices of a major collection
 
+    def _fits(self, budget: int) -> bool:
+        return self._phase is not Phase.SWEEP or self._sweep_units(self._group) <= budget
+
     def _slice(self, budget: int) -> int:
         match self._phase:
             case Phase.AGE:
                 return self._age(budget)
             case Phase.MARK:
                 return self._mark(budget)
+            case Phase.LOOK:
+                return self._look(budget)
             case _:
                 return self._sweep_pages(budget)
 
@@ -204,11 +220,22 @@ class Collector:
         assert self._marking is not None
         work = self._marking.mark(budget)
         if work < budget:
+            self._phase = Phase.LOOK
+        return work
+
+    def _look(self, budget: int) -> int:
+        assert self._marking is not None
+        work = self._marking.look(budget)
+        if work < budget:
             garbage = self._marking.sweep()
             self._note(Findings(garbage=[f"garbage: {kind_and_owner(one)}" for one in garbage]))
             self._phase, self._marking = Phase.SWEEP, None
             self._group = self._page = 0
         return work
+
+    def _sweep_units(self, group: int) -> int:
+        """The least that a slice of the page sweep costs."""
+        return self._heap.table_units(group) + _LEAST_PAGES // _PAGES_A_UNIT
 
     def _sweep_pages(self, budget: int) -> int:
         """Check the counts of the next pages."""

@@ -15,6 +15,9 @@ from infergc.heap.objects import HeapObject
 from infergc.heap.provenance import read
 from infergc.heap.space import Extent
 from infergc.heap.state import HeapState
+from infergc.units import ceil_div
+
+_LOOKS_A_UNIT = 8  # objects that are looked up in a set in the time in which one is marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ class Marking:
         self._snapshot = list(graph)
         self._front = list(graph.rooted.values())
         self._marked: set[int] = set()
+        self._looked_at = 0  # of the snapshot, by ``look``
+        self._unmarked: list[HeapObject] = []
         graph.watch_drops(on=True)
 
     def mark(self, budget: int) -> int:
@@ -96,11 +101,21 @@ class Marking:
                 work += 1 + len(one.holds)
         return work
 
-    def sweep(self) -> list[HeapObject]:
-        """Free what was not marked, once ``mark`` had nothing left to do. Cost: O(objects)."""
+    def look(self, budget: int) -> int:
+        """Once ``mark`` had nothing left to do: look for what it left out. Returns the work done, as ``mark`` does.
+
+        What is not marked stays out of reach, so nothing that happens between two looks matters.
+        """
         self._graph.watch_drops(on=False)
+        seen, self._looked_at = self._looked_at, min(self._looked_at + budget * _LOOKS_A_UNIT, len(self._snapshot))
+        self._unmarked += [one for one in self._snapshot[seen : self._looked_at] if one.id not in self._marked]
+        return ceil_div(self._looked_at - seen, _LOOKS_A_UNIT)
+
+    def sweep(self) -> list[HeapObject]:
+        """Free what was not marked. Cost: O(objects that ``look`` was not asked to look at, and those freed)."""
+        self.look(len(self._snapshot))
         there = self._graph.objects
-        garbage = [one for one in self._snapshot if one.id not in self._marked and one.id in there and not one.roots]
+        garbage = [one for one in self._unmarked if one.id in there and not one.roots]
         self._graph.destroy(garbage)
         return garbage
 
@@ -153,15 +168,13 @@ def held_by_objects(heap: HeapState, group: int, low: int, high: int) -> I32:
     first, pages = table.first[:, :width].ravel(), table.pages[:, :width].ravel()
     loose = _loose_extents(heap, group)
     if loose:
-        first, pages = (
-            np.append(column, more) for column, more in zip((first, pages), zip(*loose, strict=True), strict=True)
-        )
-    end = np.minimum(first + pages, high)
-    first = np.maximum(first, low)
-    inside = first < end  # which no extent of no pages is
-    begun = np.bincount(first[inside] - low, minlength=high - low + 1)
-    ended = np.bincount(end[inside] - low, minlength=high - low + 1)
-    return (begun - ended)[:-1].cumsum().astype(np.int32)
+        more = np.array(loose, np.int32)
+        first, pages = np.append(first, more[:, 0]), np.append(pages, more[:, 1])
+    end = first + pages
+    near = np.flatnonzero((first < high) & (end > low))  # few: all that follows costs what the pages do
+    begun = np.bincount(np.maximum(first[near] - low, 0), minlength=high - low + 1)
+    ended = np.bincount(np.minimum(end[near], high) - low, minlength=high - low + 1)
+    return (begun - ended)[:-1].cumsum(dtype=np.int32)
 
 
 def _loose_extents(heap: HeapState, group: int) -> list[Extent]:
