@@ -168,13 +168,15 @@ def held_by_objects(heap: HeapState, group: int, low: int, high: int) -> I32:
     first, pages = table.first[:, :width].ravel(), table.pages[:, :width].ravel()
     loose = _loose_extents(heap, group)
     if loose:
-        more = np.array(loose, np.int32)
-        first, pages = np.append(first, more[:, 0]), np.append(pages, more[:, 1])
-    end = first + pages
-    near = np.flatnonzero((first < high) & (end > low))  # few: all that follows costs what the pages do
-    begun = np.bincount(np.maximum(first[near] - low, 0), minlength=high - low + 1)
-    ended = np.bincount(np.minimum(end[near], high) - low, minlength=high - low + 1)
-    return (begun - ended)[:-1].cumsum(dtype=np.int32)
+        first, pages = (
+            np.append(column, more) for column, more in zip((first, pages), zip(*loose, strict=True), strict=True)
+        )
+    end = np.minimum(first + pages, high)
+    first = np.maximum(first, low)
+    inside = first < end  # which no extent of no pages is
+    begun = np.bincount(first[inside] - low, minlength=high - low + 1)
+    ended = np.bincount(end[inside] - low, minlength=high - low + 1)
+    return (begun - ended)[:-1].cumsum().astype(np.int32)
 
 
 def _loose_extents(heap: HeapState, group: int) -> list[Extent]:
