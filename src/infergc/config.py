@@ -71,7 +71,7 @@ class EngineConfig(BaseModel):
     )
     compaction: bool = Field(True, description="Move the pages of sparse superblocks together as requests come and go.")
     compaction_budget: int = Field(
-        48, ge=1, le=1 << 20, description="Most that compaction adds to a step: pages moved, references rewritten."
+        80, ge=1, le=1 << 20, description="Most that compaction adds to a step: pages moved, references rewritten."
     )
     pipeline_depth: int = Field(2, ge=1, le=2, description="Steps in flight: at 2, a step is planned while one runs.")
     gc: Literal["on", "off"] = Field(

@@ -31,7 +31,7 @@ class Erratic:
         self._state = self._state * 1103515245 + 12345 & 0x7FFFFFFF
         return 1 + self._state // 7 % (60 if micros < 100 else 300)
 
-    def took(self, seconds: float, work: int) -> None:
+    def learn(self, budget: int, work: int, micros: float) -> None:
         pass
 
 

@@ -6,14 +6,12 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
+from infergc.engine.price import UnitPrice
 from infergc.heap.collector import KINDS, Collector
 from infergc.heap.trace import Findings
 
 _log = logging.getLogger(__name__)
 
-_FIRST_UNIT = 1.0  # µs, until it was measured
-_WEIGHT = 0.1  # of the newest measurement
-_LEAST = 16  # units: anything less would not get anywhere
 PAUSE_BOUNDS = (10e-6, 25e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 1e-2)  # seconds
 
 
@@ -57,30 +55,15 @@ class Pause(NamedTuple):
 
 
 class Rate(Protocol):
-    """How many work units a time buys."""
+    """How many work units a time buys; ``engine.price.UnitPrice`` is the one that learns it."""
 
     def units(self, micros: float, /) -> int:
         """The budget for so many microseconds, at least 1."""
         ...
 
-    def took(self, seconds: float, work: int) -> None:
-        """So much work took so long."""
+    def learn(self, budget: int, work: int, micros: float) -> None:
+        """A pause with this budget took so long for so much work."""
         ...
-
-
-class MeasuredRate:
-    """The rate as it has been, what is newest counting most."""
-
-    def __init__(self) -> None:
-        self._unit = _FIRST_UNIT
-
-    def units(self, micros: float, /) -> int:
-        """See ``Rate``."""
-        return max(_LEAST, int(micros / self._unit))
-
-    def took(self, seconds: float, work: int) -> None:
-        """See ``Rate``."""
-        self._unit += _WEIGHT * (seconds * 1e6 / work - self._unit)
 
 
 class RecordedRate:
@@ -93,12 +76,12 @@ class RecordedRate:
         """The next of them, whatever the time."""
         return next(self._budgets)
 
-    def took(self, seconds: float, work: int) -> None:
+    def learn(self, budget: int, work: int, micros: float) -> None:
         """Of no concern here."""
 
 
 class Pacer:
-    """Runs a collector so that each pause takes about as long as it may.
+    """Runs a collector so that pauses, but for one in a hundred, take no longer than they may.
 
     Attributes:
         on: whether the collector runs by itself at all.
@@ -112,7 +95,7 @@ class Pacer:
         self.step_us = step_us
         self.idle_us = idle_us
         self.on = on
-        self.rate: Rate = MeasuredRate()
+        self.rate: Rate = UnitPrice()
         self.pauses = Pauses()
 
     def run(self, *, idle: bool) -> Pause | None:
@@ -124,20 +107,20 @@ class Pacer:
         began = perf_counter()
         work = self.collector.collect(budget, idle=idle)
         if work:
-            self._ended(perf_counter() - began, work, before)
+            self._ended(perf_counter() - began, budget, work, before)
         return Pause(budget, work)
 
     def verify(self) -> Findings:
         """See ``Collector.verify``; what was wrong is logged."""
         return _told(self.collector.verify())
 
-    def _ended(self, seconds: float, work: int, before: dict[str, int]) -> None:
+    def _ended(self, seconds: float, budget: int, work: int, before: dict[str, int]) -> None:
         """Count a pause in which something was done, and say what was wrong."""
         if self.collector.found:
             _told(self.collector.take_findings())
         units = self.collector.counters.units
         self.pauses.add(seconds, {kind: units[kind] - done for kind, done in before.items()})
-        self.rate.took(seconds, work)
+        self.rate.learn(budget, work, seconds * 1e6)
 
 
 def _told(found: Findings) -> Findings:

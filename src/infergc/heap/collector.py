@@ -6,6 +6,7 @@ units.
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from infergc.heap.generations import SURVIVOR, TENURED, YOUNG
 from infergc.heap.heap import Heap
@@ -58,7 +59,22 @@ class Phase(Enum):
     REST = 0
     AGE = 1
     MARK = 2
-    SWEEP = 3
+    LOOK = 3
+    SWEEP = 4
+
+
+class Turn(NamedTuple):
+    """What one kind of work may do in a pause.
+
+    Attributes:
+        budget: units of work.
+        idle: nothing runs.
+        alone: nothing else was done in this pause.
+    """
+
+    budget: int
+    idle: bool = False
+    alone: bool = True
 
 
 class Collector:
@@ -82,6 +98,7 @@ class Collector:
         self._began = 0  # the step at which the major collection under way began
         self._marking: Marking | None = None
         self._group = self._page = 0  # where the sweep goes on
+        self._put_off = False  # its next slice did not fit into a pause, and comes first in the next one
 
     # ---- what the engine calls
 
@@ -98,22 +115,30 @@ class Collector:
 
         Cost: O(budget), and O(what a candidate reaches) beyond it.
         """
+        work = self.major(budget) if self._put_off else 0
         kinds = (self._cycles, self._minor, self._major, self._refill)
-        work, turns = 0, 0
+        turns = 0
         while turns < len(kinds) and work < budget:
-            work += kinds[(self._first + turns) % len(kinds)](budget - work, idle)
+            work += kinds[(self._first + turns) % len(kinds)](Turn(budget - work, idle, alone=not work))
             turns += 1
         self._first = (self._first + turns) % len(kinds) if turns < len(kinds) else 0
         return work
 
-    def major(self, budget: int) -> int:
-        """Begin a major collection or go on with it; returns the work done. Cost: O(budget)."""
+    def major(self, budget: int, *, alone: bool = True) -> int:
+        """Begin a major collection or go on with it; returns the work done.
+
+        Cost: O(budget). A slice of the page sweep costs no less than looking at who holds them: one over the budget
+        is made only if it is ``alone`` in its pause. Else it is put off, and comes first in the next.
+        """
         if self._phase is Phase.REST:
             self._births_at_major, self._began = self._births, self._heap.planning
             self._phase = Phase.AGE
-        work = 0
-        while work < budget and self._phase is not Phase.REST:
-            work += self._slice(budget - work)
+        work, self._put_off = 0, False
+        while work < budget and self._phase is not Phase.REST and not self._put_off:
+            if (alone and not work) or self._fits(budget - work):
+                work += self._slice(budget - work)
+            else:
+                self._put_off = True
         self.counters.units["major"] += work
         return work
 
@@ -124,7 +149,7 @@ class Collector:
         Cost: O(capacity + objects + nodes).
         """
         before, self.found = self.found, Findings()
-        self._cycles(_MANY)
+        self._cycles(Turn(_MANY))
         if self._phase is not Phase.REST:
             self.major(_MANY)  # what is under way began before
         self.major(_MANY)
@@ -141,35 +166,35 @@ class Collector:
 
     # ---- kinds of work
 
-    def _cycles(self, budget: int, _idle: bool = False) -> int:
-        work = self._heap.collect_cycles(budget)
+    def _cycles(self, turn: Turn) -> int:
+        work = self._heap.collect_cycles(turn.budget)
         self.counters.units["cycles"] += work
         return work
 
-    def _minor(self, budget: int, idle: bool) -> int:
+    def _minor(self, turn: Turn) -> int:
         """Look at the young that came of age, if it is time."""
         generations, step = self._heap.tree.generations, self._heap.planning
         if not self._in_minor:
-            if not (generations.of_age(YOUNG, step) if idle else self._minor_due()):
+            if not (generations.of_age(YOUNG, step) if turn.idle else self._minor_due()):
                 return 0
             self._in_minor, self._births_at_minor = True, self._births
-        work = generations.look(YOUNG, step, budget)
-        if work < budget:
+        work = generations.look(YOUNG, step, turn.budget)
+        if work < turn.budget:
             self._in_minor = False
             self.counters.minor += 1
         self.counters.units["minor"] += work
         return work
 
-    def _major(self, budget: int, idle: bool) -> int:
+    def _major(self, turn: Turn) -> int:
         """Go on with a major collection, or begin one if it is time."""
-        due = 1 if idle else self.triggers.major_pages
+        due = 1 if turn.idle else self.triggers.major_pages
         if self._phase is Phase.REST and self._births_since(self._births_at_major) < due:
             return 0
-        return self.major(budget)
+        return self.major(turn.budget, alone=turn.alone)
 
-    def _refill(self, budget: int, _idle: bool) -> int:
+    def _refill(self, turn: Turn) -> int:
         """Free cached pages until as many are free as should be."""
-        work = self._heap.reclaimer.refill(budget, self._heap.planning)
+        work = self._heap.reclaimer.refill(turn.budget, self._heap.planning)
         self.counters.units["refill"] += work
         return work
 
@@ -190,12 +215,17 @@ class Collector:
 
     # ---- slices of a major collection
 
+    def _fits(self, budget: int) -> bool:
+        return self._phase is not Phase.SWEEP or self._sweep_units(self._group) <= budget
+
     def _slice(self, budget: int) -> int:
         match self._phase:
             case Phase.AGE:
                 return self._age(budget)
             case Phase.MARK:
                 return self._mark(budget)
+            case Phase.LOOK:
+                return self._look(budget)
             case _:
                 return self._sweep_pages(budget)
 
@@ -213,11 +243,22 @@ class Collector:
         assert self._marking is not None
         work = self._marking.mark(budget)
         if work < budget:
+            self._phase = Phase.LOOK
+        return work
+
+    def _look(self, budget: int) -> int:
+        assert self._marking is not None
+        work = self._marking.look(budget)
+        if work < budget:
             garbage = self._marking.sweep()
             self._note(Findings(garbage=[f"garbage: {kind_and_owner(one)}" for one in garbage]))
             self._phase, self._marking = Phase.SWEEP, None
             self._group = self._page = 0
         return work
+
+    def _sweep_units(self, group: int) -> int:
+        """The least that a slice of the page sweep costs."""
+        return self._heap.table_units(group) + _LEAST_PAGES // _PAGES_A_UNIT
 
     def _sweep_pages(self, budget: int) -> int:
         """Check the counts of the next pages."""

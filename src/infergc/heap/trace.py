@@ -17,6 +17,9 @@ from infergc.heap.objects import HeapObject
 from infergc.heap.provenance import read
 from infergc.heap.space import Extent
 from infergc.heap.state import HeapState
+from infergc.units import ceil_div
+
+_LOOKS_A_UNIT = 8  # objects that are looked up in a set in the time in which one is marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ class Marking:
         self._snapshot = list(graph)
         self._front = list(graph.rooted.values())
         self._marked: set[int] = set()
+        self._looked_at = 0  # of the snapshot, by ``look``
+        self._unmarked: list[HeapObject] = []
         graph.watch_drops(on=True)
 
     def mark(self, budget: int) -> int:
@@ -98,15 +103,26 @@ class Marking:
                 work += 1 + len(one.holds)
         return work
 
-    def sweep(self) -> list[HeapObject]:
-        """Free what was not marked, once ``mark`` had nothing left to do.
+    def look(self, budget: int) -> int:
+        """Once ``mark`` had nothing left to do: look for what it left out. Returns the work done, as ``mark`` does.
 
-        Returns what trial deletion would have missed. What a candidate leads to is not: marking was first.
-        Cost: O(objects), and O(what candidates reach) if there is garbage.
+        What is not marked stays out of reach, so nothing that happens between two looks matters.
         """
         self._graph.watch_drops(on=False)
+        seen, self._looked_at = self._looked_at, min(self._looked_at + budget * _LOOKS_A_UNIT, len(self._snapshot))
+        self._unmarked += [one for one in self._snapshot[seen : self._looked_at] if one.id not in self._marked]
+        return ceil_div(self._looked_at - seen, _LOOKS_A_UNIT)
+
+    def sweep(self) -> list[HeapObject]:
+        """Free what was not marked.
+
+        Returns what trial deletion would have missed. What a candidate leads to is not: marking was first.
+        Cost: O(objects that ``look`` was not asked to look at, and those freed), O(what candidates reach) if there is
+        garbage.
+        """
+        self.look(len(self._snapshot))
         there = self._graph.objects
-        garbage = [one for one in self._snapshot if one.id not in self._marked and one.id in there and not one.roots]
+        garbage = [one for one in self._unmarked if one.id in there and not one.roots]
         known = scan_black(self._graph.candidates.values()) if garbage else set()
         self._graph.destroy(garbage)
         return [one for one in garbage if one.id not in known]
