@@ -18,8 +18,9 @@ from infergc.client import EngineClient, RequestStream
 from infergc.config import engine_config
 from infergc.params import SamplingParams
 from infergc.units import MIB
+from samples.at_rest import at_rest, kv_of
 from samples.chaos import Asked, load, sessions
-from samples.servers import Server, serving
+from samples.servers import PATIENCE, Server, serving
 
 SETTINGS: dict[str, Any] = {"dtype": "float32", "kv_cache_memory": "4MiB", "threads": 1, "max_num_seqs": 24}
 FLAGS = [text for name, value in SETTINGS.items() for text in (f"--{name.replace('_', '-')}", str(value))]
@@ -137,7 +138,7 @@ def resident(server: Server) -> int:
 async def in_thirds(server: Server, asked: list[Asked]) -> tuple[Counter[str], int, int]:
     """Run a load; what was seen, and memory at rest after a third of it and in the end."""
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE, limits=limits) as client:
         crowd, sizes = HttpCrowd(client), []
         for part in (asked[: len(asked) // 3], asked[len(asked) // 3 :]):
             await crowd.run(part)
@@ -176,26 +177,9 @@ async def dropped_by_an_engine(model: Path, count: int, **settings: Any) -> tupl
         await crowd.run(load(count, seed=2))
         for session in sessions():
             await client.close_session(session)
-        await at_rest(client)
-        return crowd.seen, client.stats, await client.verify()
+        return crowd.seen, await at_rest(client), await client.verify()
     finally:
         await client.close()
-
-
-async def at_rest(client: EngineClient) -> None:
-    """Wait until no request is open; then two questions, so that the figures are those of an engine that rests."""
-    async with asyncio.timeout(20):
-        while client.open_requests:
-            await asyncio.sleep(0.01)
-    for _ in range(2):
-        await asyncio.sleep(0.1)
-        await client.close_session("nobody's")
-
-
-def kv_of(stats: dict[str, Any]) -> dict[str, int]:
-    """Pages of the only layer group, by state."""
-    (group,) = stats["kv"].values()
-    return dict(group)
 
 
 def test_nothing_is_found_wrong_when_requests_are_dropped(model: Path, count: int) -> None:
@@ -206,69 +190,3 @@ def test_nothing_is_found_wrong_when_requests_are_dropped(model: Path, count: in
     assert found == ""
     assert stats["collector"]["cycles"] > 0
     assert stats["collector"]["leaks"] == stats["collector"]["garbage"] == stats["collector"]["corrupt"] == 0
-
-
-# ---- beam searches that are cancelled
-
-SEARCHES, WIDTH = 3, 4
-
-
-async def cancelled(model: Path, gc: str) -> tuple[dict[str, Any], bool]:
-    """Cancel beam searches while they run, beside a request that goes on; all of them fit into the engine's slots.
-
-    Returns the engine's figures at rest, and whether another request was served while the one beside went on.
-    """
-    settings = {**SETTINGS, "max_num_seqs": SEARCHES * WIDTH + 1}
-    client = await EngineClient.start(engine_config(model=model, gc=gc, **settings))
-    try:
-        beside = client.request([5, 6, 7], SamplingParams(max_tokens=3500, ignore_eos=True))
-        with client.submit(beside):
-            for number in range(SEARCHES):
-                await _cancel_one(client, [*range(5, 60), 5 + number])
-            served = await _served(client)
-        await at_rest(client)
-        return client.stats, served
-    finally:
-        await client.close()
-
-
-async def _cancel_one(client: EngineClient, prompt: list[int]) -> None:
-    """Start a search, leave it when all its hypotheses run, and wait until the engine says so."""
-    params = SamplingParams(n=WIDTH, use_beam_search=True, max_tokens=200, ignore_eos=True)
-    async with asyncio.timeout(30):
-        with client.submit(client.request(prompt, params)):
-            await _running(client, WIDTH + 1)
-        await _running(client, 1)
-
-
-async def _running(client: EngineClient, requests: int) -> None:
-    while not client.stats or client.stats["requests"]["running"] != requests:
-        await asyncio.sleep(0.005)
-
-
-async def _served(client: EngineClient) -> bool:
-    request = client.request([8, 9], SamplingParams(max_tokens=2, ignore_eos=True))
-    with client.submit(request) as stream:
-        try:
-            async with asyncio.timeout(1.0):
-                return await _ends(stream) == 1
-        except TimeoutError:
-            return False
-
-
-def test_a_cancelled_beam_search_moves_the_cycle_counter(model: Path) -> None:
-    stats, served = asyncio.run(cancelled(model, "on"))
-    assert stats["counters"]["finished_abort"] > SEARCHES * WIDTH
-    assert stats["collector"]["cycles"] == SEARCHES
-    assert stats["collector"]["cycle_objects"] == SEARCHES * (WIDTH + 1)
-    assert kv_of(stats)["live"] == kv_of(stats)["in_transit"] == 0
-    assert served
-
-
-def test_without_the_collector_the_same_load_leaks_pages_and_slots(model: Path) -> None:
-    stats, served = asyncio.run(cancelled(model, "off"))
-    assert stats["counters"]["finished_abort"] > SEARCHES * WIDTH
-    assert stats["collector"]["cycles"] == 0
-    assert stats["requests"] == {"running": 0, "waiting": 0}
-    assert kv_of(stats)["live"] >= 3 + SEARCHES, "what the prompts share, and a tail of each search at least"
-    assert not served, "every slot but one is lost"

@@ -50,7 +50,7 @@ def check_scrape(metrics: dict[str, float]) -> None:
         assert sum(in_state(metrics, state, group) for state in STATES) == capacity
     evicted = [value for name, value in metrics.items() if name.startswith("infergc_kv_evicted_pages_total{")]
     stays = [value for name, value in metrics.items() if name.startswith("infergc_kv_residency_steps_count{")]
-    assert sum(evicted) == sum(stays) == metrics["infergc_evicted_pages_total"]
+    assert sum(evicted) == sum(stays) == metrics["infergc_evicted_pages_total"], (evicted, stays)
 
 
 def check_dump(found: dict[str, Any]) -> None:
@@ -74,6 +74,7 @@ def check_under_load(server: Server, ask: Callable[[int], object], at_once: int)
     The load goes on until it was seen often enough, however seldom this process has its turn.
     """
     numbers, over, live = count(), Event(), [0.0]
+    check_scrape(server.metrics())  # of an idle engine: where a busy one is slow to answer, these figures stand
 
     def client() -> None:
         while not over.is_set():
