@@ -19,7 +19,7 @@ from infergc.units import KIB, MIB
 from samples import served_model, slow_sim
 from samples.chaos import Asked, load, sessions
 from samples.inspection import ADMIN_KEY, HEADERS, dump_of, in_state
-from samples.servers import Server, serving
+from samples.servers import PATIENCE, Server, serving
 
 SETTINGS: dict[str, Any] = {"dtype": "float32", "kv_cache_memory": "4MiB", "threads": 1, "max_num_seqs": 25}
 FLAGS = [text for name, value in SETTINGS.items() for text in (f"--{name.replace('_', '-')}", str(value))]
@@ -108,7 +108,7 @@ def resident(server: Server) -> int:
 async def in_thirds(server: Server, asked: list[Asked]) -> tuple[Counter[str], int, int]:
     """Run a load; what was seen, and memory at rest after a third of it and in the end."""
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE, limits=limits) as client:
         crowd, sizes = Crowd(client), []
         for part in (asked[: len(asked) // 3], asked[len(asked) // 3 :]):
             await crowd.run(part)
@@ -169,7 +169,7 @@ class Figures:
         return await asyncio.to_thread(self._server.metrics)
 
     async def until(self, name: str, holds: Callable[[float], bool]) -> dict[str, float]:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while not holds((figures := await self.now())[name]):
                 await asyncio.sleep(0.01)
         return figures
@@ -186,7 +186,7 @@ async def cancelled(server: Server, then: Callable[[httpx.AsyncClient, Figures],
     objects moved meanwhile.
     """
     figures = Figures(server)
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
         beside = asyncio.create_task(client.post("/v1/completions", json=BESIDE))
         before = await figures.until(RUNNING, lambda running: running == 1)
         for number in range(SEARCHES):
