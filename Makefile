@@ -5,16 +5,18 @@ BIN := $(VENV)/bin
 READY := .make/ready
 HOST ?= 127.0.0.1
 PORT ?= 8000
+WORKERS ?= 2
 
 .PHONY: serve test check lint coverage format clean
 
 serve: $(READY)  ## Serve the bundled model at http://127.0.0.1:8000
 	$(BIN)/infergc serve models/demo --host $(HOST) --port $(PORT)
 
-test: $(READY)  ## Run the tests
-	$(BIN)/python -m pytest tests
+test: $(READY)  ## Run the tests, a file after the other in each of so many processes
+	$(BIN)/python -m pytest tests --numprocesses $(WORKERS) --dist loadfile
 
-check: lint coverage  ## Run the static checks, and branch coverage of heap, sched and policies
+check: $(READY)  ## Run the static checks, and branch coverage of heap, sched and policies beside them
+	$(MAKE) --jobs $(WORKERS) --output-sync=target lint coverage
 
 lint: $(READY)
 	$(BIN)/ruff check .

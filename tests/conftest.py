@@ -1,6 +1,11 @@
-"""Options of the test suite."""
+"""Options of the test suite, and what hypothesis does in all of it."""
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no fault of the code: no example is too slow. And a check that gates gives one answer to one tree.
+settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -18,6 +18,9 @@ PAGE_SIZES = (8, 16, 32, 64)
 DEFAULT_KV_CACHE_MEMORY = GIB // 2
 ELSEWHERE = {"gpu_memory_utilization": "kv_cache_memory"}  # a setting of other engines → the nearest of ours
 
+MOST_PAGES = 1 << 30  # that any count of births waits for: page numbers are of 32 bits
+MOST_STEPS = 1 << 24  # that an age lasts: days
+
 Bytes = Annotated[int, BeforeValidator(lambda v: parse_bytes(v) if isinstance(v, str) else v)]
 
 
@@ -68,7 +71,7 @@ class EngineConfig(BaseModel):
     )
     compaction: bool = Field(True, description="Move the pages of sparse superblocks together as requests come and go.")
     compaction_budget: int = Field(
-        48, ge=1, le=1 << 20, description="Most that compaction adds to a step: pages moved, references rewritten."
+        80, ge=1, le=1 << 20, description="Most that compaction adds to a step: pages moved, references rewritten."
     )
     pipeline_depth: int = Field(2, ge=1, le=2, description="Steps in flight: at 2, a step is planned while one runs.")
     gc: Literal["on", "off"] = Field(
@@ -78,17 +81,27 @@ class EngineConfig(BaseModel):
     )
     gc_step_us: float = Field(50.0, ge=1, le=1e6, description="Collector time between two steps, in microseconds.")
     gc_idle_us: float = Field(1000.0, ge=1, le=1e6, description="Collector time at once when nothing runs.")
-    gc_minor_pages: int = Field(256, ge=1, description="Pages born in the prefix cache from one minor collection on.")
-    gc_major_pages: int = Field(16384, ge=1, description="Pages born in the prefix cache from one major collection on.")
+    gc_minor_pages: int = Field(
+        256, ge=1, le=MOST_PAGES, description="Pages born in the prefix cache from one minor collection on."
+    )
+    gc_major_pages: int = Field(
+        16384, ge=1, le=MOST_PAGES, description="Pages born in the prefix cache from one major collection on."
+    )
     gc_watermark: float = Field(
         0.9, ge=0, le=1, description="Share of pages in use above which collections come twice as often."
     )
     gc_target_free: float = Field(
         0.0, ge=0, le=1, description="Share of pages to keep free, by giving up cached ones between steps."
     )
-    gc_young_steps: int = Field(256, ge=1, description="Steps until a young cached prefix survives, if it was used.")
-    gc_survivor_steps: int = Field(512, ge=1, description="Steps until a survivor is tenured, or young again.")
-    gc_tenured_steps: int = Field(1024, ge=1, description="Steps until a tenured prefix unused is a survivor again.")
+    gc_young_steps: int = Field(
+        256, ge=1, le=MOST_STEPS, description="Steps until a young cached prefix survives, if it was used."
+    )
+    gc_survivor_steps: int = Field(
+        512, ge=1, le=MOST_STEPS, description="Steps until a survivor is tenured, or young again."
+    )
+    gc_tenured_steps: int = Field(
+        1024, ge=1, le=MOST_STEPS, description="Steps until a tenured prefix unused is a survivor again."
+    )
     max_sessions: int = Field(1024, ge=1, le=1 << 20, description="Most open sessions; the oldest goes beyond that.")
     attention_backend: Literal["auto", "cpu", "reference"] = Field(
         "auto", description="Attention kernels; auto takes the fastest that can run here."

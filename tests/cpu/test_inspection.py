@@ -1,11 +1,10 @@
 """Dumps and metrics of a server with a real model: the same sums, under load and at rest."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from cpu.served import make_served
-from samples.inspection import ADMIN_KEY, check_dump, check_same, check_scrape, dump_of, in_state
+from samples.inspection import ADMIN_KEY, check_same, check_under_load, in_state
 from samples.servers import Server, infergc_result, serving
 
 FLAGS = ("--dtype", "float32", "--kv-cache-memory", "1MiB", "--threads", "1", "--served-model-name", "real")
@@ -21,18 +20,13 @@ def complete(server: Server, number: int, **fields: Any) -> None:
 def test_sums_are_those_of_the_metrics(tmp_path: Path) -> None:
     with serving(make_served(tmp_path), *FLAGS, INFERGC_ADMIN_KEY=ADMIN_KEY) as server:
         shapes: tuple[dict[str, Any], ...] = ({}, {"n": 2}, {"session_id": "chat"}, {"use_beam_search": True, "n": 2})
-        live = []
-        with ThreadPoolExecutor(4) as pool:
-            work = [pool.submit(complete, server, number, **shapes[number % len(shapes)]) for number in range(16)]
-            while not all(one.done() for one in work):
-                metrics = server.metrics()
-                check_scrape(metrics)
-                check_dump(dump_of(server))
-                live.append(in_state(metrics, "live"))
-            for one in work:
-                one.result()
+
+        def ask(number: int) -> None:
+            complete(server, number, **shapes[number % len(shapes)])
+
+        most = check_under_load(server, ask, at_once=4)
         metrics, found = check_same(server)
-        assert max(live) > in_state(metrics, "live") > 0, "the session keeps its turn and nothing else is left"
+        assert most > in_state(metrics, "live") > 0, "the session keeps its turn and nothing else is left"
         assert [one["session"] for one in found["objects"] if one["pinned"]] == ["chat"]
         assert in_state(metrics, "cached") > 0
         code, out, err = infergc_result("heap", "verify", "--url", server.url, "--admin-key", ADMIN_KEY)

@@ -8,7 +8,7 @@ from cpu.families import make_family
 from cpu.test_engine_families import LENGTHS, load_of, prompts_of
 from infergc.config import engine_config
 from infergc.engine.assembly import assemble, load_executor
-from infergc.engine.record import Recorder
+from infergc.engine.record import Recorder, replay
 from infergc.sim.executor import SimExecutor
 from samples.engines import run
 
@@ -33,7 +33,8 @@ def test_the_simulator_behaves_as_the_engine_did(family: str, depth: int, tmp_pa
     engine.close()
 
     twin = assemble(engine_config(**settings), SimExecutor(facts, measured.outcomes), [simulated])
-    run(twin, load, check=False)
+    replay(measured, twin)
+    assert simulated.inputs == measured.inputs
     assert simulated.events == measured.events
     assert twin.scheduler.counters == counters
     assert counters.preemptions > 0

@@ -253,8 +253,8 @@ def a_page_that_moved_is_indexed_where_it_was(patch: Patch) -> None:
 
 @mutant(6, "blocks-64")
 def a_split_edge_is_indexed_whole(patch: Patch) -> None:
-    def settle(original: Any, tree: PrefixTree, node: Node, into: int) -> Node:
-        upper: Node = original(tree, node, into)
+    def settle(original: Any, tree: PrefixTree, node: Node, into: int, step: int) -> Node:
+        upper: Node = original(tree, node, into, step)
         tree.index.enter(node, tuple(column.view() for column in upper.pages))
         return upper
 

@@ -127,7 +127,7 @@ def the_sweep_forgets_parked_turns(patch: Patch) -> None:
         finally:
             heap.sequences = sequences
 
-    around(patch, trace, "held_by_objects", held)
+    around(patch, trace, "references_held", held)
 
 
 @mutant(2)
@@ -139,7 +139,7 @@ def the_sweep_forgets_work_in_flight(patch: Patch) -> None:
         finally:
             heap.held = holds
 
-    around(patch, trace, "held_by_objects", held)
+    around(patch, trace, "references_held", held)
 
 
 # ---- generations

@@ -67,8 +67,7 @@ class Wholes:
             return False
         stream = members[a % len(members)]
         others = [group for group in groups if group is not stream.whole]
-        if not self.heap.graph.candidates:  # as in the engine: marking goes on when trial deletion has done its part
-            self.collector.major(c % 24)
+        self.collector.major(c % 24)
         self.heap.graph.root(stream.sequence)
         self.heap.leave(stream.whole, stream.sequence)
         self._join(others[b % len(others)], stream)
@@ -110,7 +109,7 @@ class Wholes:
     def do_collect(self, a: int, b: int, c: int) -> bool | None:
         """What the engine has collected between steps, or while nothing runs."""
         budget = 1 << a % 7
-        work = (self.collector.collect if b % 2 else self.collector.idle)(budget)
+        work = self.collector.collect(budget, idle=b % 2 == 0)
         found = self.collector.take_findings()
         self._expect(not found, f"law 2: the collector found {found}")
         self._after_collection()

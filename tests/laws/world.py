@@ -23,7 +23,8 @@ from laws.streams import Row, Step, Stream
 from laws.wholes import Wholes
 
 Operation = tuple[str, int, int, int]
-ALWAYS = Compaction(sparse=1.0, fragmentation=0.0, spare=0.0, rest=0)  # compaction wherever a superblock is gained
+# Compaction wherever a superblock is gained.
+ALWAYS = Compaction(sparse=1.0, fragmentation=0.0, spare=0.0, rest=0, handling=1)
 
 
 class World(Wholes):

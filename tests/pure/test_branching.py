@@ -7,7 +7,8 @@ import pytest
 
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Abort, Command, Submit, choice_names
-from infergc.engine.record import Recorder
+from infergc.engine.ports import Sink
+from infergc.engine.record import Recorder, replay
 from infergc.heap.groups import GroupSpec, pages_for, window_pages
 from infergc.sched.branches import branch_seed
 from infergc.sched.plan import FROM_DEVICE, StepOutcome, StepPlan
@@ -20,21 +21,12 @@ MIXED = (GroupSpec("full", 1000), GroupSpec("window", 600, window=40))
 P = 16
 
 
-class PlanLog:
+class PlanLog(Sink):
     def __init__(self) -> None:
         self.plans: list[StepPlan] = []
 
     def planned(self, plan: StepPlan) -> None:
         self.plans.append(plan)
-
-    def landed(self, outcome: StepOutcome) -> None:
-        pass
-
-    def collected(self, budget: int) -> None:
-        pass
-
-    def outputs(self, outputs: Any) -> None:
-        pass
 
 
 def beams(name: str, prompt: list[int], width: int = 4, **params: Any) -> Submit:
@@ -462,5 +454,5 @@ def test_a_replay_of_a_search_gives_the_same_events() -> None:
     load = [beams("b", [1] * 20, 3), submit("r", [2] * 30, n=3, max_tokens=9)]
     first, second = Recorder(), Recorder()
     run(make_engine(sinks=[first], pages=24, pipeline_depth=2), list(load), check=False)
-    run(make_engine(sinks=[second], pages=24, pipeline_depth=2, record=first.outcomes), list(load), check=False)
+    replay(first, make_engine(sinks=[second], pages=24, pipeline_depth=2, record=first.outcomes))
     assert first.events == second.events

@@ -18,7 +18,7 @@ from infergc.cli import main
 from infergc.cli.engine_options import HEADINGS
 from infergc.config import EngineConfig, flag
 from samples import served_model, slow_sim
-from samples.servers import ROOT, environment, infergc, infergc_result, serving
+from samples.servers import PATIENCE, ROOT, START_SECONDS, environment, infergc, infergc_result, serving
 
 SIM = ("--executor", "infergc.sim.executor:create_executor")
 
@@ -76,11 +76,31 @@ def test_generate_streams_to_the_terminal(model: Path) -> None:
     assert infergc_result(*arguments, "--seed", "1")[1] == out != infergc_result(*arguments, "--seed", "2")[1]
 
 
+def test_generate_prints_several_texts_under_their_numbers(model: Path) -> None:
+    arguments = ("generate", "hello", "--model", model, *SIM, "--max-tokens", "20", "--ignore-eos", "--seed", "1")
+    one = infergc_result(*arguments)[1]
+    code, out, err = infergc_result(*arguments, "--n", "3")
+    assert code == 0
+    first, *others = re.fullmatch(r"\[1\]\n(.*\n)\[2\]\n(.*\n)\[3\]\n(.*\n)", out, re.DOTALL).groups()
+    assert first == one
+    assert len({one, *others}) == 3
+    assert re.fullmatch(r"\[60 tokens, [\d.]+ a second, ended by length, length, length\]\n", err)
+
+
+def test_generate_searches(model: Path) -> None:
+    arguments = ("generate", "hello", "--model", model, *SIM, "--max-tokens", "9", "--ignore-eos", "--use-beam-search")
+    code, best, err = infergc_result(*arguments, "--beam-width", "3")
+    assert code == 0
+    assert err.startswith("[9 tokens, ")
+    code, out, _ = infergc_result(*arguments, "--beam-width", "3", "--n", "2")
+    assert out.startswith(f"[1]\n{best}[2]\n")
+
+
 def test_generate_reads_standard_input_and_chats(model: Path) -> None:
     arguments = ("--model", model, *SIM, "--max-tokens", "5", "--ignore-eos")
     from_stdin = subprocess.run(
         [sys.executable, "-m", "infergc.cli", "generate", "-", *map(str, arguments)],
-        input="hello", env=environment(), capture_output=True, text=True, timeout=60, check=True,
+        input="hello", env=environment(), capture_output=True, text=True, timeout=START_SECONDS, check=True,
     )  # fmt: skip
     assert from_stdin.stdout == infergc_result("generate", "hello", *arguments)[1]
     assert infergc_result("generate", "hello", "--chat", *arguments)[0] == 0
@@ -93,17 +113,17 @@ def test_text_comes_before_the_end(model: Path) -> None:
         "--model",
         model,
         "--executor",
-        slow_sim.NAME,
+        slow_sim.DAWDLING,
         "--max-tokens",
         "900",
         "--ignore-eos",
     )
-    with infergc(*arguments) as process:
+    with infergc(*arguments, errors="replace") as process:  # it may be cut within a character
         assert os.read(process.stdout.fileno(), 1)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 1
-        assert process.stderr.read().strip() == "Aborted!"
+        _, err = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, err.strip()) == (1, "Aborted!")
 
 
 USAGE = [
@@ -124,6 +144,13 @@ USAGE = [
     (("generate", "hello", "--model", "MODEL", "--top-p", "0"), "--top-p: 0.0 is not allowed"),
     (("generate", "hello", "--model", "MODEL", "--max-tokens", "0"), "--max-tokens: 0 is not allowed"),
     (("generate", "hello", "--model", "MODEL", *SIM, "--max-tokens", "2000"), "--max-tokens: 2000 is too many; the co"),
+    (("generate", "hello", "--model", "MODEL", "--n", "0"), "--n: 0 is not allowed"),
+    (("generate", "hello", "--model", "MODEL", *SIM, "--n", "4000"), "--n: 4000 is too many; this engine runs at most"),
+    (("generate", "hello", "--model", "MODEL", "--beam-width", "3"), "--beam-width: is only allowed with use_beam_se"),
+    (
+        ("generate", "hello", "--model", "MODEL", "--use-beam-search", "--n", "3", "--beam-width", "2"),
+        "--n: 3 is over beam_width (2)",
+    ),
     (("generate", "", "--model", "MODEL"), "PROMPT: must not be empty"),
     (("generate", "-", "--model", "MODEL"), "PROMPT: must not be empty"),
     (("serve", "MODEL", "--gpu-memory-utilization", "0.9"), "the nearest here is '--kv-cache-memory'"),
@@ -177,7 +204,7 @@ def test_stopped_while_it_starts_a_server_leaves_quietly(model: Path) -> None:
         while not psutil.Process(process.pid).children():
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, out, err) == (0, "", f"Loading {model.name} …\n")
 
 

@@ -17,7 +17,7 @@ from infergc.config import engine_config
 from infergc.engine.messages import Delta, Logprobs, Ready, Submit
 from infergc.params import ParameterError, SamplingParams
 from samples import served_model, slow_sim
-from samples.servers import ROOT
+from samples.servers import PATIENCE, ROOT
 
 SURROGATE = "\ud800"  # no UTF-8 text holds half a pair
 
@@ -40,7 +40,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def started(model: Path, **settings: Any) -> AsyncIterator[EngineClient]:
-    client = await EngineClient.start(engine_config(model=model, executor=slow_sim.NAME, **settings))
+    client = await EngineClient.start(engine_config(model=model, executor=slow_sim.DAWDLING, **settings))
     try:
         yield client
     finally:
@@ -147,7 +147,7 @@ def test_a_request_that_cannot_be_sent_is_the_callers_alone(model: Path, field: 
                 with pytest.raises((ValueError, OverflowError)):
                     client.submit(bad)
                 with client.submit(client.request([6], PARAMS)) as later:
-                    found = await asyncio.wait_for(asyncio.gather(tokens(stream), tokens(later)), 10)
+                    found = await asyncio.wait_for(asyncio.gather(tokens(stream), tokens(later)), PATIENCE)
             assert [len(ids) for deltas in found for ids in deltas.values()] == [20, 20]
 
     asyncio.run(scenario())
@@ -159,7 +159,7 @@ def test_a_killed_engine_fails_all_that_waits(model: Path) -> None:
             streams = [client.submit(client.request([5], ENDLESS)) for _ in range(3)]
             await anext(streams[0])
             os.kill(children()[0].pid, signal.SIGKILL)
-            results = await asyncio.wait_for(asyncio.gather(*map(tokens, streams), return_exceptions=True), 5)
+            results = await asyncio.wait_for(asyncio.gather(*map(tokens, streams), return_exceptions=True), PATIENCE)
             assert [type(result) for result in results] == [EngineDeadError] * 3
             assert "exit code -9" in str(results[0])
             assert not client.healthy
@@ -174,7 +174,7 @@ def test_a_killed_engine_fails_all_that_waits(model: Path) -> None:
 
 def test_closing_fails_open_requests_and_may_be_repeated(model: Path) -> None:
     async def scenario() -> None:
-        client = await EngineClient.start(engine_config(model=model, executor=slow_sim.NAME))
+        client = await EngineClient.start(engine_config(model=model, executor=slow_sim.DAWDLING))
         stream = client.submit(client.request([5], ENDLESS))
         await client.close()
         await client.close()
@@ -205,7 +205,7 @@ def test_an_engine_that_cannot_start_says_why(model: Path, settings: dict[str, A
 
 def test_giving_up_on_a_start_leaves_no_process(model: Path) -> None:
     async def scenario() -> None:
-        start = asyncio.create_task(EngineClient.start(engine_config(model=model, executor=slow_sim.NAME)))
+        start = asyncio.create_task(EngineClient.start(engine_config(model=model, executor=slow_sim.SLOW_START)))
         while not children():
             await asyncio.sleep(0.01)
         start.cancel()

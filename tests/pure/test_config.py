@@ -45,6 +45,8 @@ BAD = [
     ("kv_cache_memory", -1),
     ("block_size", 12), ("block_size", 0), ("max_num_seqs", 0), ("max_num_seqs", 4097),
     ("max_num_batched_tokens", 0), ("max_num_batched_tokens", (1 << 20) + 1), ("scheduling_policy", "random"),
+        *((f"gc_{age}_steps", steps) for age in ("young", "survivor", "tenured") for steps in (0, (1 << 24) + 1)),
+    ("gc_minor_pages", 0), ("gc_minor_pages", (1 << 30) + 1), ("gc_major_pages", 0), ("gc_major_pages", (1 << 30) + 1),
     ("retention_policy", "mru"), ("pipeline_depth", 0), ("pipeline_depth", 3), ("attention_backend", "gpu"),
     ("threads", -1), ("threads", 1025), ("threads", "many"), ("seed", -1), ("seed", 2**63), ("dtype", "int8"),
     ("model", 3), ("enable_prefix_caching", "maybe"), ("deterministic", None), ("executor", 3),
@@ -92,3 +94,12 @@ def test_frozen():
     config = engine_config(model="m")
     with pytest.raises(ValidationError):
         config.seed = 1
+
+
+def test_ages_and_counts_of_births_have_bounds_that_are_told():
+    with pytest.raises(ConfigError) as caught:
+        engine_config(model="m", gc_young_steps=1 << 25, gc_major_pages=0)
+    assert str(caught.value) == (
+        f"--gc-major-pages: 0 is not allowed; it must be ≥ 1 and ≤ {1 << 30}; "
+        f"--gc-young-steps: {1 << 25} is not allowed; it must be ≥ 1 and ≤ {1 << 24}"
+    )

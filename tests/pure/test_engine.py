@@ -9,7 +9,7 @@ import pytest
 
 from infergc.config import ConfigError
 from infergc.engine.messages import Abort, Answer, Ask, Shutdown, Submit
-from infergc.engine.record import Recorder
+from infergc.engine.record import Recorder, replay
 from infergc.heap.groups import GroupSpec
 from infergc.sched.plan import StepOutcome, StepPlan
 from infergc.sim.executor import DoneFlight, SimExecutor
@@ -265,10 +265,8 @@ class PlanLog(Recorder):
 def test_recorded_outcomes_replayed_give_the_same_event_stream(load, depth):
     first, second = Recorder(), Recorder()
     run(make_engine(facts(MIXED, eos=(3,)), pages=40, pipeline_depth=depth, sinks=[first]), list(load))
-    run(
-        make_engine(facts(MIXED, eos=(3,)), pages=40, pipeline_depth=depth, sinks=[second], record=first.outcomes),
-        list(load),
-    )
+    shape = facts(MIXED, eos=(3,))
+    replay(first, make_engine(shape, pages=40, pipeline_depth=depth, sinks=[second], record=first.outcomes))
     assert first.events == second.events
     assert len(first.events) > 200
 

@@ -53,3 +53,38 @@ def test_the_collector_changes_no_token() -> None:
             results.take_all(run(engine, [submit(f"{at}{x}", list(range(x, x + 40)), max_tokens=20) for x in range(3)]))
         texts.append(results.tokens)
     assert texts[0] == texts[1]
+
+
+def test_with_the_collector_off_nobody_waits_for_it() -> None:
+    """Nodes of the prefix tree are queued to be looked at, and nobody looks."""
+    engine = make_engine(gc="off", pages=24)
+    for number in range(60):
+        run(engine, [submit(f"r{number}", [number % 50] * 40, max_tokens=8, ignore_eos=True)], check=False)
+    tree = engine.heap.tree
+    assert engine.heap.counters.evicted > 50
+    assert sum(map(len, tree.generations._waiting)) <= len(tree.nodes()) <= 24
+
+
+def test_lower_ages_take_effect_while_nothing_runs() -> None:
+    """Nothing is born any more, and what waits was born under the higher age."""
+    engine = make_engine(gc_young_steps=100_000)
+    for name in "ab":
+        run(engine, [submit(name, [3] * 40, max_tokens=8)])
+    while engine.idle():
+        pass
+    generations = engine.heap.tree.generations
+    assert sum(generations.promoted) == 0
+    engine.step([Ask(1, "settings", {"gc_young_steps": 1})])
+    while engine.idle():
+        pass
+    assert sum(generations.promoted) > 0
+
+
+def test_what_verify_found_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    engine = make_engine(gc="off")
+    engine.heap.groups[0].retain([(3, 1)], taken_by(0, Place.FORK))
+    engine.heap.groups[0].space.take_run(3, 1)
+    (answer,) = engine.step([Ask(1, "verify")]).answers
+    assert "page 3 leaked" in answer.value
+    assert "the heap was mended: group full: page 3 leaked" in caplog.text
+    assert not engine.pacer.collector.found

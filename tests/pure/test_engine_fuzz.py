@@ -1,10 +1,12 @@
 """Random loads on the smallest pools: the engine always comes to rest, with the laws kept and nothing held."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from infergc.engine.loop import Engine
-from infergc.engine.messages import Abort, Submit
+from infergc.engine.messages import Abort, Ask, Command, Submit, choice_names
 from infergc.heap.groups import GroupSpec, window_pages
 from infergc.sched.plan import StepOutcome, StepPlan
 from infergc.sim.executor import DoneFlight, SimExecutor
@@ -80,6 +82,64 @@ def test_the_engine_always_comes_to_rest(shape, depth, executor_class):
     assert set(results.finish) == set(names)
     assert all(group.live == group.in_transit == 0 for group in engine.heap.stats())
     assert ("error" in results.finish.values()) == (executor_class is Unsound)
+
+
+def random_turn(rng: np.random.Generator, number: int, longest: int) -> Submit:
+    """A request as above, of one of a few sessions, and now and then for several texts."""
+    one = random_request(rng, number, longest)
+    one.session = f"s{rng.integers(3)}"
+    shape = rng.random()
+    if shape < 0.2:
+        one.params = replace(one.params, n=int(rng.integers(2, 4)))
+    elif shape < 0.4:
+        one.prompt = one.prompt[: max(1, longest // 3)]
+        one.params = replace(one.params, n=2, use_beam_search=True, max_tokens=5)
+    return one
+
+
+def random_end(rng: np.random.Generator, names: list[str]) -> list[Command]:
+    """Somebody hangs up, a session is deleted, or is idle if it is."""
+    commands: list[Command] = []
+    if names and rng.random() < 0.05:
+        commands.append(Abort(str(rng.choice(names))))
+    if rng.random() < 0.1:
+        reason = ("asked", "idle")[int(rng.integers(2))]
+        about = {"salt": "ab"[int(rng.integers(2))], "session": f"s{rng.integers(3)}", "reason": reason}
+        commands.append(Ask(1, "close_session", about))
+    return commands
+
+
+@pytest.mark.parametrize("executor_class", [SimExecutor, Unsound])
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sessions_come_to_rest_too(shape: str, depth: int, executor_class: type[SimExecutor]) -> None:
+    """Whatever they keep, and whenever they are closed, every request comes to its end, and nothing is left."""
+    rng = np.random.default_rng(depth)
+    engine = engine_of(shape, depth, executor_class)
+    results = Results()
+    names: list[str] = []
+    steps = asked = 0
+    while engine.has_work() or asked < 24:
+        commands = random_end(rng, names)
+        if asked < 24 and rng.random() < 0.2:
+            one = random_turn(rng, asked, engine.ready.max_model_len)
+            commands.append(one)
+            names += choice_names(one.request_id, one.params.n)
+            asked += 1
+        results.take(engine.step(commands).news())
+        if steps % 3 == 0:
+            engine.heap.check()
+        steps += 1
+        assert steps < MOST_STEPS, f"still at work: {engine.heap.stats()}"
+    assert set(results.finish) == set(names)
+    for salt in "ab":
+        for session in ("s0", "s1", "s2"):
+            engine.step([Ask(1, "close_session", {"salt": salt, "session": session, "reason": "idle"})])
+    assert engine.step([Ask(2, "verify")]).answers[0].value == ""
+    assert not engine.heap.graph.objects
+    assert all(group.live == group.in_transit == 0 for group in engine.heap.stats())
+    failed = [error for error in results.errors.values() if error.startswith("RuntimeError")]  # others were refused
+    assert bool(failed) == (executor_class is Unsound)
 
 
 def test_a_text_that_fills_memory_is_admitted_beside_a_page_it_shares_in_part():

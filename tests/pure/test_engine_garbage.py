@@ -103,7 +103,7 @@ def test_pauses_are_measured_by_generation() -> None:
     assert [int(number) for number in figures["collections"]] == [1, 1, 1]
     assert figures["collected"][0] >= 1
     assert figures["pause_seconds"] == figures["longest_seconds"]
-    assert all(0 < seconds < 1 for seconds in figures["pause_seconds"])
+    assert all(0 < seconds < 60 for seconds in figures["pause_seconds"])
     assert figures["runs"] == {"idle": 1, "overdue": 0}
 
 

@@ -83,12 +83,11 @@ def runs(payload: bytes) -> dict[str, int]:
 
 
 def test_full_collections_run_in_the_gap_and_never_while_a_request_runs() -> None:
-    engine = make_engine(facts(max_len=512), executor_class=Littering)
+    engine = make_engine(facts(max_len=512), executor_class=Littering, max_num_seqs=1)
     seen: list[tuple[int, bool]] = []  # generation, whether a request was running
     with served(engine) as client, watched_collections(lambda at: seen.append((at, engine.has_work()))):
-        for name in ("one", "two"):
-            client.send(submit(name, [5, 6], max_tokens=STEPS))
-            client.until_finished(name)
+        client.send(*(submit(name, [5, 6], max_tokens=STEPS) for name in ("one", "two")))  # no gap between them
+        client.until_finished("two")
         assert runs(client.hear()) == {"idle": 1, "overdue": 0}
         assert client.says_nothing(QUIET), "nothing ran since, so nothing is to be found"
         full = [busy for generation, busy in seen if generation == OLDEST]

@@ -17,11 +17,12 @@ from infergc.heap.holders import HolderScan
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import Sequence, TokenLog
 from infergc.heap.pages import Pages
+from infergc.heap.ranking import Ranking
 from infergc.heap.stats import HeapConfig
 from infergc.policies.retention.lru import Lru
 
 P, W = 64, 16  # tokens in a page, pages in a superblock
-ALWAYS = Compaction(sparse=1.0, fragmentation=0.0, spare=0.0, rest=0)
+ALWAYS = Compaction(sparse=1.0, fragmentation=0.0, spare=0.0, rest=0, handling=1)
 _NONE = np.empty(0, np.int32)
 
 
@@ -92,7 +93,7 @@ def test_a_sparse_superblock_is_emptied_into_the_fullest() -> None:
     heap = heap_of(4)
     holes(heap, [range(2), range(14), range(8), ()])
     assert heap.stats()[0].fragmentation == pytest.approx(1 - W / (4 * W - 24))
-    compact(heap, budget=2 + 2 + 1)  # pages, extents, one look
+    compact(heap, budget=2 + 2 + 1 + 1 + 1)  # pages, extents, a look at either superblock, the ranking
     assert used(heap) == [2, 16, 8, 0], "what moved stays in transit until the copies are made"
     assert [(move.src, move.dst, move.tokens) for move in heap.moves] == [(0, W + 14, P), (1, W + 15, P)]
     assert heap.stats()[0].in_transit == 2
@@ -107,14 +108,16 @@ def test_a_superblock_is_emptied_whole_or_not_at_all() -> None:
     holes(heap, [range(5), range(10), ()])
     assert compact(heap, budget=10) <= 10
     assert not heap.moves
-    assert compact(heap, budget=11) == 11  # 5 pages, 5 extents, one look
+    assert compact(heap, budget=11) == 2, "the ranking and a look at who has room: what is left is not enough"
+    assert not heap.moves
+    assert compact(heap, budget=11) == 11, "5 pages, 5 extents, one look"
     assert len(heap.moves) == 5
 
 
 def test_without_room_in_others_nothing_moves() -> None:
     heap = heap_of(3)
     holes(heap, [range(5), range(12), ()])
-    assert compact(heap) == 0
+    assert compact(heap) == 2, "the ranking, and a look at who has room"
     assert not heap.moves, "the third superblock is wholly free: to move there gains nothing"
 
 
@@ -147,7 +150,8 @@ def test_all_that_is_known_of_a_page_goes_with_it() -> None:
     pages.space.take_run(4, 3)
     pages.born[:3] = 7, 8, 9
     pages.lossy[5] = True  # of whoever had the page before
-    pages.move(np.arange(3, dtype=np.int32), np.array([6, 5, 4], np.int32))
+    for source, target in zip(range(3), (6, 5, 4), strict=True):
+        pages.move(source, target, 1)
     assert pages.count.tolist() == [1, 1, 1, 0, 3, 2, 1, 0]
     assert np.flatnonzero(pages.sealed).tolist() == [4, 5]
     assert [bool(pages.lossy[page]) for page in (4, 5, 6)] == [False, False, True]
@@ -238,7 +242,7 @@ def test_the_budget_is_one_for_all_groups_and_each_goes_first_in_its_turn() -> N
     holes(heap, [range(2), range(3), range(10), ()])
     groups = set()
     for _ in range(2):
-        assert compact(heap, budget=5) == 5
+        assert compact(heap, budget=7) == 7
         groups |= {move.group for move in heap.moves}
         finish_step(heap)
     assert groups == {0, 1}
@@ -281,6 +285,39 @@ def test_fragmentation_of_a_full_heap_is_none() -> None:
     assert heap.stats()[0].fragmentation == 0
 
 
+def test_superblocks_are_ranked_in_pieces_and_nothing_moves_before_that_is_done() -> None:
+    heap = heap_of(100)
+    for block, sequence in enumerate([hold(heap, W) for _ in range(100)]):
+        heap.truncate(sequence, (10 if block % 2 else 1) * P)
+    ranking = Ranking(heap.groups[0].space)
+    assert [ranking.file(3) for _ in range(3)] == [3, 3, 1], "16 superblocks a unit"
+    assert ranking.sparsest_first() == [*range(0, 100, 2), *range(1, 100, 2)]
+    assert [compact(heap, budget=6), len(heap.moves)] == [6, 0]
+    while not heap.moves:
+        assert 0 < compact(heap, budget=6) <= 6
+    assert heap.moves[0].src == 0
+
+
+def test_gaps_that_others_took_or_left_meanwhile_are_offered_no_longer() -> None:
+    heap = heap_of(6)
+    held = holes(heap, [[0], [0], [0], range(15), range(14), range(13)])
+    compact(heap, budget=3 + 1 + 3)
+    assert [move.dst for move in heap.moves] == [3 * W + 15]
+    finish_step(heap)
+    taker = heap.open("taker", TokenLog(np.zeros(2 * P, np.int32)), Namespace("m"))
+    assert taker is not None
+    heap.groups[0].space.take_run(4 * W + 14, 2)
+    heap.groups[0].count[4 * W + 14 : 4 * W + 16] = 1
+    heap.tables[0].append(taker.slot, [(4 * W + 14, 2)])
+    heap.length[taker.slot] = 2 * P
+    for page in range(13):
+        heap.close(held[5 * W + page])  # now nothing of it is held
+    for _ in range(8):
+        compact(heap)
+        finish_step(heap)
+    assert used(heap) == [0, 0, 2, W, W, 0]
+
+
 KEPT = st.lists(st.sets(st.integers(0, W - 1)), min_size=2, max_size=7)
 
 
@@ -289,7 +326,7 @@ KEPT = st.lists(st.sets(st.integers(0, W - 1)), min_size=2, max_size=7)
 def test_every_superblock_emptied_is_gained_and_the_budget_is_kept(
     kept: list[set[int]], budget: int, sparse: float
 ) -> None:
-    heap = heap_of(len(kept), Compaction(sparse=sparse, fragmentation=0.0, spare=0.0, rest=0))
+    heap = heap_of(len(kept), replace(ALWAYS, sparse=sparse))
     owners = holes(heap, [sorted(pages) for pages in kept])
     before, ratio = used(heap), heap.stats()[0].fragmentation
     spent = compact(heap, budget)

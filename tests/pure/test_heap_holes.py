@@ -33,6 +33,18 @@ def test_of_equal_gaps_the_superblock_offered_first_goes_first() -> None:
     assert holes.take(2) == [(0, 2)]
 
 
+def test_gaps_that_are_dropped_are_not_chosen() -> None:
+    holes = Holes()
+    holes.add(64, 0b11)
+    holes.add(0, 0b1_1011)
+    holes.drop(64, 64 + W)
+    assert holes.pages == 4
+    assert holes.take(3) == [(3, 2), (0, 1)]
+    holes.drop(0, W)
+    assert holes.pages == 0
+    holes.drop(0, W)
+
+
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(masks=st.lists(st.integers(1, (1 << W) - 1), min_size=1, max_size=5), wants=st.lists(st.integers(0, 12)))
 def test_no_page_is_chosen_twice_and_none_that_is_not_free(masks: list[int], wants: list[int]) -> None:

@@ -95,3 +95,14 @@ def test_without_prefix_caching_nothing_is_shared() -> None:
     finished(heap, range(40))
     assert heap.groups[0].space.free == 64
     assert _matched(heap, list(range(40)), 40) == 0
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 3, 5])
+def test_a_sequence_that_is_cut_steps_back_over_as_many_edges(kept: int) -> None:
+    heap = small_heap()
+    cut, other = open_stream(heap, range(6 * P)), open_stream(heap, [*range(2 * P), *range(900, 900 + 4 * P)])
+    for sequence in (cut, other):
+        compute(heap, sequence, 6 * P)  # the second branches off: two pages are an edge of their own
+    heap.truncate(cut, kept * P)
+    heap.check()
+    assert cut.sealed == kept

@@ -167,14 +167,24 @@ def test_a_failed_request_is_an_error_and_frees_the_others(tmp_path: Path) -> No
         assert fragile.generate(prompts[0], params(), use_tqdm=False)[0].finished
 
 
-def test_ctrl_c_waits_for_the_step_and_leaves_the_engine_whole(tmp_path: Path) -> None:
-    with LLM(served_model.save(tmp_path), executor=slow_sim.NAME) as slow:
-        for delay in (0.05, 0.0513, 0.0527):
-            timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
-            timer.start()
+def test_ctrl_c_waits_for_the_step_and_leaves_the_engine_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timers: list[threading.Timer] = []
+    launch = slow_sim.SlowSim.launch
+
+    def launching(executor: slow_sim.SlowSim, plan: Any) -> Any:
+        """The first step sets off the hand on the keyboard: before it, Ctrl-C would meet the test itself."""
+        if timers[-1].ident is None:
+            timers[-1].start()
+        return launch(executor, plan)
+
+    with LLM(served_model.save(tmp_path), executor=slow_sim.DAWDLING) as slow:
+        for delay in (0.05, 0.0613, 0.0727):
+            timers.append(threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)))
+            monkeypatch.setattr(slow_sim.SlowSim, "launch", launching)
             with pytest.raises(KeyboardInterrupt):
                 slow.generate(["a", "b"], params(max_tokens=900), use_tqdm=False)
-            timer.join()
+            timers[-1].join()
+            monkeypatch.undo()
             assert slow.stats["requests"] == {"running": 0, "waiting": 0}
             assert slow.stats["kv"]["full"]["live"] == 0
         assert slow.generate("a", params(), use_tqdm=False)[0].finished

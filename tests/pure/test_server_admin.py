@@ -2,8 +2,8 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from infergc.server.admin import HeapSettings
 from infergc.server.metrics import EngineFigures
 from samples import served_model, slow_sim
 from samples.inspection import ADMIN_KEY as KEY
-from samples.inspection import HEADERS, check_dump, check_same, check_scrape, dump_of, in_state
-from samples.servers import ROOT, Server, environment, infergc_result, serving
+from samples.inspection import HEADERS, check_same, check_under_load, in_state
+from samples.servers import PATIENCE, ROOT, Server, environment, infergc_result, serving
 
 FLAGS = ("--executor", slow_sim.NAME, "--served-model-name", "tiny", "--gc-young-steps", "8", "--gc-minor-pages", "4")
 LONG = "the quick brown fox jumps over the lazy dog " * 4
@@ -49,17 +49,7 @@ def change(server: Server, **settings: Any) -> httpx.Response:
 
 
 def test_sums_are_those_of_the_metrics_idle_and_under_load(server: Server) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        work = [pool.submit(complete, server, LONG + str(number % 5), max_tokens=200) for number in range(24)]
-        live = []
-        while not all(one.done() for one in work):
-            metrics = server.metrics()
-            check_scrape(metrics)
-            check_dump(dump_of(server))
-            live.append(in_state(metrics, "live"))
-        for one in work:
-            one.result()
-    assert max(live) > 0, "the test saw no load"
+    check_under_load(server, lambda number: complete(server, LONG + str(number % 5), max_tokens=200), at_once=8)
     complete(server, LONG, session_id="chat")
     metrics, found = check_same(server)
     assert in_state(metrics, "live") > 0, "the session keeps its turn"
@@ -143,10 +133,21 @@ def test_a_target_makes_room(server: Server) -> None:
     assert change(server, gc_target_free=0).status_code == 200
 
 
-def test_a_session_timeout_takes_effect(server: Server) -> None:
-    before = server.http.get("/v1/kv/heap/settings", headers=HEADERS).json()
-    assert change(server, session_timeout=0.05).json()["error"]["param"] == "session_timeout"
-    assert server.http.get("/v1/kv/heap/settings", headers=HEADERS).json() == before
+def test_a_session_timeout_takes_effect(model: Path) -> None:
+    """With the old one nothing would happen for an hour and a half, and the clock looked every ten minutes."""
+    with serving(model, *FLAGS, "--session-timeout", "6000", INFERGC_ADMIN_KEY=KEY) as server:
+        before = server.http.get("/v1/kv/heap/settings", headers=HEADERS).json()
+        assert before["session_timeout"] == 6000
+        complete(server, LONG, session_id="forgotten")
+        assert change(server, session_timeout=0.05).json()["error"]["param"] == "session_timeout"
+        assert server.http.get("/v1/kv/heap/settings", headers=HEADERS).json() == before
+        assert server.metrics()["infergc_sessions"] == 1
+        assert change(server, session_timeout=0.1).json() == {**before, "session_timeout": 0.1}
+        end = time.monotonic() + 60
+        while server.metrics()["infergc_sessions"]:
+            assert time.monotonic() < end, "the session is still open"
+            time.sleep(0.02)
+        assert server.metrics()['infergc_sessions_closed_total{reason="idle"}'] == 1
 
 
 @pytest.mark.parametrize(
@@ -154,6 +155,7 @@ def test_a_session_timeout_takes_effect(server: Server) -> None:
     [
         ({"gc_step_us": 0}, "gc_step_us", "0.0 is not allowed; it must be ≥ 1 and ≤ 1000000.0"),
         ({"gc_minor_pages": 0}, "gc_minor_pages", "0 is not allowed; it must be ≥ 1"),
+        ({"gc_tenured_steps": 1 << 25}, "gc_tenured_steps", "33554432 is not allowed; it must be ≥ 1 and ≤ 16777216"),
         ({"gc_watermark": 1.5}, "gc_watermark", "≤ 1"),
         ({"gc_target_free": -1}, "gc_target_free", "≥ 0"),
         ({"max_sessions": 1.5}, "max_sessions", "takes an integer"),
@@ -255,7 +257,7 @@ def test_a_busy_engine_is_shown_as_it_last_was(model: Path, monkeypatch: pytest.
             assert {part: figures.latest[part] for part in ("kv", "pages", "counters")} == {
                 part: before[part] for part in ("kv", "pages", "counters")
             }
-            figures._patience = 5
+            figures._patience = PATIENCE
             await figures.refresh()
             assert figures.latest["counters"]["steps"] > 0
         finally:

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from samples import served_model, slow_sim
-from samples.servers import Server, serving
+from samples.servers import PATIENCE, Server, serving
 
 GOOD = {"prompt": "hello", "max_tokens": 3, "seed": 1}
 JSON = {"content-type": "application/json"}
@@ -268,7 +268,7 @@ def test_priorities_are_bounded(tmp_path_factory: pytest.TempPathFactory) -> Non
 
 def test_a_content_length_of_5000_digits_is_refused(server: Server) -> None:
     host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as raw:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as raw:
         raw.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n")
         assert raw.recv(1000).startswith((b"HTTP/1.1 400", b"HTTP/1.1 413"))
 
@@ -299,7 +299,7 @@ def test_a_body_just_within_the_limit_is_read(server: Server) -> None:
 
 def test_what_is_not_http_is_refused(server: Server) -> None:
     host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as raw:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as raw:
         raw.sendall(b"\x16\x03\x01\x00\xa5 this is no HTTP\r\n\r\n")
         assert b"400" in raw.recv(1000)
 

@@ -1,14 +1,25 @@
 """Sessions over HTTP: a real server process, the simulated executor."""
 
-import time
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from infergc.client import EngineClient
+from infergc.config import engine_config
+from infergc.params import SamplingParams
+from infergc.server.generation import Generation
+from infergc.server.metrics import Latencies
+from infergc.server.service import Service
+from infergc.server.sessions import SessionClock
+from infergc.server.settings import ServerSettings
+from infergc.text.chat import ChatTemplate
+from infergc.text.tokenizer import Tokenizer
 from samples import served_model, slow_sim
-from samples.servers import Server, serving
+from samples.servers import ROOT, Server, serving, wait_for
 
 PROMPT = "the quick brown fox jumps over the lazy dog " * 3
 
@@ -31,11 +42,8 @@ def complete(server: Server, **fields: Any) -> dict[str, Any]:
     return answer.json()
 
 
-def until(server: Server, live: int, seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while server.pages("live") != live:
-        assert time.monotonic() < end, f"{server.pages('live')} pages are live, not {live}"
-        time.sleep(0.02)
+def until(server: Server, live: int) -> None:
+    wait_for(lambda: server.pages("live") == live, f"never were {live} pages live")
 
 
 def test_a_session_keeps_its_pages_until_it_is_deleted(server: Server) -> None:
@@ -61,13 +69,26 @@ def test_tenants_close_their_own_sessions_only(server: Server) -> None:
     until(server, 0)
 
 
-def test_a_session_may_be_deleted_while_its_request_runs(server: Server) -> None:
-    body = {"prompt": PROMPT, "max_tokens": 200, "ignore_eos": True, "stream": True, "session_id": "busy"}
-    with server.http.stream("POST", "/v1/completions", json=body) as answer:
-        lines = answer.iter_lines()
-        next(lines)
-        assert server.http.delete("/v1/sessions/busy").status_code == 200
-        assert sum(line.startswith("data: {") for line in lines) > 50, "what runs goes on"
+def test_a_session_may_be_deleted_while_its_request_runs(model: Path) -> None:
+    body = {"prompt": PROMPT, "max_tokens": 80, "ignore_eos": True, "stream": True, "session_id": "busy",
+            "stream_options": {"include_usage": True}}  # fmt: skip
+    with serving(model, "--executor", slow_sim.DAWDLING) as server:
+        with server.http.stream("POST", "/v1/completions", json=body) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            assert server.http.delete("/v1/sessions/busy").status_code == 200
+            assert server.requests("running") == 1
+            assert any('"completion_tokens":80' in line for line in lines), "what runs goes on"
+        until(server, 0)
+
+
+def test_the_next_turn_finds_what_a_beam_search_chose(server: Server) -> None:
+    best = complete(server, session_id="search", use_beam_search=True, n=2, max_tokens=40)["choices"][0]["text"]
+    held = server.pages("live")
+    assert held > len(PROMPT) // 4 // 16
+    usage = complete(server, session_id="search", prompt=PROMPT + best)["usage"]
+    assert usage["prompt_tokens_details"]["cached_tokens"] > 0
+    assert server.http.delete("/v1/sessions/search").status_code == 200
     until(server, 0)
 
 
@@ -75,9 +96,35 @@ def test_an_idle_session_is_closed_by_the_clock(model: Path) -> None:
     flags = ("--executor", slow_sim.NAME, "--session-timeout", "0.5")
     with serving(model, *flags) as server:
         complete(server, session_id="forgotten")
-        assert server.pages("live") > 0
+        wait_for(lambda: server.metrics()['infergc_sessions_closed_total{reason="idle"}'] == 1)
         until(server, 0)
         assert server.http.delete("/v1/sessions/forgotten").status_code == 404
+
+
+def test_a_session_is_used_until_its_client_leaves(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    now = [0.0]
+
+    async def scenario() -> None:
+        client = await EngineClient.start(engine_config(model=model, executor=slow_sim.NAME))
+        clock = SessionClock(client, 10.0, 100, lambda: now[0])
+        settings = ServerSettings(model_name="tiny")
+        latencies = Latencies(CollectorRegistry(), "tiny")
+        service = Service(client, Tokenizer.load(model), ChatTemplate.load(model), settings, latencies, clock)
+        try:
+            clock.touch("", "left")
+            params = SamplingParams(max_tokens=500, ignore_eos=True)
+            generation = Generation(service, [client.request([5, 6], params, session="left")], 0.0)
+            await generation.begin()
+            now[0] = 9.0
+            generation.close()
+            now[0] = 11.0
+            await clock.close_idle()
+            assert await client.close_session("left") == "closed", "it was idle for two seconds only"
+        finally:
+            await client.close()
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("wrong", [7, ["a"], "x" * 1025])

@@ -1,17 +1,20 @@
 """The clock that closes idle sessions, with a hand on its time; the engine behind it answers as told."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
+from infergc.client import EngineDeadError
 from infergc.server.sessions import SessionClock
 
 
 class Engine:
     """Answers every question about a session alike, and does something of its own while it is asked."""
 
-    healthy = True
-
     def __init__(self, answer: str) -> None:
+        self.healthy = True
         self.answer = answer
         self.asked: list[tuple[str, str, str]] = []
         self.meanwhile: Any = lambda: None
@@ -22,9 +25,9 @@ class Engine:
         return self.answer
 
 
-def clock_of(engine: Engine) -> tuple[SessionClock, list[float]]:
+def clock_of(engine: Engine, most: int = 100) -> tuple[SessionClock, list[float]]:
     now = [0.0]
-    return SessionClock(engine, 10.0, lambda: now[0]), now
+    return SessionClock(engine, 10.0, most, lambda: now[0]), now
 
 
 def test_only_what_is_idle_is_closed_and_then_forgotten() -> None:
@@ -64,3 +67,106 @@ def test_one_that_is_used_while_another_is_closed_stays() -> None:
     engine.meanwhile = lambda: None
     asyncio.run(clock.close_idle())
     assert [session for session, *_ in engine.asked] == ["a", "b"]
+
+
+def while_it_runs(clock: SessionClock, scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run the clock beside a scenario; it must still run at the end."""
+
+    async def both() -> None:
+        running, told = asyncio.create_task(clock.run()), asyncio.create_task(scenario())
+        done, _ = await asyncio.wait((running, told), timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        for task in (running, told):
+            task.cancel()
+        assert done == {told}, "the clock stopped" if running in done else "nothing happened"
+        await told
+
+    asyncio.run(both())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def test_a_new_timeout_holds_at_once() -> None:
+    """With the old one the clock sleeps for 1,000 s between two looks, and the session has 9,980 s left."""
+    engine, now = Engine("closed"), [0.0]
+    clock = SessionClock(engine, 10_000.0, 100, lambda: now[0])
+
+    async def scenario() -> None:
+        clock.touch("", "s")
+        now[0] = 20.0
+        await asyncio.sleep(0.01)
+        assert not engine.asked
+        clock.timeout = 15.0
+        await until(lambda: bool(engine.asked))
+
+    while_it_runs(clock, scenario)
+
+
+@pytest.mark.parametrize("error", [ValueError("close_session: no"), TimeoutError(), RuntimeError("not that one")])
+def test_what_goes_wrong_with_one_session_is_told_and_stops_nothing(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, now = Engine("closed"), [0.0]
+    clock = SessionClock(engine, 0.1, 100, lambda: now[0])
+
+    def fails_for_a() -> None:
+        if engine.asked[-1][0] == "a":
+            raise error
+
+    engine.meanwhile = fails_for_a
+
+    async def scenario() -> None:
+        clock.touch("", "a")
+        clock.touch("", "b")
+        now[0] = 1.0
+        await until(lambda: len(engine.asked) == 2)
+        now[0] = 2.0
+        await until(lambda: len(engine.asked) == 3)
+
+    while_it_runs(clock, scenario)
+    assert [session for session, *_ in engine.asked] == ["a", "b", "a"], "b is closed, and a is tried again"
+    assert caplog.text.count('session "a" could not be closed') == 2
+
+
+def test_it_ends_with_the_engine() -> None:
+    engine, now = Engine("closed"), [0.0]
+    clock = SessionClock(engine, 0.1, 100, lambda: now[0])
+
+    def dies() -> None:
+        engine.healthy = False
+        raise EngineDeadError("gone")
+
+    engine.meanwhile = dies
+
+    async def scenario() -> None:
+        clock.touch("", "s")
+        now[0] = 1.0
+        async with asyncio.timeout(20):
+            await clock.run()
+
+    asyncio.run(scenario())
+    assert len(engine.asked) == 1
+
+
+def test_names_beyond_the_engines_limit_do_not_pile_up() -> None:
+    """The engine has closed as many sessions itself; the oldest are asked about before their time is over."""
+    engine = Engine("unknown")
+    clock, now = clock_of(engine, most=5)
+    for number in range(200):
+        now[0] += 0.001
+        clock.touch("", f"s{number}")
+        if number % 10 == 9:
+            asyncio.run(clock.close_idle())
+            assert len(clock._used) == 5
+    assert [session for session, _, _ in engine.asked] == [f"s{number}" for number in range(195)]
+
+
+def test_one_beyond_the_limit_that_is_busy_is_kept() -> None:
+    engine = Engine("busy")
+    clock, _ = clock_of(engine, most=1)
+    clock.touch("", "a")
+    clock.touch("", "b")
+    asyncio.run(clock.close_idle())
+    assert set(clock._used) == {("", "a"), ("", "b")}

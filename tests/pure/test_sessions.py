@@ -191,3 +191,168 @@ def test_sessions_are_given_up_for_memory_only() -> None:
     run(engine, [*plain, turn("b", text(2, 9), session="", **beams), turn("q", text(1), session="")])
     assert engine.scheduler.sessions.closed == {}
     assert len(engine.scheduler.sessions) == 1
+
+
+# ---- requests of sessions that wait, are preempted, or outlive their session
+
+
+def waiting(depth: int) -> Engine:
+    """An engine in which a request of the session waits for the only slot."""
+    engine = make_engine(max_num_seqs=1, pipeline_depth=depth)
+    engine.step([turn("first", text(2), session="", max_tokens=30), turn("a", text(4, 7))])
+    assert [request.id for request in engine.scheduler.waiting] == ["a"]
+    return engine
+
+
+CROWD = [turn(f"t{at}", text(3, 10 * at), session=f"t{at}", max_tokens=60) for at in range(3)]
+VICTIM = "t2"  # is the one to be preempted, in 12 pages
+
+
+def crowded(depth: int, *, until_preempted: bool) -> Engine:
+    """An engine in which too many requests run, each of a session of the same name."""
+    engine = make_engine(pages=12, max_num_seqs=4, pipeline_depth=depth)
+    engine.step(CROWD)
+    while len(engine.scheduler.running) < len(CROWD):
+        engine.step()
+    assert not engine.scheduler.counters.preemptions
+    while until_preempted and not engine.scheduler.counters.preemptions:
+        engine.step()
+    assert [request.id for request in engine.scheduler.waiting] == [VICTIM] * until_preempted
+    return engine
+
+
+def nothing_left(engine: Engine) -> None:
+    """As if there had been no session."""
+    at_rest(engine)
+    assert len(engine.scheduler.sessions) == 0
+    assert pages(engine, "live") == 0
+    assert not engine.heap.graph.objects
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_session_is_not_idle_while_its_request_waits(depth: int) -> None:
+    engine = waiting(depth)
+    assert close(engine, reason="idle") == "busy"
+    assert len(run(engine, []).tokens["a"]) == 8
+    assert pages(engine, "live") == 4
+    assert close(engine, reason="idle") == "closed"
+    nothing_left(engine)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_session_is_not_idle_while_its_request_is_preempted(depth: int) -> None:
+    engine = crowded(depth, until_preempted=True)
+    assert close(engine, VICTIM, reason="idle") == "busy"
+    assert run(engine, []).finish[VICTIM] == "length"
+    assert close(engine, VICTIM, reason="idle") == "closed"
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_session_deleted_while_its_request_waits_stays_deleted(depth: int) -> None:
+    engine = waiting(depth)
+    assert close(engine) == "closed"
+    results = run(engine, [])
+    assert results.tokens["a"] == run(make_engine(), [turn("a", text(4, 7))]).tokens["a"]
+    assert engine.scheduler.sessions.closed == {"asked": 1}
+    nothing_left(engine)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("deleted_first", [True, False])
+def test_a_session_deleted_around_a_preemption_stays_deleted(deleted_first: bool, depth: int) -> None:
+    engine = crowded(depth, until_preempted=not deleted_first)
+    assert close(engine, VICTIM) == "closed"
+    results = run(engine, [])
+    assert engine.scheduler.counters.preemptions > 0
+    assert results.finish[VICTIM] == "length"
+    told = results.tokens[VICTIM]
+    assert told == run(make_engine(), [CROWD[2]]).tokens[VICTIM][-len(told) :]
+    assert close(engine, VICTIM) == "unknown"
+    for one in CROWD:
+        close(engine, one.session)
+    nothing_left(engine)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_session_deleted_and_opened_anew_is_another(depth: int) -> None:
+    """The request of the old one runs to its end beside it, and does not take the place of the new one's turn."""
+    engine = make_engine(pipeline_depth=depth)
+    engine.step([turn("old", text(6), max_tokens=40)])
+    assert close(engine) == "closed"
+    results = run(engine, [turn("new", text(3, 20))])
+    assert results.finish == {"old": "length", "new": "length"}
+    assert (pages(engine, "live"), len(engine.scheduler.sessions)) == (3, 1)
+    assert close(engine) == "closed"
+    nothing_left(engine)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_what_a_deleted_session_has_parked_stands_in_nobodys_way(depth: int) -> None:
+    """Its turn before, and that of a second request which ends after the deletion, while a third needs the memory."""
+    engine = make_engine(pages=12, pipeline_depth=depth)
+    run(engine, [turn("before", text(3), max_tokens=1)])
+    engine.step([turn("short", text(3, 20), max_tokens=4), turn("long", text(2, 30), max_tokens=140)])
+    assert close(engine) == "closed"
+    results = run(engine, [])
+    assert results.finish["long"] == "length"
+    nothing_left(engine)
+
+
+def test_a_session_with_a_request_gives_up_its_turn_before_but_stays_open() -> None:
+    engine = make_engine(pages=12)
+    run(engine, [turn("before", text(6), max_tokens=1)])
+    run(engine, [turn("now", text(3, 20), max_tokens=100)])
+    assert engine.scheduler.sessions.closed == {}
+    assert pages(engine, "live") == (3 * PAGE + 99) // PAGE
+    assert close(engine) == "closed"
+    nothing_left(engine)
+
+
+def test_too_many_sessions_close_idle_ones_first() -> None:
+    engine = make_engine(max_sessions=2)
+    engine.step([turn("a", text(2), session="a", max_tokens=30)])
+    engine.step([turn("b", text(2, 9), session="b", max_tokens=1)])
+    engine.step([turn("c", text(2, 20), session="c", max_tokens=1)])
+    run(engine, [])
+    assert [close(engine, name) for name in ("a", "b", "c")] == ["closed", "unknown", "closed"]
+
+
+# ---- beam searches
+
+
+BEAMS = {"use_beam_search": True, "n": 3, "temperature": 0, "max_tokens": 20}
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_session_keeps_the_best_text_of_a_beam_search(depth: int) -> None:
+    engine = make_engine(pages=32, pipeline_depth=depth)
+    engine.step([turn("b", text(4), **BEAMS)])
+    engine.step()
+    assert close(engine, reason="idle") == "busy"
+    best = run(engine, []).tokens["b#0"]
+    assert len(best) == 20
+    full = (4 * PAGE + 19) // PAGE
+    assert pages(engine, "live") == full
+    for number in range(20):
+        run(engine, [turn(f"f{number}", text(16, number), session="", max_tokens=1)])
+    assert run(engine, [turn("next", [*text(4), *best, 1])]).cached["next"] == full * PAGE
+    assert close(engine) == "closed"
+    nothing_left(engine)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_cancelled_search_leaves_the_turn_before(deleted: bool, depth: int) -> None:
+    engine = make_engine(pipeline_depth=depth)
+    run(engine, [turn("before", text(4))])
+    engine.step([turn("b", text(6, 20), **BEAMS)])
+    for _ in range(5):
+        engine.step()
+    if deleted:
+        assert close(engine) == "closed"
+    engine.step([Abort("b")])
+    run(engine, [])
+    if not deleted:
+        assert pages(engine, "live") == 4
+        assert close(engine) == "closed"
+    nothing_left(engine)

@@ -2,12 +2,17 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from threading import Event
 from typing import Any
 
 from samples.servers import Server
 
 ADMIN_KEY = "adm1n"
 HEADERS = {"authorization": f"Bearer {ADMIN_KEY}"}
+_SCRAPES = 20  # that see the load
 STATES = ("free", "live", "cached", "in_transit")
 
 Pages = dict[str, dict[str, dict[str, float]]]  # group → state → generation → pages
@@ -45,7 +50,7 @@ def check_scrape(metrics: dict[str, float]) -> None:
         assert sum(in_state(metrics, state, group) for state in STATES) == capacity
     evicted = [value for name, value in metrics.items() if name.startswith("infergc_kv_evicted_pages_total{")]
     stays = [value for name, value in metrics.items() if name.startswith("infergc_kv_residency_steps_count{")]
-    assert sum(evicted) == sum(stays) == metrics["infergc_evicted_pages_total"]
+    assert sum(evicted) == sum(stays) == metrics["infergc_evicted_pages_total"], (evicted, stays)
 
 
 def check_dump(found: dict[str, Any]) -> None:
@@ -61,6 +66,33 @@ def check_dump(found: dict[str, Any]) -> None:
         assert +live == +Counter(group["pages"]["live"])
         assert +moving == +Counter(group["pages"]["in_transit"])
         assert sum(sum(pages.values()) for pages in group["pages"].values()) == group["capacity"]
+
+
+def check_under_load(server: Server, ask: Callable[[int], object], at_once: int) -> float:
+    """Every scrape and dump adds up while so many requests at once are made; returns the most pages seen live.
+
+    The load goes on until it was seen often enough, however seldom this process has its turn.
+    """
+    numbers, over, live = count(), Event(), [0.0]
+    check_scrape(server.metrics())  # of an idle engine: where a busy one is slow to answer, these figures stand
+
+    def client() -> None:
+        while not over.is_set():
+            ask(next(numbers))
+
+    with ThreadPoolExecutor(at_once) as pool:
+        clients = [pool.submit(client) for _ in range(at_once)]
+        try:
+            while sum(pages > 0 for pages in live) < _SCRAPES and not any(one.done() for one in clients):
+                metrics = server.metrics()
+                check_scrape(metrics)
+                check_dump(dump_of(server))
+                live.append(in_state(metrics, "live"))
+        finally:
+            over.set()
+        for one in clients:
+            one.result()
+    return max(live)
 
 
 def check_same(server: Server) -> tuple[dict[str, float], dict[str, Any]]:

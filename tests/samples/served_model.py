@@ -25,10 +25,11 @@ GEOMETRY = {
 }
 
 
-def save(path: Path, *, chat: bool = True) -> Path:
+def save(path: Path, *, chat: bool = True, context: int = CONTEXT) -> Path:
     """Write the directory; every id of its vocabulary has a text."""
     template = {"chat_template": CHAT_TEMPLATE} if chat else {}
     tokenizer_dirs.save("byte-level", path, **template)
     vocabulary = tokenizer_dirs.build("byte-level").get_vocab_size()
-    (path / "config.json").write_text(json.dumps({**GEOMETRY, "vocab_size": vocabulary, "eos_token_id": 1}))
+    geometry = {**GEOMETRY, "max_position_embeddings": context, "vocab_size": vocabulary, "eos_token_id": 1}
+    (path / "config.json").write_text(json.dumps(geometry))
     return path

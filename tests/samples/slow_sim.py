@@ -9,8 +9,10 @@ from infergc.sched.plan import StepOutcome, StepPlan
 from infergc.sim import executor as sim
 
 NAME = f"{__name__}:create_executor"
+DAWDLING = f"{__name__}:create_dawdling"
 SLOW_START = f"{__name__}:create_after_a_minute"
 STEP_SECONDS = 0.001
+DAWDLE_SECONDS = 0.02  # a step, for what must still run when a test gets round to it: 900 tokens take 18 s
 FAILS, DIES = 7, 8  # a prompt that begins with this id fails its step, ends the process
 
 
@@ -33,18 +35,25 @@ class SlowFlight:
 class SlowSim(sim.SimExecutor):
     """Steps take time, one after the other."""
 
+    pause = STEP_SECONDS
     _lands = 0.0
 
     def launch(self, plan: StepPlan) -> SlowFlight:
         first_ids = {int(binding.prompt[0]) for binding in plan.bindings}
         if DIES in first_ids:
             os._exit(3)
-        self._lands = max(self._lands, time.monotonic()) + STEP_SECONDS
+        self._lands = max(self._lands, time.monotonic()) + self.pause
         return SlowFlight(super().launch(plan).result(), self._lands, FAILS in first_ids)
 
 
 def create_executor(config: EngineConfig) -> SlowSim:
     return SlowSim(sim.create_executor(config).facts)
+
+
+def create_dawdling(config: EngineConfig) -> SlowSim:
+    executor = create_executor(config)
+    executor.pause = DAWDLE_SECONDS
+    return executor
 
 
 def create_after_a_minute(config: EngineConfig) -> SlowSim:

@@ -31,7 +31,8 @@ class Row:
         whole_before, whole_after: superblocks wholly free.
         steps: that moved pages.
         moved: pages.
-        median, longest: of steps that moved pages.
+        median, p99, longest: of steps that moved pages.
+        longest_look: of a step that ranked superblocks or looked at them, and moved none.
         idle: a step where compaction is not worth it.
     """
 
@@ -44,7 +45,9 @@ class Row:
     steps: int
     moved: int
     median: float
+    p99: float
     longest: float
+    longest_look: float
     idle: float
 
 
@@ -56,27 +59,29 @@ def run(pools: list[int], knobs: Compaction, seed: int) -> Iterator[Row]:
 
 def _measure(heap: Heap, knobs: Compaction) -> Row:
     (before,), whole, compactor = heap.stats(), _whole(heap), Compactor(heap, knobs)
-    times = list(_steps(heap, compactor)) or [0]
+    steps = list(_steps(heap, compactor))
+    times = sorted(spent for moved, spent in steps if moved) or [0]
+    looks = [spent for moved, spent in steps if not moved] or [0]
     (after,) = heap.stats()
     return Row(
         before.capacity, before.live / before.capacity, before.fragmentation, after.fragmentation, whole, _whole(heap),
-        heap.counters.compactions and len(times), heap.counters.moved, median(times) / 1e3, max(times) / 1e3,
-        _idle(compactor),
+        heap.counters.compactions and len(times), heap.counters.moved, median(times) / 1e3,
+        times[int(0.99 * len(times))] / 1e3, times[-1] / 1e3, max(looks) / 1e3, _idle(compactor),
     )  # fmt: skip
 
 
-def _steps(heap: Heap, compactor: Compactor) -> Iterator[int]:
-    """Compact before one step after the other, until a look finds nothing; nanoseconds of each."""
+def _steps(heap: Heap, compactor: Compactor) -> Iterator[tuple[int, int]]:
+    """Compact before one step after the other, until nothing is done; pages moved and nanoseconds of each."""
     for _ in range(_MOST_STEPS):
-        moved, began = heap.counters.moved, perf_counter_ns()
-        compactor.compact(compactor.knobs.budget)
+        before, began = heap.counters.moved, perf_counter_ns()
+        work = compactor.compact(compactor.knobs.budget)
         spent = perf_counter_ns() - began
-        if heap.counters.moved == moved:
+        if not work:
             return
         heap.begin_step(_NO_SLOTS, _NO_ROWS, _NO_ROWS)
         heap.take_moves()
         heap.complete(heap.planning - 1)
-        yield spent
+        yield heap.counters.moved - before, spent
 
 
 def _idle(compactor: Compactor) -> float:

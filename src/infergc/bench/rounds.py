@@ -6,6 +6,7 @@ from itertools import pairwise
 from time import perf_counter
 
 from infergc.engine.messages import Outputs
+from infergc.engine.ports import Sink
 from infergc.sched.plan import StepOutcome, StepPlan
 
 
@@ -38,7 +39,7 @@ class Round:
         return [after - before for times in self.arrivals.values() for before, after in pairwise(times)]
 
 
-class StepLog:
+class StepLog(Sink):
     """A sink that gathers a round at a time."""
 
     def __init__(self) -> None:
@@ -61,9 +62,6 @@ class StepLog:
     def landed(self, outcome: StepOutcome) -> None:
         """See ``engine.ports.Sink``."""
         self._round.worker += outcome.seconds
-
-    def collected(self, budget: int) -> None:
-        """Of no concern here."""
 
     def outputs(self, outputs: Outputs) -> None:
         """See ``engine.ports.Sink``."""

@@ -1,4 +1,4 @@
-"""``infergc generate``: one text, streamed to the terminal."""
+"""``infergc generate``: a text, or several, streamed to the terminal."""
 
 import sys
 from pathlib import Path
@@ -30,11 +30,14 @@ _TEXT = "Text"
 @option(_TEXT, "--repetition-penalty", default=1.0, help="Over 1: tokens that were seen become less likely.")
 @option(_TEXT, "--stop", multiple=True, metavar="TEXT", help="Ends the text; may be given several times.")
 @option(_TEXT, "--ignore-eos", is_flag=True, help="Go on past the model's end token.")
+@option(_TEXT, "--n", default=1, help="Texts to generate; each is printed under its number.")
+@option(_TEXT, "--use-beam-search", is_flag=True, help="Search for likely texts instead of drawing; prints the best n.")
+@option(_TEXT, "--beam-width", type=int, help="Hypotheses that a beam search follows. Default: n.")
 @engine_options
 def generate(prompt: str, model: Path | None, chat: bool, **options: Any) -> None:
     """Continue PROMPT and print the text.
 
-    It is printed as it comes; "-" reads the prompt from standard input.
+    It is printed as it comes, and other texts of several after it; "-" reads the prompt from standard input.
     """
     sampling = {name: options.pop(name) for name in _SAMPLING}
     try:
@@ -51,22 +54,24 @@ def generate(prompt: str, model: Path | None, chat: bool, **options: Any) -> Non
 
 
 _SAMPLING = (
-    "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "stop", "ignore_eos"
+    "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "stop", "ignore_eos", "n",
+    "use_beam_search", "beam_width",
 )  # fmt: skip
 
 
 def _stream(config: EngineConfig, prompt: str, params: SamplingParams, *, chat: bool) -> None:
-    from infergc.llm import LLM  # noqa: PLC0415 - heavy, and --help must not wait for it
+    from infergc.cli.texts import Texts  # noqa: PLC0415 - heavy, and --help must not wait for it
+    from infergc.llm import LLM  # noqa: PLC0415 - as above
 
     if sys.stderr.isatty():
         click.echo(f"Loading {config.model.resolve().name} …", err=True)
     with LLM(**config.model_dump()) as llm:
         pieces = llm.stream_chat([{"role": "user", "content": prompt}], params) if chat else llm.stream(prompt, params)
-        started, count, reason = perf_counter(), 0, None
+        texts, started = Texts(params.n), perf_counter()
+        texts.begin()
         for piece in pieces:
-            click.echo(piece.text, nl=False)
-            sys.stdout.flush()
-            count, reason = count + len(piece.tokens), piece.finish_reason
+            texts.take(piece)
         seconds = perf_counter() - started
-        click.echo()
-        click.echo(f"[{count} tokens, {count / seconds:.1f} a second, ended by {reason}]", err=True)
+        texts.end()
+        ends = ", ".join(map(str, texts.ends))
+        click.echo(f"[{texts.tokens} tokens, {texts.tokens / seconds:.1f} a second, ended by {ends}]", err=True)

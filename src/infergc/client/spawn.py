@@ -13,7 +13,7 @@ import infergc
 from infergc.config import EngineConfig
 
 CLOSE_SECONDS = 10.0  # an engine leaves at its next step; a step is far shorter than this
-EXIT_SECONDS = 1.0  # from a closed socket to an exit code
+EXIT_SECONDS = 5.0  # from a closed socket to an exit code; on an idle machine some milliseconds
 
 
 async def spawn_engine(config: EngineConfig) -> tuple[Process, StreamReader, StreamWriter]:

@@ -54,7 +54,7 @@ class Inquiries:
 
         "" if all is well.
         """
-        found = [str(self._pacer.collector.verify())]
+        found = [str(self._pacer.verify())]
         try:
             self._scheduler.heap.check()
         except HeapCorruption as error:

@@ -14,6 +14,7 @@ from infergc.params import ParameterError
 from infergc.sched.branches import with_branches
 from infergc.sched.request import Request
 from infergc.sched.search import BeamSearch
+from infergc.sched.sessions import Sessions
 
 Job = Request | BeamSearch
 
@@ -25,12 +26,14 @@ class Intake:
         ready: what the engine takes.
         namespace: of the prefix cache, without a tenant's salt.
         heap: holds what they compute.
+        sessions: that they are turns of.
     """
 
-    def __init__(self, ready: Ready, namespace: str, heap: Heap) -> None:
+    def __init__(self, ready: Ready, namespace: str, heap: Heap, sessions: Sessions) -> None:
         self._ready = ready
         self._namespace = namespace
         self._heap = heap
+        self._sessions = sessions
         self._jobs: dict[str, Job] = {}  # by name of the choice
         self._open: dict[str, list[str]] = {}  # request with several choices → names of those that are open
         self._request_of: dict[str, str] = {}  # and back
@@ -56,6 +59,8 @@ class Intake:
         """Take a request that is not refused; returns what is to be scheduled first."""
         names = choice_names(submit.request_id, submit.params.n)
         first = self._first(submit, names[0])
+        if submit.session:
+            first.session = self._sessions.bind((submit.salt, submit.session), len(names))
         if submit.params.use_beam_search:
             rules = beam_rules(submit.params, len(submit.prompt), self._ready)
             search = BeamSearch(first, rules, names, GroupRoot(self._heap, names[0]))
@@ -79,7 +84,9 @@ class Intake:
 
     def close(self, name: str) -> None:
         """A choice has ended."""
-        del self._jobs[name]
+        job = self._jobs.pop(name)
+        if job.session is not None:
+            self._sessions.release((job.namespace.salt, job.session.owner), job.session)
         request_id = self._request_of.pop(name, None)
         if request_id is not None:
             self._open[request_id].remove(name)
@@ -102,7 +109,6 @@ class Intake:
             longest if params.max_tokens is None else min(longest, len(prompt) + params.max_tokens),
             Namespace(self._namespace, submit.salt),
             submit.priority,
-            submit.session,
             stop_ids=frozenset(params.stop_token_ids),
         )
 

@@ -21,7 +21,7 @@ from infergc.engine.messages import (
     choice_names,
 )
 from infergc.engine.pacing import Pacer
-from infergc.engine.ports import Executor, Flight, Sink
+from infergc.engine.ports import Collection, Executor, Flight, Sink
 from infergc.engine.stats import EngineCounters, snapshot
 from infergc.heap.errors import StorageCorruption
 from infergc.sched.plan import StepOutcome, StepPlan, TokenLogprobs
@@ -53,7 +53,7 @@ class Engine:
         self.pacer = pacer
         self._inquiries = Inquiries(scheduler, self.counters, pacer, self._damage)
         self._executor = executor
-        self._intake = Intake(ready, namespace, scheduler.heap)
+        self._intake = Intake(ready, namespace, scheduler.heap, scheduler.sessions)
         self._depth = depth
         self._sinks = tuple(sinks)
         self._flights: deque[tuple[StepPlan, Flight]] = deque()
@@ -67,13 +67,15 @@ class Engine:
 
         At depth 2 the first call only launches; a step's tokens come with the call that plans the step after next.
         """
-        outputs = Outputs()
+        outputs, commands = Outputs(), list(commands)
+        for sink in self._sinks:
+            sink.taken(commands)
         for command in commands:
             self._take(command, outputs)
         launched = len(self._flights) < self._depth and self._launch()
         if self._flights and (len(self._flights) == self._depth or not launched):
             self._commit(outputs)
-        self._collect()
+        self._collect(idle=False)
         if outputs.deltas or outputs.ids or not self.has_work():
             outputs.stats = snapshot(self.scheduler, self.counters, self.pacer)
         for sink in self._sinks:
@@ -94,7 +96,7 @@ class Engine:
 
     def idle(self) -> bool:
         """Use the time in which there is nothing to do: collect for a moment. False when nothing is left to collect."""
-        return self.pacer.when_idle()
+        return self._collect(idle=True)
 
     # ---- commands
 
@@ -145,12 +147,15 @@ class Engine:
 
     # ---- steps
 
-    def _collect(self) -> None:
-        """The safepoint between two plans. How much may be collected is an input, as it comes from a clock."""
-        budget = self.pacer.between_steps()
-        if budget:
-            for sink in self._sinks:
-                sink.collected(budget)
+    def _collect(self, *, idle: bool) -> bool:
+        """The safepoint between two plans; whether there was anything to do."""
+        step = self.heap.planning
+        pause = self.pacer.run(idle=idle)
+        if pause is None:
+            return False
+        for sink in self._sinks:
+            sink.collected(Collection(step, pause.budget, idle))
+        return pause.work > 0
 
     def _launch(self) -> bool:
         plan = self.scheduler.plan()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from infergc.engine.census import TensorCensus
-from infergc.engine.messages import Outputs
+from infergc.engine.messages import Command, Outputs
 from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
 from infergc.sched.plan import StepOutcome, StepPlan
@@ -84,21 +84,35 @@ class Executor(Protocol):
         ...
 
 
-class Sink(Protocol):
-    """Hears of every step, in order, on the engine's thread."""
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A call of the collector. Its budget comes from a clock: an input of the run (law 10).
+
+    Attributes:
+        step: being planned then.
+        budget: in work units.
+        idle: nothing ran; else it was made between two steps.
+    """
+
+    step: int
+    budget: int
+    idle: bool
+
+
+class Sink:
+    """Hears of every input of the run and every step, in order, on the engine's thread; one overrides what it minds."""
+
+    def taken(self, commands: Sequence[Command]) -> None:
+        """An iteration of the loop begins, with these commands."""
 
     def planned(self, plan: StepPlan) -> None:
         """A step was planned and launched."""
-        ...
 
     def landed(self, outcome: StepOutcome) -> None:
         """The oldest step in flight gave this outcome."""
-        ...
 
-    def collected(self, budget: int) -> None:
-        """The collector did something, and had so many work units for it."""
-        ...
+    def collected(self, collection: Collection) -> None:
+        """The collector was called; it may have found nothing to do."""
 
     def outputs(self, outputs: Outputs) -> None:
         """An iteration of the loop is over."""
-        ...

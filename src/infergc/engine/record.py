@@ -1,22 +1,35 @@
-"""A recorder: the engine's whole event stream as plain data, and the outcomes that drive a replay."""
+"""A recorder: the engine's whole event stream as plain data, and the inputs that drive a replay."""
+
+from collections.abc import Sequence
 
 import msgspec
 
-from infergc.engine.messages import Outputs
+from infergc.engine.loop import Engine
+from infergc.engine.messages import Command, Outputs
+from infergc.engine.pacing import RecordedRate
+from infergc.engine.ports import Collection, Sink
 from infergc.sched.plan import StepOutcome, StepPlan
 
 
-class Recorder:
+class Recorder(Sink):
     """A sink that writes one line of JSON an event; equal streams mean equal behaviour.
 
-    ``outcomes`` are what the executor gave, in order: a replay through another executor returns them.
     Measured times are left out of the events: they are inputs, not behaviour.
+
+    Attributes:
+        events: see above.
+        outcomes: what the executor gave, in order: a replay through another executor returns them.
+        inputs: the commands of every iteration and every call of the collector, in order. See ``replay``.
     """
 
     def __init__(self) -> None:
         self.events: list[str] = []
         self.outcomes: list[StepOutcome] = []
-        self.budgets: list[int] = []
+        self.inputs: list[Sequence[Command] | Collection] = []
+
+    def taken(self, commands: Sequence[Command]) -> None:
+        """Record what an iteration begins with."""
+        self.inputs.append(commands)
 
     def planned(self, plan: StepPlan) -> None:
         """Record a plan: rows, tokens, page tables, moves and bindings."""
@@ -38,9 +51,9 @@ class Recorder:
         self.outcomes.append(outcome)
         self._event(kind="outcome", step=outcome.step, tokens=outcome.tokens.tolist())
 
-    def collected(self, budget: int) -> None:
-        """Record the collector's budget, for a replay: it comes from measured times."""
-        self.budgets.append(budget)
+    def collected(self, collection: Collection) -> None:
+        """Record a call of the collector."""
+        self.inputs.append(collection)
 
     def outputs(self, outputs: Outputs) -> None:
         """Record what clients are told."""
@@ -49,6 +62,20 @@ class Recorder:
 
     def _event(self, **fields: object) -> None:
         self.events.append(msgspec.json.encode(fields).decode())
+
+
+def replay(record: Recorder, engine: Engine) -> None:
+    """Let a new engine, set up as the recorded one was, live through the same.
+
+    Its executor gives the recorded outcomes, as ``sim.executor.SimExecutor(facts, record.outcomes)`` does. Everything
+    else that a run depends on (law 10) is in ``record.inputs``.
+    """
+    engine.pacer.rate = RecordedRate(one.budget for one in record.inputs if isinstance(one, Collection))
+    for given in record.inputs:
+        if not isinstance(given, Collection):
+            engine.step(given)
+        elif given.idle:
+            engine.idle()
 
 
 def _timeless(value: object) -> object:

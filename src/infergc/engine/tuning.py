@@ -35,7 +35,7 @@ class Tuning:
         }
 
     def change(self, settings: Mapping[str, Any]) -> None:
-        """Change these, all or none. Ages hold for looks at nodes that are registered from now on.
+        """Change these, all or none. New ages hold for the nodes that wait for a look as well.
 
         Raises:
             ValueError: there is no such setting here.

@@ -6,12 +6,13 @@ units.
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from infergc.heap.generations import SURVIVOR, TENURED, YOUNG
 from infergc.heap.heap import Heap
 from infergc.heap.trace import Findings, Marking, check_pages, kind_and_owner
 
-KINDS = ("cycles", "minor", "major", "refill")  # of work
+KINDS = ("cycles", "minor", "major", "refill")  # of work, in the order in which they are done
 _MANY = 1 << 60
 _PAGES_A_UNIT = 256  # numpy compares so many counts in the time in which Python looks at one object
 _LEAST_PAGES = 2048  # of a slice: looking at who holds them costs as much as these
@@ -40,7 +41,7 @@ class CollectorCounters:
         minor, major: collections that were completed.
         units: work done, by kind of collection.
         leaks: references that no object held, in pages.
-        garbage: objects that no root reached and that trial deletion had not found.
+        garbage: objects that no root reached and that trial deletion would not have found.
         corrupt: places where counts were too low.
     """
 
@@ -58,7 +59,22 @@ class Phase(Enum):
     REST = 0
     AGE = 1
     MARK = 2
-    SWEEP = 3
+    LOOK = 3
+    SWEEP = 4
+
+
+class Turn(NamedTuple):
+    """What one kind of work may do in a pause.
+
+    Attributes:
+        budget: units of work.
+        idle: nothing runs.
+        alone: nothing else was done in this pause.
+    """
+
+    budget: int
+    idle: bool = False
+    alone: bool = True
 
 
 class Collector:
@@ -67,7 +83,7 @@ class Collector:
     Attributes:
         triggers: may be replaced at any time.
         counters: what was done.
-        found: what was found wrong since the last ``take_findings``.
+        found: what slices of major collections found wrong since the last ``take_findings``.
     """
 
     def __init__(self, heap: Heap, triggers: Triggers) -> None:
@@ -76,52 +92,64 @@ class Collector:
         self.found = Findings()
         self._heap = heap
         self._births_at_minor = self._births_at_major = 0
-        self._minor_until = -1  # a minor collection looks at what came of age by this step; -1 when none is under way
+        self._in_minor = False  # whether a minor collection is under way
+        self._first = 0  # the kind of work that has the first turn in the next call
         self._phase = Phase.REST
+        self._began = 0  # the step at which the major collection under way began
         self._marking: Marking | None = None
         self._group = self._page = 0  # where the sweep goes on
+        self._put_off = False  # its next slice did not fit into a pause, and comes first in the next one
 
     # ---- what the engine calls
 
-    def collect(self, budget: int) -> int:
-        """Do what is due, about ``budget`` units of it at most; returns the work done. Cost: O(budget)."""
-        work = self._cycles(budget)
-        if work < budget and self._minor_due():
-            work += self._minor(budget - work)
-        if work < budget and (self._phase is not Phase.REST or self._major_due()):
-            work += self.major(budget - work)
-        return work + self._refill(budget - work)
+    def collect(self, budget: int, *, idle: bool = False) -> int:
+        """Do what is due, about ``budget`` units of it at most; returns the work done.
 
-    def idle(self, budget: int) -> int:
-        """Nothing runs: do what is due, and go on with a major collection. Returns the work done, 0 when all is done.
+        When the budget does not last for all kinds of work, the next call goes on with the kind that had no turn: so
+        each has a turn at least once in as many calls as there are kinds.
 
-        After a major collection it rests until something was born or dropped.
+        Args:
+            budget: units of work, at least 1.
+            idle: nothing runs, so everything is due for which there is anything to do; 0 is returned when all is done.
+                After a major collection that is when something was born.
+
+        Cost: O(budget), and O(what a candidate reaches) beyond it.
         """
-        work = self._cycles(budget)
-        if work < budget and self._births_since(self._births_at_minor):
-            work += self._minor(budget - work)
-        if work < budget and (self._phase is not Phase.REST or self._births_since(self._births_at_major)):
-            work += self.major(budget - work)
-        return work + self._refill(budget - work)
+        work = self.major(budget) if self._put_off else 0
+        kinds = (self._cycles, self._minor, self._major, self._refill)
+        turns = 0
+        while turns < len(kinds) and work < budget:
+            work += kinds[(self._first + turns) % len(kinds)](Turn(budget - work, idle, alone=not work))
+            turns += 1
+        self._first = (self._first + turns) % len(kinds) if turns < len(kinds) else 0
+        return work
 
-    def major(self, budget: int) -> int:
-        """Begin a major collection or go on with it; returns the work done. Cost: O(budget)."""
+    def major(self, budget: int, *, alone: bool = True) -> int:
+        """Begin a major collection or go on with it; returns the work done.
+
+        Cost: O(budget). A slice of the page sweep costs no less than looking at who holds them: one over the budget
+        is made only if it is ``alone`` in its pause. Else it is put off, and comes first in the next.
+        """
         if self._phase is Phase.REST:
-            self._births_at_major = self._births
+            self._births_at_major, self._began = self._births, self._heap.planning
             self._phase = Phase.AGE
-        work = 0
-        while work < budget and self._phase is not Phase.REST:
-            work += self._slice(budget - work)
+        work, self._put_off = 0, False
+        while work < budget and self._phase is not Phase.REST and not self._put_off:
+            if (alone and not work) or self._fits(budget - work):
+                work += self._slice(budget - work)
+            else:
+                self._put_off = True
         self.counters.units["major"] += work
         return work
 
     def verify(self) -> Findings:
         """Collect everything now, trace from the roots, recount every page from raw tables, and mend what is wrong.
 
-        Returns what was wrong, this time only. Cost: O(capacity + objects + nodes).
+        Returns what was wrong, this time only; ``take_findings`` does not tell it again.
+        Cost: O(capacity + objects + nodes).
         """
         before, self.found = self.found, Findings()
-        self._cycles(_MANY)
+        self._cycles(Turn(_MANY))
         if self._phase is not Phase.REST:
             self.major(_MANY)  # what is under way began before
         self.major(_MANY)
@@ -129,7 +157,6 @@ class Collector:
             tree = self._heap.tree_references(group)
             self._note(check_pages(self._heap, group, 0, len(tree), tree))
         found, self.found = self.found, before
-        self.found.add(found)
         return found
 
     def take_findings(self) -> Findings:
@@ -137,27 +164,37 @@ class Collector:
         taken, self.found = self.found, Findings()
         return taken
 
-    # ---- cycles and minor collections
+    # ---- kinds of work
 
-    def _cycles(self, budget: int) -> int:
-        work = self._heap.collect_cycles(budget)
+    def _cycles(self, turn: Turn) -> int:
+        work = self._heap.collect_cycles(turn.budget)
         self.counters.units["cycles"] += work
         return work
 
-    def _minor(self, budget: int) -> int:
-        """Look at the young that came of age."""
-        if self._minor_until < 0:
-            self._minor_until, self._births_at_minor = self._heap.planning, self._births
-        work = self._heap.tree.generations.look(YOUNG, self._minor_until, budget)
-        if work < budget:
-            self._minor_until = -1
+    def _minor(self, turn: Turn) -> int:
+        """Look at the young that came of age, if it is time."""
+        generations, step = self._heap.tree.generations, self._heap.planning
+        if not self._in_minor:
+            if not (generations.of_age(YOUNG, step) if turn.idle else self._minor_due()):
+                return 0
+            self._in_minor, self._births_at_minor = True, self._births
+        work = generations.look(YOUNG, step, turn.budget)
+        if work < turn.budget:
+            self._in_minor = False
             self.counters.minor += 1
         self.counters.units["minor"] += work
         return work
 
-    def _refill(self, budget: int) -> int:
+    def _major(self, turn: Turn) -> int:
+        """Go on with a major collection, or begin one if it is time."""
+        due = 1 if turn.idle else self.triggers.major_pages
+        if self._phase is Phase.REST and self._births_since(self._births_at_major) < due:
+            return 0
+        return self.major(turn.budget, alone=turn.alone)
+
+    def _refill(self, turn: Turn) -> int:
         """Free cached pages until as many are free as should be."""
-        work = self._heap.reclaimer.refill(budget, self._heap.planning)
+        work = self._heap.reclaimer.refill(turn.budget, self._heap.planning)
         self.counters.units["refill"] += work
         return work
 
@@ -170,10 +207,7 @@ class Collector:
         return 2 * births if self._crowded() else births
 
     def _minor_due(self) -> bool:
-        return self._minor_until >= 0 or self._births_since(self._births_at_minor) >= self.triggers.minor_pages
-
-    def _major_due(self) -> bool:
-        return self._births_since(self._births_at_major) >= self.triggers.major_pages
+        return self._births_since(self._births_at_minor) >= self.triggers.minor_pages
 
     def _crowded(self) -> bool:
         low = 1 - self.triggers.watermark
@@ -181,21 +215,26 @@ class Collector:
 
     # ---- slices of a major collection
 
+    def _fits(self, budget: int) -> bool:
+        return self._phase is not Phase.SWEEP or self._sweep_units(self._group) <= budget
+
     def _slice(self, budget: int) -> int:
         match self._phase:
             case Phase.AGE:
                 return self._age(budget)
             case Phase.MARK:
                 return self._mark(budget)
+            case Phase.LOOK:
+                return self._look(budget)
             case _:
                 return self._sweep_pages(budget)
 
     def _age(self, budget: int) -> int:
-        """Look at survivors and tenured nodes that came of age."""
+        """Look at survivors and tenured nodes that had come of age when the collection began."""
         generations, step = self._heap.tree.generations, self._heap.planning
-        work = generations.look(SURVIVOR, step, budget)
+        work = generations.look(SURVIVOR, step, budget, self._began)
         if work < budget:
-            work += generations.look(TENURED, step, budget - work)
+            work += generations.look(TENURED, step, budget - work, self._began)
         if work < budget:
             self._phase, self._marking = Phase.MARK, Marking(self._heap.graph)
         return work
@@ -204,11 +243,22 @@ class Collector:
         assert self._marking is not None
         work = self._marking.mark(budget)
         if work < budget:
+            self._phase = Phase.LOOK
+        return work
+
+    def _look(self, budget: int) -> int:
+        assert self._marking is not None
+        work = self._marking.look(budget)
+        if work < budget:
             garbage = self._marking.sweep()
             self._note(Findings(garbage=[f"garbage: {kind_and_owner(one)}" for one in garbage]))
             self._phase, self._marking = Phase.SWEEP, None
             self._group = self._page = 0
         return work
+
+    def _sweep_units(self, group: int) -> int:
+        """The least that a slice of the page sweep costs."""
+        return self._heap.table_units(group) + _LEAST_PAGES // _PAGES_A_UNIT
 
     def _sweep_pages(self, budget: int) -> int:
         """Check the counts of the next pages."""

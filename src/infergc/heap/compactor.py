@@ -18,19 +18,22 @@ class Compaction:
     """When it is worth it, and how much of it goes into a step.
 
     Attributes:
-        budget: work units a step: pages moved, extents and tree pages rewritten, superblocks looked at.
+        budget: work units a step: see ``Evacuation.run``.
         sparse: share of its pages in use, 0 to 1, up to which a superblock is emptied.
         fragmentation: least share of the free pages, 0 to 1, that lies in superblocks partly in use.
         spare: least number of free pages there, in superblocks: it also keeps compaction, whose copies hold two
             pages for one until they are made, from making memory short.
+        handling: units that emptying a superblock costs whatever it holds: to find its holders, and what numpy takes
+            to be called. They take longer than all its pages, so a step empties one or two.
         rest: steps without a look after one that found nothing to do.
     """
 
-    budget: int = 48
+    budget: int = 80
     sparse: float = 0.25
     fragmentation: float = 0.5
     spare: float = 2.0
     rest: int = 32
+    handling: int = 32
 
 
 class Compactor:
@@ -65,7 +68,7 @@ class Compactor:
         return gaps > self.knobs.spare * space.width and gaps >= self.knobs.fragmentation * space.free
 
     def _compact_group(self, group: int, budget: int) -> int:
-        work = self._passes[group] or Evacuation(self._heap, group, self.knobs.sparse)
+        work = self._passes[group] or Evacuation(self._heap, group, self.knobs.sparse, self.knobs.handling)
         emptied, moved = work.emptied, work.moved
         spent = work.run(budget)
         self._passes[group] = None if work.over else work

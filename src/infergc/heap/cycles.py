@@ -22,7 +22,7 @@ def collect(graph: ObjectGraph, budget: int) -> tuple[list[HeapObject], int]:
     freed: list[HeapObject] = []
     work = 0
     while graph.candidates and work < budget:
-        candidate = graph.candidates.pop(next(iter(graph.candidates)))
+        _, candidate = graph.candidates.popitem(last=False)
         trial = mark_gray(candidate)
         white = scan(trial)
         work += sum(1 + len(one.holds) for one, _ in trial.values())

@@ -4,6 +4,7 @@ A root is a reference from outside the heap: a request that runs, a session that
 cycles: an object that lost a reference and has others left is a candidate for ``cycles.collect``.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from infergc.heap.errors import HeapCorruption
@@ -25,9 +26,10 @@ class ObjectGraph:
     def __init__(self, free: Callable[[HeapObject], None]) -> None:
         self.objects: dict[int, HeapObject] = {}
         self.rooted: dict[int, HeapObject] = {}
-        self.candidates: dict[int, HeapObject] = {}
+        self.candidates: OrderedDict[int, HeapObject] = OrderedDict()  # taken from the front, which dict makes slow
         self._free = free
-        self._dropped: list[HeapObject] | None = None  # since marking began; see ``watch_drops``
+        self._watched = -1  # the id up to which drops are kept; -1: none are
+        self._dropped: dict[int, HeapObject] = {}  # by id; see ``watch_drops``
 
     def add(self, one: HeapObject) -> None:
         """Take in a new object, with one root. Cost: O(1)."""
@@ -82,12 +84,17 @@ class ObjectGraph:
             self._remove(one)
 
     def watch_drops(self, *, on: bool) -> None:
-        """Keep, or stop keeping, the objects that lose a reference for ``take_drops``."""
-        self._dropped = [] if on else None
+        """Keep, or stop keeping, the objects that lose a reference for ``take_drops``: each once, of those there now.
+
+        So they are never more than there are now, whatever comes and goes before they are taken.
+        """
+        self._watched = next(reversed(self.objects), -1) if on else -1
+        self._dropped.clear()
 
     def take_drops(self) -> list[HeapObject]:
-        """The objects that lost a reference since the last call. Cost: O(1)."""
-        taken, self._dropped = self._dropped or [], [] if self._dropped is not None else None
+        """The objects that lost a reference since the last call. Cost: O(objects taken)."""
+        taken = list(self._dropped.values())
+        self._dropped.clear()
         return taken
 
     def __iter__(self) -> Iterator[HeapObject]:
@@ -97,8 +104,8 @@ class ObjectGraph:
         going = [one]
         while going:
             one = going.pop()
-            if self._dropped is not None:
-                self._dropped.append(one)
+            if one.id <= self._watched:
+                self._dropped[one.id] = one
             one.refs -= 1
             if one.refs:
                 self.candidates[one.id] = one

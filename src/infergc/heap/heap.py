@@ -57,7 +57,7 @@ class Heap(Holdings):
         total = match.pages * self.page_tokens + match.partial_tokens
         if not total:
             return 0
-        self.tree.stand(sequence, self.tree.settle(match.node, match.into), match.pages, self.planning)
+        self.tree.stand(sequence, self.tree.settle(match.node, match.into, self.planning), match.pages, self.planning)
         chain = self.tree.path(sequence.tip)
         for group in range(len(self.groups)):
             columns = [node.pages[group].view() for node in chain]
@@ -332,7 +332,7 @@ class Heap(Holdings):
     def _adopt(self, sequence: Sequence, known: Node, tokens: I32, full: int) -> None:
         low = sequence.sealed
         count = self.tree.common_pages(known, tokens, low, full * self.page_tokens)
-        node = self.tree.settle(known, count)
+        node = self.tree.settle(known, count, self.planning)
         own = page_numbers(self.tables[0].slice(sequence.slot, low, low + count))
         self.counters.deduplicated += int(np.count_nonzero(own != node.pages[0].view()))  # a fork holds the very same
         for group, table in enumerate(self.tables):

@@ -24,6 +24,13 @@ class Holes:
             self.pages += length
         self._added += 1
 
+    def drop(self, first: int, end: int) -> None:
+        """Offer pages first … end - 1 no longer. Cost: O(runs)."""
+        gone = [run for run in self._runs if first <= run[2] < end]
+        if gone:
+            self.pages -= sum(pages for pages, _, _ in gone)
+            self._runs = [run for run in self._runs if not first <= run[2] < end]
+
     def take(self, pages: int) -> list[Extent]:
         """Choose so many pages, at most ``self.pages``: the smallest run that holds them, else the longest first.
 

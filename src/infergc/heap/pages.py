@@ -104,15 +104,16 @@ class Pages:
         self.count[at] = counts
         self.cached += int(np.count_nonzero(self.sealed[at] & (counts == 1)))
 
-    def move(self, sources: NDArray[np.int32], targets: NDArray[np.int32]) -> None:
-        """All that is known of the source pages goes over to the target pages, just taken from ``space``.
+    def move(self, source: int, target: int, pages: int) -> None:
+        """All that is known of pages ``source`` … goes over to pages ``target`` …, just taken from ``space``.
 
         The sources keep one reference, which the caller owns: nobody else's. Cost: O(pages) array work.
         """
+        old, new = slice(source, source + pages), slice(target, target + pages)
         for column in (self.count, self.sealed, self.lossy, self.generation, self.born, self.taken):
-            column[targets] = column[sources]
-        self.count[sources] = 1
-        self.sealed[sources] = False
+            column[new] = column[old]
+        self.count[old] = 1
+        self.sealed[old] = False
 
     def _alike(self, extents: list[Extent]) -> Iterator[tuple[int, NDArray[np.int32]]]:
         """Cut extents into runs of pages with equal counts: the first page, and the run's part of ``count``.

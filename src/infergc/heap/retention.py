@@ -1,6 +1,6 @@
 """The order in which idle leaves of the prefix tree are reclaimed; the policy says who goes first."""
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Protocol
 
 from infergc.heap.nodes import Node
@@ -14,8 +14,14 @@ class Retention(Protocol):
         ...
 
 
+_STALE = 64  # entries that may lie about in any case: fewer are not worth a look at all of them
+
+
 class ReclaimOrder:
-    """A priority queue of idle leaves. Entries of nodes that were used meanwhile are refreshed on the way out."""
+    """A priority queue of idle leaves. Entries of nodes that were used meanwhile are refreshed on the way out.
+
+    Those whose place another took are dropped on the way out too, and all at once when they come to be the most.
+    """
 
     def __init__(self, retention: Retention) -> None:
         self._retention = retention
@@ -29,9 +35,12 @@ class ReclaimOrder:
             self._push(node)
 
     def renew(self, node: Node) -> None:
-        """The node's rank may have fallen: what is queued of it would come too late. Cost: O(log leaves)."""
+        """The node's rank may have fallen: what is queued of it would come too late. Cost: O(log leaves) amortised."""
         if node.id in self._queued:
             self._push(node)
+            if len(self._queue) > 2 * len(self._queued) + _STALE:
+                self._queue = [each for each in self._queue if self._queued.get(each[1]) == each[2]]
+                heapify(self._queue)
 
     def pop(self) -> Node | None:
         """Remove and return the idle leaf to reclaim next, None if there is none. Cost: O(log leaves) amortised."""

@@ -118,13 +118,16 @@ class BlockTables:
         self._rewrite(slot, skipped, runs_of(numbers))
         return removed
 
-    def extents_of_all(self) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]:
-        """Slot, first page and pages of every extent. Cost: O(slots) and O(rows held × longest row) array work."""
+    def rows_held(self) -> tuple[Slots, NDArray[np.int32], NDArray[np.int32]]:
+        """Slots with extents, and of each its extents' first pages and the pages after their last ones.
+
+        Both are copies, [slots, longest row]; where a row is shorter, the two are equal.
+        Cost: O(slots) and O(rows held × longest row) array work.
+        """
         slots = np.flatnonzero(self.extents)
-        extents = self.extents[slots]
-        used = np.arange(extents.max(initial=0)) < extents[:, None]
-        width = used.shape[1]
-        return np.repeat(slots, extents), self.first[slots, :width][used], self.pages[slots, :width][used]
+        width = int(self.extents.max(initial=0))
+        first = self.first[slots, :width]
+        return slots, first, first + self.pages[slots, :width]
 
     def relocate(self, slot: int, low: int, to: NDArray[np.int32]) -> None:
         """Where the row has page ``low + at``, it has page ``to[at]`` from now on.

@@ -9,12 +9,17 @@ from itertools import pairwise
 
 import numpy as np
 
+from infergc.heap.cycles import scan_black
 from infergc.heap.graph import ObjectGraph
+from infergc.heap.holders import references_held
 from infergc.heap.moves import I32
 from infergc.heap.objects import HeapObject
 from infergc.heap.provenance import read
 from infergc.heap.space import Extent
 from infergc.heap.state import HeapState
+from infergc.units import ceil_div
+
+_LOOKS_A_UNIT = 8  # objects that are looked up in a set in the time in which one is marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +87,14 @@ class Marking:
         self._snapshot = list(graph)
         self._front = list(graph.rooted.values())
         self._marked: set[int] = set()
+        self._looked_at = 0  # of the snapshot, by ``look``
+        self._unmarked: list[HeapObject] = []
         graph.watch_drops(on=True)
 
     def mark(self, budget: int) -> int:
         """Go on; returns the work done: objects and edges. Nothing is left to do when that is less than the budget."""
         work = 0
-        self._front += self._graph.take_drops()
+        self._front += [one for one in self._graph.take_drops() if one.id not in self._marked]
         while self._front and work < budget:
             one = self._front.pop()
             if one.id not in self._marked:
@@ -96,13 +103,29 @@ class Marking:
                 work += 1 + len(one.holds)
         return work
 
-    def sweep(self) -> list[HeapObject]:
-        """Free what was not marked, once ``mark`` had nothing left to do. Cost: O(objects)."""
+    def look(self, budget: int) -> int:
+        """Once ``mark`` had nothing left to do: look for what it left out. Returns the work done, as ``mark`` does.
+
+        What is not marked stays out of reach, so nothing that happens between two looks matters.
+        """
         self._graph.watch_drops(on=False)
+        seen, self._looked_at = self._looked_at, min(self._looked_at + budget * _LOOKS_A_UNIT, len(self._snapshot))
+        self._unmarked += [one for one in self._snapshot[seen : self._looked_at] if one.id not in self._marked]
+        return ceil_div(self._looked_at - seen, _LOOKS_A_UNIT)
+
+    def sweep(self) -> list[HeapObject]:
+        """Free what was not marked.
+
+        Returns what trial deletion would have missed. What a candidate leads to is not: marking was first.
+        Cost: O(objects that ``look`` was not asked to look at, and those freed), O(what candidates reach) if there is
+        garbage.
+        """
+        self.look(len(self._snapshot))
         there = self._graph.objects
-        garbage = [one for one in self._snapshot if one.id not in self._marked and one.id in there and not one.roots]
+        garbage = [one for one in self._unmarked if one.id in there and not one.roots]
+        known = scan_black(self._graph.candidates.values()) if garbage else set()
         self._graph.destroy(garbage)
-        return garbage
+        return [one for one in garbage if one.id not in known]
 
 
 def kind_and_owner(one: HeapObject) -> str:
@@ -120,10 +143,10 @@ def check_pages(heap: HeapState, group: int, low: int, high: int, tree: I32 | No
         high: the page after the last.
         tree: references of the prefix tree to these pages; by default what the pages' seals say.
 
-    Cost: O(table rows x extents + parked extents + pages) array work.
+    Cost: as ``references_held``.
     """
     pages, found = heap.groups[group], Findings()
-    held = held_by_objects(heap, group, low, high)
+    held = references_held(heap, group, low, high)
     held += pages.sealed[low:high] if tree is None else tree
     excess = pages.count[low:high] - held
     if not excess.any():
@@ -144,30 +167,6 @@ def check_pages(heap: HeapState, group: int, low: int, high: int, tree: I32 | No
             for _ in range(times):
                 pages.release([(first, length)])
     return found
-
-
-def held_by_objects(heap: HeapState, group: int, low: int, high: int) -> I32:
-    """References that sequences and work in flight hold to pages low … high - 1. Cost: as ``check_pages``."""
-    table = heap.tables[group]
-    width = int(table.extents.max(initial=0))
-    first, pages = table.first[:, :width].ravel(), table.pages[:, :width].ravel()
-    loose = _loose_extents(heap, group)
-    if loose:
-        first, pages = (
-            np.append(column, more) for column, more in zip((first, pages), zip(*loose, strict=True), strict=True)
-        )
-    end = np.minimum(first + pages, high)
-    first = np.maximum(first, low)
-    inside = first < end  # which no extent of no pages is
-    begun = np.bincount(first[inside] - low, minlength=high - low + 1)
-    ended = np.bincount(end[inside] - low, minlength=high - low + 1)
-    return (begun - ended)[:-1].cumsum().astype(np.int32)
-
-
-def _loose_extents(heap: HeapState, group: int) -> list[Extent]:
-    """What parked sequences and work in flight hold, which stands in no table."""
-    parked = [extent for one in heap.parked() for extent in one.parked[group]]
-    return parked + heap.in_flight(group)
 
 
 def _alike(excess: I32) -> list[Extent]:

@@ -93,7 +93,7 @@ class PrefixTree:
         """Under what the parent holds the node: its first page's tokens. Cost: O(P)."""
         return node.tokens.view()[: self.page_tokens].tobytes()
 
-    def settle(self, node: Node, into: int) -> Node:
+    def settle(self, node: Node, into: int, step: int) -> Node:
         """The node whose edge ends after ``into`` pages of this one, splitting it if need be.
 
         The lower half keeps the node's identity. Cost: O(edge) array work when it splits.
@@ -106,7 +106,7 @@ class PrefixTree:
         key, parent = self.key(node), node.parent
         tokens = node.tokens.shift(into * self.page_tokens)
         upper = self._make(parent, tokens, tuple(column.shift(into) for column in node.pages))
-        self._inherit(upper, node)
+        self._inherit(upper, node, step)
         parent.children[key] = upper
         node.parent = upper
         upper.add_child(self.key(node), node)
@@ -159,7 +159,7 @@ class PrefixTree:
         while end > sealed and node.parent is not None and end - node.length >= sealed:
             node, end = node.parent, end - node.length
         if end > sealed:
-            node, end = self.settle(node, node.length - (end - sealed)), sealed
+            node, end = self.settle(node, node.length - (end - sealed), step), sealed
         self.stand(sequence, node, end, step)
 
     def trim(self, leaf: Node, pages: int) -> tuple[I32, ...]:
@@ -173,6 +173,7 @@ class PrefixTree:
             parent = leaf.parent
             parent.remove_child(key)
             self.index.leave(leaf)
+            self.generations.leave(leaf)
             parent.used = max(parent.used, leaf.used)
             self._settle_idle(parent)
         return removed
@@ -222,12 +223,12 @@ class PrefixTree:
                 match.partial, match.partial_tokens = (node, page), shared
         return match
 
-    def _inherit(self, upper: Node, node: Node) -> None:
-        """The upper half of a node that is split has had the same history."""
+    def _inherit(self, upper: Node, node: Node, step: int) -> None:
+        """The upper half of a node that is split has had the same history, and is looked at an age from now."""
         upper.used, upper.uses = node.used, node.uses
         upper.generation, upper.proved, upper.resting = node.generation, node.proved, node.resting
         if not upper.resting:
-            self.generations.enter(upper, node.used)
+            self.generations.enter(upper, step)
 
     def _make(self, parent: Node | None, tokens: I32, pages: tuple[I32, ...]) -> Node:
         node = Node(self._next_id, parent, tokens, pages)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from infergc.heap.nodes import Namespace
-from infergc.heap.objects import KnownTokens, Sequence
+from infergc.heap.objects import KnownTokens, Sequence, Session
 from infergc.params import SamplingParams
 
 
@@ -28,7 +28,7 @@ class Request:
         prompt_len: tokens of the prompt.
         limit: most tokens, prompt and output together.
         priority: smaller is sooner, under the priority policy.
-        session: name of the session it is a turn of, "" for none.
+        session: that it is a turn of, from submission to its end, though it may be closed before.
         sequence: its hold on the heap while running.
         last_step: the last step that computed for it before it was preempted, -1 if it never was.
         computed: tokens whose KV was computed when it was last preempted.
@@ -46,7 +46,7 @@ class Request:
     limit: int
     namespace: Namespace
     priority: int = 0
-    session: str = ""
+    session: Session | None = None
     status: Status = Status.WAITING
     sequence: Sequence | None = None
     last_step: int = -1

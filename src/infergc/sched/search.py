@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from infergc.heap.group_root import GroupRoot
+from infergc.heap.nodes import Namespace
 from infergc.heap.objects import TokenLog
 from infergc.sched.beams import BeamRules, Beams, Ended, Survivor
 from infergc.sched.branches import Seats
@@ -70,6 +71,7 @@ class BeamSearch:
     Attributes:
         members: the running hypotheses, best first.
         found: the best texts that ended, best first.
+        session: that the request is a turn of; it is to keep the best text's KV.
     """
 
     def __init__(self, first: Request, rules: BeamRules, names: tuple[str, ...], group: GroupRoot) -> None:
@@ -77,6 +79,7 @@ class BeamSearch:
         self.group = group
         self.rules = rules
         self.prompt_len = first.prompt_len
+        self.session = first.session
         self.found: list[Found] = []
         self._params = replace(first.params, temperature=0.0)  # the token that a row samples is not used
         self.members = [self._hypothesis(first, first.number, first.tokens.view())]
@@ -92,6 +95,16 @@ class BeamSearch:
     def cached(self) -> int:
         """Prompt tokens that were found in the prefix cache."""
         return self.first.cached or 0
+
+    @property
+    def namespace(self) -> Namespace:
+        """Of the prefix cache."""
+        return self.first.namespace
+
+    @property
+    def best(self) -> I32:
+        """The best text that ended, prompt and output."""
+        return np.concatenate((self.first.tokens.view()[: self.prompt_len], self.found[0].tokens))
 
     @property
     def told_tokens(self) -> int:

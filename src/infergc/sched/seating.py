@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from infergc.heap.heap import Heap
-from infergc.heap.objects import Sequence
+from infergc.heap.objects import Sequence, Session, TokenLog
 from infergc.sched.plan import Binding
 from infergc.sched.queue import Ordering, RequestQueue
 from infergc.sched.request import Request, Status
@@ -44,7 +44,6 @@ class Seating:
     def add(self, request: Request) -> None:
         """Queue a request: a new one, a preempted one, or a branch for which there is no room yet."""
         request.status = Status.WAITING
-        self.sessions.touch(request)
         self.waiting.add(request)
 
     def has_room(self) -> bool:
@@ -80,10 +79,24 @@ class Seating:
         search.group.drop()
 
     def end(self, search: BeamSearch) -> None:
-        """A beam search is over: its hypotheses leave their group, and are free at once."""
+        """A beam search is over: its hypotheses leave their group, and are free at once. Its session keeps the best."""
         for sequence in self._stop(search):
             search.group.leave(sequence)
         search.group.drop()
+        if search.session is not None:
+            self._park_best(search, search.session)
+
+    def _park_best(self, search: BeamSearch, session: Session) -> None:
+        """Let a session keep what the prefix cache has of a search's best text, in place of the turn before.
+
+        Without a slot for a moment the session goes on with what it had.
+        """
+        sequence = self.heap.open(search.names[0], TokenLog(search.best), search.namespace)
+        if sequence is not None:
+            self.heap.share_prefix(sequence, sequence.tokens.size, whole_pages=True)
+            self.heap.join(session, sequence)
+            self.heap.close(sequence)
+            self.sessions.finished(sequence)
 
     def _stop(self, search: BeamSearch) -> list[Sequence]:
         """No hypothesis runs or waits any more; returns what those that ran hold."""
@@ -121,8 +134,8 @@ class Seating:
         self._order = None
         if isinstance(request, Hypothesis):
             request.search.group.join(sequence)
-        else:
-            self.sessions.enter(request, sequence)
+        elif request.session is not None:
+            self.heap.join(request.session, sequence)
 
     def _close(self, request: Request) -> None:
         """Give the slot back, and all that is not published."""

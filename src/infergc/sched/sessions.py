@@ -1,7 +1,9 @@
 """Sessions: the KV of a conversation's last turn is kept from one turn to the next.
 
-A session is a root while it is open. It holds the sequences of its requests that run and that of its latest finished
-turn, and they hold it; so closing a session whose request still runs leaves a cycle behind when that request ends.
+A session is a root while it is open, and once more for each text asked for in it that has not come to its end: so
+a request keeps the session that it was submitted to, whether that is closed meanwhile or not. It holds the sequences of
+its requests that run and that of its latest finished turn, and they hold it; so closing a session whose request still
+runs leaves a cycle behind when that request ends.
 """
 
 from collections import Counter
@@ -9,7 +11,6 @@ from collections.abc import Iterator
 
 from infergc.heap.heap import Heap
 from infergc.heap.objects import Sequence, Session
-from infergc.sched.request import Request
 
 Key = tuple[str, str]  # tenant's salt, name
 
@@ -33,21 +34,27 @@ class Sessions:
         self._heap = heap
         self.most = most
         self._open: dict[Key, Session] = {}
+        self._ending: dict[int, Session] = {}  # closed, with texts that have not come to their end; by id
 
-    def touch(self, request: Request) -> None:
-        """A request came: open its session if it is not, and note the use. Cost: O(1)."""
-        if not request.session:
-            return
-        key = (request.namespace.salt, request.session)
-        session = self._open.pop(key, None)
-        self._open[key] = session if session is not None else self._heap.session(request.session)
+    def bind(self, key: Key, texts: int) -> Session:
+        """A request for so many texts came: open its session if it is not, and keep that until each was released.
+
+        Cost: O(texts), and as ``limit``.
+        """
+        session = self._open.pop(key, None) or self._heap.session(key[1])
+        self._open[key] = session
+        for _ in range(texts):
+            self._heap.graph.root(session)
         self.limit(self.most)
+        return session
 
-    def enter(self, request: Request, sequence: Sequence) -> None:
-        """A request starts to run. Its session may have been closed since it came: then it is opened anew."""
-        if request.session:
-            self.touch(request)
-            self._heap.join(self._open[request.namespace.salt, request.session], sequence)
+    def release(self, key: Key, session: Session) -> None:
+        """A text came to its end, and its session was used until now. Cost: O(1), and what counts free."""
+        if self._open.get(key) is session:
+            self._open[key] = self._open.pop(key)
+        self._heap.graph.unroot(session)
+        if not session.roots:
+            self._ending.pop(session.id, None)
 
     def part(self, sequence: Sequence) -> None:
         """A sequence is given up before its request finished: the session goes on with what it had."""
@@ -62,52 +69,69 @@ class Sessions:
                     self._heap.leave(session, older)
 
     def close(self, key: Key, reason: str) -> str:
-        """Close a session: "closed", "unknown" if it is not open, "busy" if it is to be idle and a request of it runs.
+        """Close a session: "closed", "unknown" if it is not open, "busy" if it is to be idle and has a request.
 
-        What runs goes on. Cost: O(sequences of the session), and what counts free.
+        What runs or waits goes on. Cost: O(sequences of the session), and what counts free.
         """
         if key not in self._open:
             return "unknown"
-        if reason == "idle" and _running(self._open[key]):
+        if reason == "idle" and self._busy(key):
             return "busy"
         self._close(key, reason)
         return "closed"
 
     def limit(self, most: int) -> None:
-        """Let so many be open from now on, and close those beyond that. Cost: as ``close`` for each."""
+        """Let so many be open from now on, and close those beyond that, idle ones first.
+
+        Cost: O(busy sessions) to find each, and as ``close``.
+        """
         self.most = most
         while len(self._open) > most:
-            self._close(next(iter(self._open)), "limit")
+            idle = (key for key in self._open if not self._busy(key))
+            self._close(next(idle, next(iter(self._open))), "limit")
 
     def shed(self) -> bool:
-        """Give up what the least recently used session that keeps something has parked; False if none does.
+        """Give up what one session has parked; False if none has anything.
 
-        For when memory is short. The pages stay cached as long as nobody needs them. Cost: O(open sessions).
+        For when memory is short. Those that were closed go first, since no turn will come to take it up, then idle
+        ones, which are closed, then those with a request, which stay open; of each kind the least recently used. The
+        pages stay cached as long as nobody needs them. Cost: O(sessions log sessions).
         """
-        for key, session in self._open.items():
-            parked = list(_parked(session))
-            if parked:
-                for sequence in parked:
-                    self._heap.leave(session, sequence)
-                self._close(key, "memory")
+        if any(self._give_up(session) for session in self._ending.values()):
+            return True
+        for key in sorted(self._open, key=self._busy):
+            if self._give_up(self._open[key]):
+                if not self._busy(key):
+                    self._close(key, "memory")
                 return True
         return False
 
     def __len__(self) -> int:
         return len(self._open)
 
+    def _busy(self, key: Key) -> bool:
+        """Whether a request of an open session waits or runs: it has a root besides that of being open."""
+        return self._open[key].roots > 1
+
     def _close(self, key: Key, reason: str) -> None:
-        self._heap.graph.unroot(self._open.pop(key))
+        session = self._open.pop(key)
+        self._give_up(session)
+        if session.roots > 1:
+            self._ending[session.id] = session
+        self._heap.graph.unroot(session)
         self.closed[reason] += 1
+
+    def _give_up(self, session: Session) -> bool:
+        """Let go of the turns that have finished; returns whether there were any."""
+        parked = list(_parked(session))
+        for sequence in parked:
+            self._heap.leave(session, sequence)
+        return bool(parked)
 
 
 def sessions_of(sequence: Sequence) -> list[Session]:
     """The session that a sequence belongs to, if it does."""
     return [held for held in sequence.holds.values() if isinstance(held, Session)]
-
-
-def _running(session: Session) -> bool:
-    return any(isinstance(one, Sequence) and one.slot >= 0 for one in session.holds.values())
 
 
 def _parked(session: Session) -> Iterator[Sequence]:

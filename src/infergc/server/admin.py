@@ -70,7 +70,7 @@ async def _change(client: EngineClient, clock: SessionClock, settings: dict[str,
     except ValueError as error:
         message = str(error).removeprefix("settings: ")
         raise bad_request(message, param=message.partition(" ")[0], code=INVALID_VALUE) from None
-    clock.timeout = timeout
+    clock.timeout, clock.most = timeout, values["max_sessions"]
     return {**values, "session_timeout": timeout}
 
 

@@ -31,7 +31,7 @@ def create_app(
     figures = EngineFigures(client)
     registry.register(EngineCollector(figures, client.ready, settings.model_name))
     latencies = Latencies(registry, settings.model_name)
-    sessions = SessionClock(client, settings.session_timeout)
+    sessions = SessionClock(client, settings.session_timeout, client.config.max_sessions)
     service = Service(client, tokenizer, chat_template, settings, latencies, sessions)
     app = FastAPI(title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS)
     app.state.sessions = sessions

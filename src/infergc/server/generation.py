@@ -57,8 +57,11 @@ class Generation:
         )
 
     def close(self) -> None:
-        """Abort what has not finished. Harmless when repeated."""
+        """Abort what has not finished: its session was used until now. Harmless when repeated."""
         self._stream.close()
+        for output in self._outputs.values():
+            if not output.finished:
+                self._sessions.touch(output.request.salt, output.request.session)
 
     async def _next(self) -> list[Piece]:
         """The next step's pieces; none when all requests have finished."""

@@ -1,7 +1,9 @@
 """Sessions: DELETE /v1/sessions/{session_id}, and the time-out of those that nobody uses."""
 
 import asyncio
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from time import monotonic
 from typing import Any
@@ -12,6 +14,8 @@ from infergc.client import EngineClient, EngineDeadError
 from infergc.server.errors import ApiError
 from infergc.wording import shown
 
+_log = logging.getLogger(__name__)
+
 Key = tuple[str, str]  # tenant's salt, name
 LEAST_TIMEOUT = 0.1  # seconds
 _LOOKS = 10  # a time-out
@@ -21,22 +25,35 @@ class SessionClock:
     """Closes sessions that were not used for a time. The engine knows no clock.
 
     Attributes:
-        timeout: seconds without a request of the session running. It may change at any time.
+        most: sessions that the engine keeps open. It may change at any time.
 
     Args:
         client: of the engine.
-        timeout: see above.
+        timeout: see the attribute.
+        most: see above.
         now: a clock, in seconds.
     """
 
-    def __init__(self, client: EngineClient, timeout: float, now: Callable[[], float] = monotonic) -> None:
+    def __init__(self, client: EngineClient, timeout: float, most: int, now: Callable[[], float] = monotonic) -> None:
         self._client = client
-        self.timeout = timeout
+        self._timeout = timeout
+        self._changed = asyncio.Event()
+        self.most = most
         self._now = now
         self._used: dict[Key, float] = {}  # the least recently used first
 
+    @property
+    def timeout(self) -> float:
+        """Seconds without a request of the session, waiting or running. It may be changed, and holds at once."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self._timeout = seconds
+        self._changed.set()
+
     def touch(self, salt: str, session: str) -> None:
-        """A request of this session came, or is over. Cost: O(1)."""
+        """A request of this session came, or is over, or its client left. Cost: O(1)."""
         if session:
             self._used.pop((salt, session), None)
             self._used[salt, session] = self._now()
@@ -49,22 +66,39 @@ class SessionClock:
     async def run(self) -> None:
         """Close what is idle, again and again, until the engine is gone."""
         while self._client.healthy:
-            await asyncio.sleep(self.timeout / _LOOKS)
-            try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), self._timeout / _LOOKS)
+            self._changed.clear()
+            with suppress(EngineDeadError):
                 await self.close_idle()
-            except EngineDeadError:
-                return
 
     async def close_idle(self) -> None:
-        """Close the sessions whose time is over. One of which a request still runs is not idle."""
+        """Close the sessions whose time is over. One of which a request still waits or runs is not idle.
+
+        Of those beyond the engine's limit the time is over too: it has closed as many, and names must not pile up here.
+
+        Raises:
+            EngineDeadError: there is no engine. What else goes wrong concerns one session: it is logged, and that
+                session's time begins anew.
+        """
         for salt, session in list(self._used):
             used = self._used.get((salt, session), self._now())  # now: others were waited for meanwhile
-            if self._now() - used < self.timeout:
+            if self._now() - used < self._timeout and len(self._used) <= self.most:
                 continue
-            if await self._client.close_session(session, salt, "idle") == "busy":
+            if await self._stays(salt, session):
                 self.touch(salt, session)
             elif self._used.get((salt, session)) == used:
                 del self._used[salt, session]
+
+    async def _stays(self, salt: str, session: str) -> bool:
+        """Ask the engine to close a session that is idle; returns whether it may still be open."""
+        try:
+            return await self._client.close_session(session, salt, "idle") == "busy"
+        except EngineDeadError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever it is, the other sessions' time goes on
+            _log.exception("session %s could not be closed; next try in %g s", shown(session), self._timeout)
+            return True
 
 
 def sessions_router(clock: SessionClock) -> APIRouter:

@@ -22,7 +22,7 @@ _MEASUREMENT = "Measurement"
 @click.command(cls=GroupedCommand, short_help="What moving pages together gains and takes.")
 @option(_POOLS, "--pages", default="10000,100000", type=Sizes(), metavar="N,N,…",
         help="Pages of each pool, 256 to 10000000; a page is 16 tokens.")  # fmt: skip
-@option(_COMPACTION, "--budget", default=48, type=click.IntRange(1, 1 << 20), help="Work units a step.")
+@option(_COMPACTION, "--budget", default=80, type=click.IntRange(1, 1 << 20), help="Work units a step.")
 @option(_COMPACTION, "--sparse", default=0.25, type=click.FloatRange(0, 1),
         help="Share in use up to which a superblock is emptied.")  # fmt: skip
 @option(_MEASUREMENT, "--seed", default=0, type=click.IntRange(min=0), help="Draws lengths.")
@@ -42,11 +42,12 @@ def compaction(pages: list[int], budget: int, sparse: float, seed: int, json_fil
     knobs = Compaction(budget, sparse, fragmentation=0.0, spare=0.0)
     rows: list[Row] = []
     click.echo(f"{'pages':>8} {'held':>5} {'fragmentation':>15} {'whole':>13} {'steps':>6} {'moved':>7} "
-               f"{'µs/step, longest':>18} {'idle, µs':>8}")  # fmt: skip
+               f"{'µs/step, p99, longest':>22} {'look, µs':>8} {'idle, µs':>8}")  # fmt: skip
     for row in run(pages, knobs, seed):
+        times = f"{row.median:.0f}, {row.p99:.0f}, {row.longest:.0f}"
         click.echo(f"{row.pages:>8} {row.held:>5.0%} {f'{row.before:.3f} → {row.after:.3f}':>15} "
                    f"{f'{row.whole_before} → {row.whole_after}':>13} {row.steps:>6} {row.moved:>7} "
-                   f"{f'{row.median:.0f}, {row.longest:.0f}':>18} {row.idle:>8.2f}")  # fmt: skip
+                   f"{times:>22} {row.longest_look:>8.0f} {row.idle:>8.2f}")  # fmt: skip
         rows.append(row)
     if json_file is not None:
         write_json(json_file, {"times": "microseconds", "rows": [asdict(row) for row in rows]})

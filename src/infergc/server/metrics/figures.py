@@ -6,7 +6,7 @@ from typing import Any
 
 from infergc.client import EngineClient, EngineDeadError
 
-_PATIENCE = 1.0  # seconds; a step is rarely longer
+_PATIENCE = 5.0  # seconds; a step is far shorter, and Prometheus itself waits for 10
 
 
 class EngineFigures:

@@ -1,0 +1,1 @@
+"""Mutation testing: mistakes, the tests that could notice them, and trials."""
