@@ -104,7 +104,9 @@ def test_samples_tell_of_all_memory_and_stay_few() -> None:
     assert 256 <= len(result.clock.samples) <= 512
     for sample in result.clock.samples:
         assert sum(sum(ages.values()) for ages in sample.held.values()) == 700 * PAGE
-    assert max(sum(sample.held["live"].values()) for sample in result.clock.samples) <= result.figures["peak_live_bytes"]
+    assert (
+        max(sum(sample.held["live"].values()) for sample in result.clock.samples) <= result.figures["peak_live_bytes"]
+    )
 
 
 def lru_hits(requests: list[TraceRequest], pages: int) -> int:
@@ -124,14 +126,16 @@ def lru_hits(requests: list[TraceRequest], pages: int) -> int:
 
 @pytest.mark.parametrize("pages", [30, 60, 120, 100_000])
 def test_replayed_for_the_cache_alone_lru_is_lru(pages: int) -> None:
-    turns = workload("chat:requests=200,rate=2,seed=3,input=40,output=24") if pages else []
+    turns = workload("chat:requests=300,rate=2,seed=3,system=48,question=40,answer=24")
     blocks = [
         replace(turn, input_len=16 * len(whole), blocks=whole)
         for turn in turns
-        if 0 < len(whole := turn.blocks[: min(len(turn.blocks) - 1, 20)])
+        if len(whole := turn.blocks[: min(len(turn.blocks) - 1, 20)]) > 0
     ]
     # One token more than the blocks: the last token of a prompt is always computed, and none of them is.
-    asked = [replace(turn, input_len=turn.input_len + 1, blocks=(*turn.blocks, 2**29 + at)) for at, turn in enumerate(blocks)]
+    asked = [
+        replace(turn, input_len=turn.input_len + 1, blocks=(*turn.blocks, 2**29 + at)) for at, turn in enumerate(blocks)
+    ]
     result = run(asked, pages=pages, replay="cache", policy="lru")
     found = sum(fate.cached // 16 for fate in result.fates)
     expected = lru_hits(blocks, pages)

@@ -15,8 +15,7 @@ from infergc.bench.workload import Load
 from infergc.config import ConfigError, EngineConfig
 from infergc.engine.assembly import assemble, load_executor
 from infergc.engine.loop import Engine
-from infergc.engine.messages import Outputs
-from infergc.engine.ports import Executor
+from infergc.engine.ports import Executor, Sink
 from infergc.sched.plan import StepOutcome, StepPlan
 from infergc.sim.calibration import CalibratedCost, Calibration, HeldOut, fit, relative_errors
 from infergc.sim.hf_geometry import read_geometry
@@ -25,7 +24,7 @@ from infergc.sim.work import StepWork, WindowLayers, work_of
 _QUIET = 0.1  # by the CPU time of the worker's thread equal steps differ by some 1 %
 
 
-class StepTimes:
+class StepTimes(Sink):
     """A sink that keeps each step's work and how long the worker was busy with it.
 
     Args:
@@ -44,12 +43,6 @@ class StepTimes:
     def landed(self, outcome: StepOutcome) -> None:
         """See ``engine.ports.Sink``; steps land in the order of their plans."""
         self._seconds.append(outcome.seconds)
-
-    def collected(self, budget: int) -> None:
-        """Of no concern here."""
-
-    def outputs(self, outputs: Outputs) -> None:
-        """Of no concern here."""
 
     def take(self) -> list[tuple[StepWork, float]]:
         """The steps since the last call, all of which have landed."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from infergc.engine.loop import Engine
-from infergc.engine.messages import Outputs
+from infergc.engine.ports import Sink
 from infergc.heap.dump import pages_by_generation
 from infergc.sched.plan import StepOutcome, StepPlan
 
@@ -27,7 +27,7 @@ class Sample:
 
 
 @dataclass(slots=True)
-class Clock:
+class Clock(Sink):
     """A sink of one engine. Set ``engine`` once there is one.
 
     Attributes:
@@ -65,12 +65,6 @@ class Clock:
         self.now += outcome.seconds
         self.busy += outcome.seconds
         self.steps += 1
-
-    def collected(self, budget: int) -> None:
-        """Collections take no simulated time."""
-
-    def outputs(self, outputs: Outputs) -> None:
-        """What clients are told is read by whoever drives the engine."""
 
     def _watched(self) -> Engine:
         assert self.engine is not None, "the clock was given no engine"

@@ -20,12 +20,13 @@ def figures(policy: str, engine: Engine, clock: Clock, fates: Sequence[Fate]) ->
     the share of the prompts' pages that lay in the leading run found in the cache, and ``token_hit_rate``, the same
     in tokens; ``peak_live_bytes`` and ``peak_cached_bytes``; ``preemptions`` and ``recomputed_tokens``; ``steps`` and
     ``seconds`` of simulated time; ``throughput`` {requests, prompt_tokens, output_tokens} a second of it;
-    ``ttft``, ``tpot`` and ``e2e`` {mean, p50, p90, p99} in seconds, None where nothing was served in time;
+    ``ttft``, ``tpot`` and ``e2e`` {mean, p50, p90, p99} in seconds; these five are None where time does not count;
     ``collector``, running totals of what it did.
 
     A refused request is no hit of any page. Cost: O(requests).
     """
     counters, ready = engine.scheduler.counters, engine.ready
+    seconds = clock.now if any(fate.first is not None for fate in fates) else None
     asked = sum(fate.request.input_len for fate in fates)
     size = ready.page_tokens
     pages = sum(ceil_div(fate.request.input_len, size) for fate in fates)
@@ -42,8 +43,8 @@ def figures(policy: str, engine: Engine, clock: Clock, fates: Sequence[Fate]) ->
         "preemptions": counters.preemptions,
         "recomputed_tokens": counters.recomputed_tokens,
         "steps": clock.steps,
-        "seconds": clock.now,
-        "throughput": _throughput(fates, clock.now),
+        "seconds": seconds,
+        "throughput": None if seconds is None else _throughput(fates, seconds),
         "ttft": _spread(fate.first - fate.request.arrival for fate in fates if fate.first is not None),
         "tpot": _spread(_tpots(fates)),
         "e2e": _spread(fate.last - fate.request.arrival for fate in fates if fate.last is not None),
@@ -51,9 +52,7 @@ def figures(policy: str, engine: Engine, clock: Clock, fates: Sequence[Fate]) ->
     }
 
 
-def _throughput(fates: Sequence[Fate], seconds: float) -> dict[str, float] | None:
-    if not seconds:
-        return None
+def _throughput(fates: Sequence[Fate], seconds: float) -> dict[str, float]:
     done = [fate for fate in fates if fate.finished]
     return {
         "requests": len(done) / seconds,
@@ -71,7 +70,7 @@ def _tpots(fates: Sequence[Fate]) -> Iterable[float]:
 
 def _spread(values: Iterable[float]) -> dict[str, float] | None:
     numbers = np.fromiter(values, np.float64)
-    if not numbers.any():
+    if not len(numbers):
         return None
     percentiles = np.percentile(numbers, _PERCENTILES).tolist()
     names = (f"p{rank}" for rank in _PERCENTILES)

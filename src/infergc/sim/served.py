@@ -76,7 +76,7 @@ def replay_cache(engine: Engine, requests: Sequence[TraceRequest], progress: Pro
         commands = [_submit(number, request, _PROMPT_ALONE)]
         while commands or engine.has_work():
             outputs, commands = engine.step(commands), []
-            _note(outputs.deltas, fates, 0.0)
+            _note(outputs.deltas, fates, None)
         while engine.idle():  # nothing else runs: what the collector owes is done before the next comes
             pass
         progress(1)
@@ -123,8 +123,8 @@ def _params(request: TraceRequest, number: int) -> SamplingParams:
     return SamplingParams(max_tokens=request.output_len, ignore_eos=True, seed=number, n=request.choices)
 
 
-def _note(deltas: Iterable[Delta], fates: list[Fate], now: float) -> int:
-    """Enter first tokens and ends; returns how many requests are over with these."""
+def _note(deltas: Iterable[Delta], fates: list[Fate], now: float | None) -> int:
+    """Enter first tokens, at times that count, and ends; returns how many requests are over with these."""
     over = 0
     for delta in deltas:
         fate = fates[int(delta.request_id.partition("#")[0])]

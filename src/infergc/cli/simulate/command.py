@@ -12,7 +12,7 @@ from infergc.cli.bench.json_option import json_option
 from infergc.cli.engine_options import some_engine_options
 from infergc.cli.failures import StartFailure
 from infergc.cli.grouped import GroupedCommand, option
-from infergc.cli.simulate.options import kv_bytes, listed, policies, requests_of
+from infergc.cli.simulate.options import check_plot, kv_bytes, listed, policies, requests_of
 from infergc.config import ConfigError
 from infergc.llm.progress import progress_bar
 
@@ -62,8 +62,6 @@ def simulate(traces: tuple[str, ...], json_file: Path | None, plot_file: Path | 
     chat:requests=500,rate=2,seed=1. See docs/traces.md.
     """
     if plot_file is not None:
-        from infergc.cli.simulate.plot import check_plot  # noqa: PLC0415 - heavy
-
         check_plot(plot_file)
     engine = {name: options.pop(name) for name in _ENGINE}
     runs = [run for trace in traces for run in _runs(trace, _requests(trace, options), engine, options)]

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import click
 
+from infergc.bench.json_file import cannot_write, check_writable
 from infergc.sim.requests import TraceRequest
 from infergc.sim.traces import BadRow, TraceError, TraceOptions, read_good_rows, read_trace
 from infergc.sim.workloads import KINDS, WorkloadError, workload
 from infergc.units import parse_bytes
 
 _TOKENS = re.compile(r"\d+")
+_PICTURES = (".png", ".svg", ".pdf")
 
 
 def listed(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ARG001
@@ -31,6 +33,24 @@ def policies(context: click.Context, parameter: click.Parameter, texts: tuple[st
         if name not in RETENTIONS:
             raise click.BadParameter(f"{name!r} is no retention policy; there are {', '.join(RETENTIONS)}")
     return names
+
+
+def check_plot(file: Path) -> None:
+    """See that a plot can be drawn there, before anything runs.
+
+    Raises:
+        click.UsageError: the library is missing, the suffix says nothing, or the file cannot be written.
+    """
+    if file.suffix not in _PICTURES:
+        raise click.UsageError(f"--plot: {file} must end in one of {', '.join(_PICTURES)}")
+    try:
+        import matplotlib as mpl  # noqa: F401, PLC0415 - an optional extra
+    except ImportError:
+        raise click.UsageError("--plot: needs matplotlib; pip install 'infergc[plot]'") from None
+    try:
+        check_writable(file)
+    except OSError as error:
+        raise click.UsageError(f"--plot: {cannot_write(file, error)}") from None
 
 
 def kv_bytes(capacity: str, token_bytes: int) -> int:

@@ -1,17 +1,13 @@
 """The plot of ``infergc simulate``: memory over time by state and generation, one panel a run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import click
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from infergc.bench.json_file import cannot_write, check_writable
+from infergc.sim.clock import Sample
 from infergc.units import GIB
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from infergc.sim.clock import Sample
 
 _PARTS = (  # state, generation, colour: live in blues, cached in warm colours, the old in the dark ones
     ("live", "tenured", "#1f4e79"),
@@ -25,35 +21,12 @@ _PARTS = (  # state, generation, colour: live in blues, cached in warm colours, 
 _PANEL = (9.0, 3.0)  # inches
 
 
-_KINDS = (".png", ".svg", ".pdf")
-
-
-def check_plot(file: Path) -> None:
-    """See that a plot can be drawn there, before anything runs.
-
-    Raises:
-        click.UsageError: the library is missing, the suffix says nothing, or the file cannot be written.
-    """
-    if file.suffix not in _KINDS:
-        raise click.UsageError(f"--plot: {file} must end in one of {', '.join(_KINDS)}")
-    try:
-        import matplotlib as mpl  # noqa: F401, PLC0415 - an optional extra
-    except ImportError:
-        raise click.UsageError("--plot: needs matplotlib; pip install 'infergc[plot]'") from None
-    try:
-        check_writable(file)
-    except OSError as error:
-        raise click.UsageError(f"--plot: {cannot_write(file, error)}") from None
-
-
-def plot(file: Path, runs: list[tuple[dict[str, Any], "list[Sample]"]]) -> None:
+def plot(file: Path, runs: list[tuple[dict[str, Any], list[Sample]]]) -> None:
     """Draw the samples of each run; the file's suffix says of what kind it is.
 
     Raises:
         OSError: it cannot be written.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
     picture = Figure(figsize=(_PANEL[0], _PANEL[1] * len(runs)), layout="constrained")
     panels = picture.subplots(len(runs), 1, squeeze=False)[:, 0]
     for panel, (figures, samples) in zip(panels, runs, strict=True):
@@ -64,7 +37,7 @@ def plot(file: Path, runs: list[tuple[dict[str, Any], "list[Sample]"]]) -> None:
     picture.savefig(file)
 
 
-def _draw(panel: "Axes", figures: dict[str, Any], samples: "list[Sample]") -> None:
+def _draw(panel: Axes, figures: dict[str, Any], samples: list[Sample]) -> None:
     seconds = [sample.seconds for sample in samples]
     present = [part for part in _PARTS if any(sample.held.get(part[0], {}).get(part[1]) for sample in samples)]
     columns = [[sample.held[state].get(age, 0) / GIB for sample in samples] for state, age, _ in present]
