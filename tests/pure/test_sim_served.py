@@ -18,9 +18,11 @@ PAGE = 16 * MODEL.kv_bytes_per_token
 STEP = 0.25
 
 
-def run(requests: list[TraceRequest], pages: int = 64, **changed: Any) -> Run:
+def run(requests: list[TraceRequest], pages: int = 64, *, sampled: bool = False, **changed: Any) -> Run:
     settings = {"max_num_seqs": 8, "max_num_batched_tokens": 64, "pipeline_depth": 1, **changed.pop("settings", {})}
-    return simulate(Setup(MODEL, FixedCost(STEP), pages * PAGE, settings=settings, **changed), requests)
+    return simulate(
+        Setup(MODEL, FixedCost(STEP), pages * PAGE, settings=settings, **changed), requests, sampled=sampled
+    )
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -91,7 +93,7 @@ def test_choices_and_beams_are_counted_in_full() -> None:
 
 def test_the_same_run_gives_the_same_figures() -> None:
     requests = workload("chat:requests=60,rate=3,seed=4")
-    one, other = (run(requests, pages=700, settings={"max_num_batched_tokens": 512}) for _ in range(2))
+    one, other = (run(requests, 700, sampled=True, settings={"max_num_batched_tokens": 512}) for _ in range(2))
     assert one.figures == other.figures
     assert one.clock.samples == other.clock.samples
     assert one.figures["collector"]["minor"] > 0
@@ -99,7 +101,8 @@ def test_the_same_run_gives_the_same_figures() -> None:
 
 
 def test_samples_tell_of_all_memory_and_stay_few() -> None:
-    result = run(workload("chat:requests=40,rate=3,seed=4"), pages=700, settings={"max_num_batched_tokens": 512})
+    requests = workload("chat:requests=40,rate=3,seed=4")
+    result = run(requests, 700, sampled=True, settings={"max_num_batched_tokens": 512})
     assert result.clock.steps > 1024
     assert 256 <= len(result.clock.samples) <= 512
     for sample in result.clock.samples:

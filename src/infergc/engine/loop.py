@@ -34,6 +34,9 @@ class Engine:
     """Takes commands, keeps up to ``depth`` steps in flight, and tells what came of them.
 
     The order of planning and committing depends on commands and outcomes only, never on timing (law 10).
+
+    Attributes:
+        tells_stats: whether outputs carry the counters; a driver that reads none of them may do without.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Engine:
         sinks: Iterable[Sink] = (),
     ) -> None:
         self.ready = ready
+        self.tells_stats = True
         self.scheduler = scheduler
         self.heap = scheduler.heap
         self.counters = EngineCounters()
@@ -76,7 +80,7 @@ class Engine:
         if self._flights and (len(self._flights) == self._depth or not launched):
             self._commit(outputs)
         self._collect(idle=False)
-        if outputs.deltas or outputs.ids or not self.has_work():
+        if self.tells_stats and (outputs.deltas or outputs.ids or not self.has_work()):
             outputs.stats = snapshot(self.scheduler, self.counters, self.pacer)
         for sink in self._sinks:
             sink.outputs(outputs)

@@ -36,6 +36,7 @@ class Clock(Sink):
         steps: that landed.
         peak_live: most bytes that requests held at once, over all layer groups.
         peak_cached: most bytes kept for reuse alone.
+        sampled: whether to keep ``samples``: each looks at every page.
         samples: at most 512 moments, evenly spread in steps.
     """
 
@@ -44,6 +45,7 @@ class Clock(Sink):
     steps: int = 0
     peak_live: int = 0
     peak_cached: int = 0
+    sampled: bool = False
     samples: list[Sample] = field(default_factory=list)
     engine: Engine | None = None
     _every: int = 1
@@ -57,7 +59,7 @@ class Clock(Sink):
             cached += group.cached * pages.spec.page_bytes
         self.peak_live = max(self.peak_live, live)
         self.peak_cached = max(self.peak_cached, cached)
-        if self.steps % self._every == 0:
+        if self.sampled and self.steps % self._every == 0:
             self._sample()
 
     def landed(self, outcome: StepOutcome) -> None:

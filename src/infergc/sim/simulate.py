@@ -53,13 +53,21 @@ class Run:
     clock: Clock
 
 
-def simulate(setup: Setup, requests: Sequence[TraceRequest], progress: Progress = lambda _: None) -> Run:
+def simulate(
+    setup: Setup, requests: Sequence[TraceRequest], progress: Progress = lambda _: None, *, sampled: bool = False
+) -> Run:
     """Run a workload to its end.
+
+    Args:
+        setup: what is simulated.
+        requests: the workload, in order of arrival.
+        progress: told how many more requests are over, as they go.
+        sampled: whether to look at memory by state and generation as time goes on, for a plot.
 
     Raises:
         ConfigError: no engine can be made so; the message names the setting.
     """
-    clock = Clock()
+    clock = Clock(sampled=sampled)
     engine = clock.engine = simulated_engine(setup, requests, clock)
     if setup.replay == "served":
         fates = serve(engine, clock, requests, progress)
@@ -85,6 +93,7 @@ def simulated_engine(setup: Setup, requests: Sequence[TraceRequest], clock: Cloc
     facts = replace(facts, max_len=max(facts.max_len, longest + 1))
     engine = assemble(config, SimExecutor(facts, cost=setup.cost), [clock])
     engine.pacer.rate = UnitAMicrosecond()
+    engine.tells_stats = False
     return engine
 
 

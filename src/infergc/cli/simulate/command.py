@@ -64,6 +64,7 @@ def simulate(traces: tuple[str, ...], json_file: Path | None, plot_file: Path | 
     if plot_file is not None:
         check_plot(plot_file)
     engine = {name: options.pop(name) for name in _ENGINE}
+    options["sampled"] = plot_file is not None
     runs = [run for trace in traces for run in _runs(trace, _requests(trace, options), engine, options)]
     _report(runs, json_file, plot_file)
 
@@ -94,7 +95,7 @@ def _runs(
         for setup in _setups(engine, options):
             label = f"{Path(trace).name if Path(trace).exists() else trace}, {setup.policy}"
             with progress_bar(label, len(requests), show=True) as advance:
-                run = run_one(setup, requests, advance)
+                run = run_one(setup, requests, advance, sampled=options["sampled"])
             said = {"trace": label.rpartition(", ")[0], "replay": setup.replay, "kv_bytes": setup.kv_bytes}
             runs.append(({**said, **run.figures}, run))
     except ConfigError as error:
