@@ -53,13 +53,18 @@ class Rows:
 
     def inputs(self, slots: Slots, starts: I32, counts: I32) -> I32:
         """The input tokens of a step, row by row; FROM_DEVICE for those that a step in flight samples."""
-        row, at = slots, starts
-        if counts.max() > 1:
-            row = np.repeat(slots, counts)
-            at = np.arange(len(row), dtype=np.int32) + np.repeat(starts + counts - np.cumsum(counts), counts)
-        known = at < self.known[row]
-        tokens = np.full(len(row), FROM_DEVICE, np.int32)
-        tokens[known] = self.tokens[row[known], at[known]]
+        known = self.known[slots]
+        first = np.where(starts < known, self.tokens[slots, starts], FROM_DEVICE)
+        chunks = (counts > 1).nonzero()[0]
+        if not len(chunks):
+            return first
+        ends = np.cumsum(counts)
+        tokens = np.full(int(ends[-1]), FROM_DEVICE, np.int32)
+        tokens[ends - counts] = first
+        for row in chunks.tolist():
+            start, count = int(starts[row]), min(int(counts[row]), int(known[row] - starts[row]))
+            at = int(ends[row] - counts[row])
+            tokens[at : at + count] = self.tokens[slots[row], start : start + count]
         return tokens
 
     def launch(self, slots: Slots, counts: I32) -> NDArray[np.bool_]:
