@@ -130,9 +130,9 @@ class Scheduler(Seating):
     def _make_way(self, request: Request, length: int, row_of: dict[int, int], kept: NDArray[np.bool_]) -> bool:
         """Preempt until the request has its pages. False: it must wait, or it was preempted itself."""
         while not self.heap.reserve([(request.held, length)]):
-            if self.heap.held or (len(self.running) == 1 and self.heap.graph.candidates):
-                return False  # pages in transit come free when the steps in flight are done, garbage when it is found
-            if self.sessions.shed():
+            if self.heap.held:
+                return False  # pages in transit come free when the steps in flight are done
+            if (len(self.running) == 1 and self._find_garbage()) or self.sessions.shed():
                 continue
             victim = self._preemption.victim(list(self.running))
             if len(self.running) == 1:
@@ -205,8 +205,10 @@ class Scheduler(Seating):
             return 0  # preempted a moment ago: its last token is still to come
         while not (count := self._start(request, budget)) and self._refused is request and self.sessions.shed():
             self._refused = None
-        if count or self.running or self.heap.held or self.heap.graph.candidates:  # garbage may hold what it needs
+        if count or self.running or self.heap.held:
             return count
+        if self._find_garbage():
+            return self._admit_one(request, budget)
         # Alone, it must fit. The source of a copied page is one page that it does not need itself: do without.
         count = self._start(request, budget, whole_pages=True)
         if not count:

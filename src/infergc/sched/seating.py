@@ -160,6 +160,10 @@ class Seating:
         self._refused = None
         return sequence
 
+    def _find_garbage(self) -> bool:
+        """Look at one candidate for garbage, if there is one: a request that is alone waits for nobody to do that."""
+        return bool(self.heap.graph.candidates) and self.heap.collect_cycles(1) > 0
+
     def _running_slots(self) -> Slots:
         if self._order is None:
             self._order = np.array([request.held.slot for request in self.running], np.intp)
