@@ -85,10 +85,10 @@ class EngineConfig(BaseModel):
         256, ge=1, le=MOST_PAGES, description="Pages born in the prefix cache from one minor collection on."
     )
     gc_major_pages: int = Field(
-        16384, ge=1, le=MOST_PAGES, description="Pages born in the prefix cache from one major collection on."
+        16384, ge=1, le=MOST_PAGES, description="Pages given to requests from one major collection on."
     )
     gc_watermark: float = Field(
-        0.9, ge=0, le=1, description="Share of pages in use above which collections come twice as often."
+        0.9, ge=0, le=1, description="Share of pages held by requests above which collections come twice as often."
     )
     gc_target_free: float = Field(
         0.0, ge=0, le=1, description="Share of pages to keep free, by giving up cached ones between steps."

@@ -38,11 +38,11 @@ def test_another_process_with_another_hash_seed_agrees() -> None:
 def test_an_order_by_chance_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     _, log = walk(SHAPES[0], _SEED, 600)
     states = []
-    for _ in range(2):
+    for _ in range(8):  # two of them may agree, as few orders matter
         salt = random.random()  # noqa: S311 - the planted mistake
         monkeypatch.setattr(Lru, "rank", lambda _, node, salt=salt: hash((salt, node.id)))
         states.append(_state(replay(SHAPES[0], log)))
-    assert states[0] != states[1]
+    assert any(state != states[0] for state in states[1:])
 
 
 def test_an_order_by_identity_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

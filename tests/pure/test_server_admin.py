@@ -15,8 +15,9 @@ from infergc.cli import main
 from infergc.client import EngineClient
 from infergc.config import EngineConfig, engine_config
 from infergc.params import SamplingParams
-from infergc.server.admin import HeapSettings
+from infergc.server.admin import HeapSettings, admin_router
 from infergc.server.metrics import EngineFigures
+from infergc.server.sessions import SessionClock
 from samples import served_model, slow_sim
 from samples.inspection import ADMIN_KEY as KEY
 from samples.inspection import HEADERS, check_same, check_under_load, in_state
@@ -266,3 +267,31 @@ def test_a_busy_engine_is_shown_as_it_last_was(model: Path, monkeypatch: pytest.
         assert figures.latest["counters"]["steps"] > 0, "an engine that is gone leaves its last figures"
 
     asyncio.run(scenario())
+
+
+def test_a_slow_look_at_the_settings_undoes_no_change() -> None:
+    """A GET that began before a PATCH is answered after it."""
+
+    class Client:
+        config = EngineConfig(model=Path())
+
+        def __init__(self) -> None:
+            self.slow: list[asyncio.Event] = [asyncio.Event()]
+
+        async def ask(self, _what: str, **_about: Any) -> dict[str, Any]:
+            if self.slow:
+                await self.slow.pop().wait()
+            return {"max_sessions": 7}
+
+    async def both() -> tuple[dict[str, Any], dict[str, Any], float]:
+        client = Client()
+        clock, began = SessionClock(client, 600.0, 7), client.slow[0]
+        routes = {route.endpoint.__name__: route.endpoint for route in admin_router(client, clock).routes}
+        look = asyncio.create_task(routes["settings"]())
+        await asyncio.sleep(0)
+        changed = await routes["change"](HeapSettings(session_timeout=5.0))
+        began.set()
+        return changed, await look, clock.timeout
+
+    changed, looked, timeout = asyncio.run(both())
+    assert changed["session_timeout"] == looked["session_timeout"] == timeout == 5.0

@@ -356,3 +356,18 @@ def test_a_cancelled_search_leaves_the_turn_before(deleted: bool, depth: int) ->
         assert pages(engine, "live") == 4
         assert close(engine) == "closed"
     nothing_left(engine)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("gc", ["on", "off"])
+def test_a_request_alone_never_waits_for_the_collector(gc: str, depth: int) -> None:
+    """What a session gave up is a candidate for garbage: before a request that is alone is refused, somebody looks."""
+    engine = make_engine(pages=12, gc=gc, pipeline_depth=depth)
+    run(engine, [turn("a", text(6))])
+    results = Results()
+    results.take(engine.step([turn("b", text(3, 7), session="", max_tokens=100)]).news())
+    for _ in range(400):
+        results.take(engine.step().news())
+    assert results.finish == {"b": "length"}
+    assert not engine.has_work()
+    assert len(engine.scheduler.sessions) == 0

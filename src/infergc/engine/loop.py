@@ -23,7 +23,7 @@ from infergc.engine.messages import (
 from infergc.engine.pacing import Pacer
 from infergc.engine.ports import Collection, Executor, Flight, Sink
 from infergc.engine.stats import EngineCounters, snapshot
-from infergc.heap.errors import StorageCorruption
+from infergc.heap.errors import HeapCorruption, StorageCorruption
 from infergc.sched.plan import StepOutcome, StepPlan, TokenLogprobs
 from infergc.sched.progress import Gain
 from infergc.sched.scheduler import Scheduler
@@ -162,7 +162,7 @@ class Engine:
         return pause.work > 0
 
     def _launch(self) -> bool:
-        plan = self.scheduler.plan()
+        plan = self._plan()
         if plan is None:
             return False
         self._flights.append((plan, self._start(plan)))
@@ -170,6 +170,15 @@ class Engine:
         for sink in self._sinks:
             sink.planned(plan)
         return True
+
+    def _plan(self) -> StepPlan | None:
+        """Plan a step. Where memory for it is refused against law 9, pages have leaked: reclaim them and try again."""
+        try:
+            return self.scheduler.plan()
+        except HeapCorruption:
+            if not self.pacer.verify():
+                raise
+            return self.scheduler.plan()
 
     def _start(self, plan: StepPlan) -> Flight:
         try:

@@ -2,6 +2,7 @@
 
 _FIRST = 1.0  # µs, until it was measured
 _RISE = 0.1  # by so much the price goes up after a pause that took too long
+_MOST_FALLS = 10.0  # that one small pause may count for
 _LEAST = 16  # units: anything less would not get anywhere
 
 
@@ -31,10 +32,14 @@ class UnitPrice:
     def learn(self, budget: int, work: int, micros: float) -> None:
         """A pause with this budget took so long for so much work.
 
-        One that ended before its budget did shows nothing, unless it was too long all the same; one that did more than
-        its budget is measured by what it did.
+        One that did more than its budget is measured by what it did. One that ended before its budget did shows that
+        the price is too high in so far as it used the budget and as its own units were cheaper. Without that, pauses
+        that are all small would never make up for a halt of the machine.
         """
         if micros > max(work, budget) * self.micros:
             self.micros *= 1 + _RISE
         elif work >= budget:
             self.micros *= 1 - self._fall
+        else:
+            cheaper = work * self.micros / micros if micros else 1.0
+            self.micros *= 1 - self._fall * min(_MOST_FALLS, cheaper * work / budget)

@@ -24,8 +24,8 @@ class Triggers:
 
     Attributes:
         minor_pages: a minor one after so many pages were born in the prefix tree since the last.
-        major_pages: a major one after so many since the last.
-        watermark: share of a group's pages in use, 0 to 1, above which births weigh double.
+        major_pages: a major one after so many were given to sequences since the last.
+        watermark: share of a group's pages in use by anything but the cache, 0 to 1, above which pages weigh double.
     """
 
     minor_pages: int = 256
@@ -91,7 +91,7 @@ class Collector:
         self.counters = CollectorCounters()
         self.found = Findings()
         self._heap = heap
-        self._births_at_minor = self._births_at_major = 0
+        self._births_at_minor = self._granted_at_major = 0
         self._in_minor = False  # whether a minor collection is under way
         self._first = 0  # the kind of work that has the first turn in the next call
         self._phase = Phase.REST
@@ -111,7 +111,7 @@ class Collector:
         Args:
             budget: units of work, at least 1.
             idle: nothing runs, so everything is due for which there is anything to do; 0 is returned when all is done.
-                After a major collection that is when something was born.
+                After a major collection that is when a page was given to a sequence.
 
         Cost: O(budget), and O(what a candidate reaches) beyond it.
         """
@@ -131,7 +131,7 @@ class Collector:
         is made only if it is ``alone`` in its pause. Else it is put off, and comes first in the next.
         """
         if self._phase is Phase.REST:
-            self._births_at_major, self._began = self._births, self._heap.planning
+            self._granted_at_major, self._began = self._heap.counters.granted, self._heap.planning
             self._phase = Phase.AGE
         work, self._put_off = 0, False
         while work < budget and self._phase is not Phase.REST and not self._put_off:
@@ -177,7 +177,7 @@ class Collector:
         if not self._in_minor:
             if not (generations.of_age(YOUNG, step) if turn.idle else self._minor_due()):
                 return 0
-            self._in_minor, self._births_at_minor = True, self._births
+            self._in_minor, self._births_at_minor = True, self._heap.counters.sealed
         work = generations.look(YOUNG, step, turn.budget)
         if work < turn.budget:
             self._in_minor = False
@@ -188,7 +188,7 @@ class Collector:
     def _major(self, turn: Turn) -> int:
         """Go on with a major collection, or begin one if it is time."""
         due = 1 if turn.idle else self.triggers.major_pages
-        if self._phase is Phase.REST and self._births_since(self._births_at_major) < due:
+        if self._phase is Phase.REST and self._weighed(self._heap.counters.granted - self._granted_at_major) < due:
             return 0
         return self.major(turn.budget, alone=turn.alone)
 
@@ -198,20 +198,14 @@ class Collector:
         self.counters.units["refill"] += work
         return work
 
-    @property
-    def _births(self) -> int:
-        return self._heap.counters.sealed
-
-    def _births_since(self, then: int) -> int:
-        births = self._births - then
-        return 2 * births if self._crowded() else births
-
     def _minor_due(self) -> bool:
-        return self._births_since(self._births_at_minor) >= self.triggers.minor_pages
+        births = self._heap.counters.sealed - self._births_at_minor
+        return self._weighed(births) >= self.triggers.minor_pages
 
-    def _crowded(self) -> bool:
+    def _weighed(self, pages: int) -> int:
         low = 1 - self.triggers.watermark
-        return any(pages.space.free < low * pages.spec.capacity for pages in self._heap.groups)
+        is_crowded = any(pages.grantable < low * pages.spec.capacity for pages in self._heap.groups)
+        return 2 * pages if is_crowded else pages
 
     # ---- slices of a major collection
 

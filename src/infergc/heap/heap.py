@@ -132,6 +132,7 @@ class Heap(Holdings):
         if not self.reclaimer.make_room(needs, self.planning):
             self.counters.refusals += 1
             return False
+        self.counters.granted += needs[0]
         if not tails and set(growths) == {1}:
             self._extend_by_one(wants)
             return True

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from enum import IntEnum
 
 _BITS = 4
-_REMEMBERED = 4096
+_REMEMBERED = 1 << 15  # more than a major collection lets come and go, by the default of its trigger
 
 
 class Place(IntEnum):
@@ -29,7 +29,7 @@ def read(taken: int) -> tuple[int, Place]:
 
 
 class Owners:
-    """Names of sequences that have gone, so that what they left behind can still be told. The last 4096."""
+    """Names of sequences that have gone, so that what they left behind can still be told. The last 32,768."""
 
     def __init__(self) -> None:
         self._names: OrderedDict[int, str] = OrderedDict()

@@ -25,6 +25,7 @@ class HeapCounters:
     copies: int = 0  # copy-on-write, counted per group
     evicted: int = 0  # cached prefix pages given up for space, counted once for all groups
     evicted_for: Counter[str] = field(default_factory=Counter)  # the same by reason, see heap.reclaim.REASONS
+    granted: int = 0  # pages of their own that sequences were given, counted once for all groups
     sealed: int = 0  # pages published, counted once for all groups
     deduplicated: int = 0  # pages swapped for identical ones at publication, counted once
     refusals: int = 0  # reservations refused

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infergc.heap.cycles import scan_black
 from infergc.heap.graph import ObjectGraph
@@ -30,7 +31,8 @@ class Leak:
         group: name of the layer group.
         first, pages: which pages.
         references: how many each had too many.
-        owner: whose sequence took the last reference to the first of them.
+        owner: whose sequence took the last reference to them. Where it still holds them, the lost reference is an older
+            one.
         place: the operation that took it.
     """
 
@@ -151,7 +153,7 @@ def check_pages(heap: HeapState, group: int, low: int, high: int, tree: I32 | No
     excess = pages.count[low:high] - held
     if not excess.any():
         return found
-    for at, length in _alike(excess):
+    for at, length in _alike(excess, pages.taken[low:high]):
         first, times = low + at, excess.item(at)
         if times < 0:
             pages.restore(first, held[at : at + length])
@@ -169,7 +171,8 @@ def check_pages(heap: HeapState, group: int, low: int, high: int, tree: I32 | No
     return found
 
 
-def _alike(excess: I32) -> list[Extent]:
-    """Runs of equal numbers but zero: (where, how many)."""
-    cuts = [0, *(np.flatnonzero(excess[1:] != excess[:-1]) + 1).tolist(), len(excess)]
+def _alike(excess: I32, taken: NDArray[np.int64]) -> list[Extent]:
+    """Runs of equal numbers but zero, whose last references were taken by the same: (where, how many)."""
+    changes = (excess[1:] != excess[:-1]) | (taken[1:] != taken[:-1])
+    cuts = [0, *(np.flatnonzero(changes) + 1).tolist(), len(excess)]
     return [(low, high - low) for low, high in pairwise(cuts) if excess[low]]

@@ -79,7 +79,7 @@ class Scheduler(Seating):
         """Plan the next step; None if nothing can be computed now.
 
         Running sequences come first, decodes before prompt chunks; then requests are admitted while there is room.
-        One that memory refuses waits for pages in transit; else idle sessions are given up, then victims preempted.
+        Who is refused memory has garbage freed, waits for pages in transit, or idle sessions go, then victims.
         """
         slots, counts, refused = self._continue_running()
         bindings: list[Binding] = []
@@ -130,8 +130,10 @@ class Scheduler(Seating):
     def _make_way(self, request: Request, length: int, row_of: dict[int, int], kept: NDArray[np.bool_]) -> bool:
         """Preempt until the request has its pages. False: it must wait, or it was preempted itself."""
         while not self.heap.reserve([(request.held, length)]):
-            if self.heap.held or (len(self.running) == 1 and self.heap.graph.candidates):
-                return False  # pages in transit come free when the steps in flight are done, garbage when it is found
+            if self._find_garbage():
+                continue
+            if self.heap.held:
+                return False  # pages in transit come free when the steps in flight are done
             if self.sessions.shed():
                 continue
             victim = self._preemption.victim(list(self.running))
@@ -182,7 +184,8 @@ class Scheduler(Seating):
     def _may_admit(self) -> bool:
         """Whether a slot is free, and the first in line was not refused already with things as they are."""
         first = self.waiting.first()
-        return first is not None and first is not self._refused and len(self.running) < self.config.max_num_seqs
+        has_slot = len(self.running) < self.config.max_num_seqs
+        return first is not None and has_slot and not self._stays_refused(first)
 
     def _admit(self, budget: int) -> tuple[list[int], list[int], list[Binding]]:
         """Let waiting requests start; returns slots, tokens to compute and bindings."""
@@ -203,9 +206,10 @@ class Scheduler(Seating):
         """Let a request start, with what the prefix cache has of it; returns the tokens it computes, 0 if it waits."""
         if request.last_step > self.heap.completed:
             return 0  # preempted a moment ago: its last token is still to come
-        while not (count := self._start(request, budget)) and self._refused is request and self.sessions.shed():
+        self._refused = None
+        while not (count := self._start(request, budget)) and self._make_room(request):
             self._refused = None
-        if count or self.running or self.heap.held or self.heap.graph.candidates:  # garbage may hold what it needs
+        if count or self.running or self.heap.held:
             return count
         # Alone, it must fit. The source of a copied page is one page that it does not need itself: do without.
         count = self._start(request, budget, whole_pages=True)
@@ -226,7 +230,7 @@ class Scheduler(Seating):
         count = min(known - cached, budget)
         if not (self._fits(sequence, cached) and self.heap.reserve([(sequence, cached + count)])):
             self.heap.close(sequence)
-            self._refused = request
+            self._refuse(request)
             return 0
         self._enter(request, sequence, cached)
         return count
@@ -358,8 +362,6 @@ class Scheduler(Seating):
 
     def _land(self, plan: StepPlan) -> Flight:
         """The oldest step in flight is done."""
-        if self.heap.held:
-            self._refused = None  # pages in transit may come free
         self.heap.complete(plan.step)
         return self._flights.popleft()
 

@@ -37,7 +37,8 @@ class Seating:
         self._rows = Rows(config.max_num_seqs, config.max_model_len)
         self._by_slot: dict[int, Request] = {}
         self._order: Slots | None = None  # slots of running requests in order; None after a change
-        self._refused: Request | None = None  # memory refused it, and nothing since made room
+        self._refused: Request | None = None  # memory refused it
+        self._room: list[int] = []  # pages that could be granted then, by group
         self._forked: list[Binding] = []  # of rows forked since the last plan
         self._slides = any(spec.window is not None for spec in heap.config.groups)
 
@@ -159,6 +160,31 @@ class Seating:
         self._order = None
         self._refused = None
         return sequence
+
+    def _refuse(self, request: Request) -> None:
+        """Memory has no room for the first in line: it is not asked again before there is more of it."""
+        self._refused, self._room = request, [pages.grantable for pages in self.heap.groups]
+
+    def _stays_refused(self, request: Request) -> bool:
+        """Whether memory refused it, and nothing since made room. Cost: O(groups)."""
+        if request is not self._refused:
+            return False
+        return all(pages.grantable <= room for pages, room in zip(self.heap.groups, self._room, strict=True))
+
+    def _make_room(self, request: Request) -> bool:
+        """Give up what keeps the first in line from starting: garbage, then what sessions keep. False if there is none.
+
+        Garbage is looked for where memory is short, whether the collector runs or not, and where slots are, if nothing
+        else goes on that would free one. Sessions are asked when no pages are in transit that will come free anyway.
+        """
+        is_short = self._refused is request
+        if (is_short or not (self.running or self.heap.held)) and self._find_garbage():
+            return True
+        return is_short and not self.heap.held and self.sessions.shed()
+
+    def _find_garbage(self) -> bool:
+        """Look at one candidate for garbage; False if there is none. Cost: O(what it reaches)."""
+        return bool(self.heap.graph.candidates) and self.heap.collect_cycles(1) > 0
 
     def _running_slots(self) -> Slots:
         if self._order is None:

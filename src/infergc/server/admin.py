@@ -61,8 +61,8 @@ def admin_router(client: EngineClient, clock: SessionClock) -> APIRouter:
 
 
 async def _change(client: EngineClient, clock: SessionClock, settings: dict[str, Any]) -> dict[str, Any]:
-    timeout = settings.pop("session_timeout", clock.timeout)
-    if timeout < LEAST_TIMEOUT:
+    timeout = settings.pop("session_timeout", None)
+    if timeout is not None and timeout < LEAST_TIMEOUT:
         raise ParameterError("session_timeout", f"{shown(timeout)} is not allowed; it must be ≥ {LEAST_TIMEOUT}")
     _check(client.config, settings)
     try:
@@ -70,8 +70,10 @@ async def _change(client: EngineClient, clock: SessionClock, settings: dict[str,
     except ValueError as error:
         message = str(error).removeprefix("settings: ")
         raise bad_request(message, param=message.partition(" ")[0], code=INVALID_VALUE) from None
-    clock.timeout, clock.most = timeout, values["max_sessions"]
-    return {**values, "session_timeout": timeout}
+    clock.most = values["max_sessions"]
+    if timeout is not None:  # it may have been changed meanwhile
+        clock.timeout = timeout
+    return {**values, "session_timeout": clock.timeout}
 
 
 def _check(config: EngineConfig, settings: dict[str, Any]) -> None:

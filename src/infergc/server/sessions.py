@@ -53,10 +53,16 @@ class SessionClock:
         self._changed.set()
 
     def touch(self, salt: str, session: str) -> None:
-        """A request of this session came, or is over, or its client left. Cost: O(1)."""
+        """A request of this session came, or is over, or its client left. Cost: O(1).
+
+        Beyond as many as the engine keeps open, the least recently used name goes: the engine has closed that session,
+        or it has a request, whose end is told here.
+        """
         if session:
             self._used.pop((salt, session), None)
             self._used[salt, session] = self._now()
+            while len(self._used) > self.most:
+                del self._used[next(iter(self._used))]
 
     async def close(self, salt: str, session: str) -> bool:
         """Close a session because a client asks for it; False if it is not open."""
@@ -75,15 +81,13 @@ class SessionClock:
     async def close_idle(self) -> None:
         """Close the sessions whose time is over. One of which a request still waits or runs is not idle.
 
-        Of those beyond the engine's limit the time is over too: it has closed as many, and names must not pile up here.
-
         Raises:
             EngineDeadError: there is no engine. What else goes wrong concerns one session: it is logged, and that
                 session's time begins anew.
         """
         for salt, session in list(self._used):
             used = self._used.get((salt, session), self._now())  # now: others were waited for meanwhile
-            if self._now() - used < self._timeout and len(self._used) <= self.most:
+            if self._now() - used < self._timeout:
                 continue
             if await self._stays(salt, session):
                 self.touch(salt, session)
