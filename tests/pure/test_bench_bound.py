@@ -1,28 +1,13 @@
 """The least time of a run: products by rows, attention by what each token sees."""
 
-import numpy as np
 import pytest
 
-from infergc.bench.bound import MOST_SIZES, Bound, attention_work, bound, row_counts
+from infergc.bench.bound import MOST_SIZES, Bound, bound, row_counts
 from infergc.bench.rounds import Round
 from infergc.bench.throughput import Report, Split
 from infergc.bench.workload import Load
 from infergc.engine.rates import AttentionCost, MachineRates
-from infergc.sched.plan import StepPlan
-
-
-def plan(rows: list[tuple[int, int, bool]]) -> StepPlan:
-    """A step of rows (start, count, sampled)."""
-    starts, counts, sample = zip(*rows, strict=True)
-    return StepPlan(
-        step=0,
-        slots=np.arange(len(rows), dtype=np.int32),
-        starts=np.array(starts, np.int32),
-        counts=np.array(counts, np.int32),
-        token_ids=np.zeros(sum(counts), np.int32),
-        sample=np.array(sample),
-        tables=(),
-    )
+from samples.step_plans import step_plan
 
 
 def rates(windows: tuple[int | None, ...] = (None,)) -> MachineRates:
@@ -38,28 +23,18 @@ def rates(windows: tuple[int | None, ...] = (None,)) -> MachineRates:
 
 
 def test_products_count_every_token_and_the_head_only_what_is_sampled() -> None:
-    found = bound([plan([(0, 2, False), (4, 1, True)]), plan([(0, 1, False)])], rates())
+    found = bound([step_plan([(0, 2, False), (4, 1, True)]), step_plan([(0, 1, False)])], rates())
     assert found.layers == pytest.approx(4.0 + 2.0)
     assert found.head == pytest.approx(0.5)
     assert found.products == found.layers + found.head
 
 
 def test_between_measured_rows_time_is_interpolated() -> None:
-    assert bound([plan([(0, 2, True)])], rates()).layers == pytest.approx(3.0)
-
-
-@pytest.mark.parametrize("window", [None, 1, 3, 5, 100])
-@pytest.mark.parametrize(("start", "count"), [(0, 1), (0, 4), (2, 3), (7, 1), (7, 6)])
-def test_attention_work_is_what_each_position_sees(start: int, count: int, window: int | None) -> None:
-    seen = sum(min(position + 1, window or position + 1) for position in range(start, start + count))
-    cost = rates((window, None)).attention
-    everything = sum(range(start + 1, start + count + 1))
-    expected = (seen + everything, 0) if count > 1 else (0, seen + everything)
-    assert attention_work(plan([(start, count, True)]), cost) == expected
+    assert bound([step_plan([(0, 2, True)])], rates()).layers == pytest.approx(3.0)
 
 
 def test_prefill_runs_at_the_matrix_rate_and_decode_at_the_read_rate() -> None:
-    found = bound([plan([(0, 2, False), (4, 1, True)])], rates())
+    found = bound([step_plan([(0, 2, False), (4, 1, True)])], rates())
     assert found.prefill == pytest.approx(3 * 5 / 100)
     assert found.decode == pytest.approx(5 * 2 / 10)
     assert found.with_attention == pytest.approx(found.products + found.prefill + found.decode)

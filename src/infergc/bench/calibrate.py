@@ -63,9 +63,9 @@ class Steps:
 
     Attributes:
         works: each once.
-        seconds: the median of each.
-        noise: median of |one measurement - its step's median| / that median: what no prediction can know;
-            None if every work was measured once.
+        seconds: the shortest of each: other work on the machine only adds.
+        noise: median of how much longer a measurement is than the shortest of its step, relative to that; None if
+            every work was measured once.
     """
 
     works: tuple[StepWork, ...]
@@ -107,7 +107,7 @@ def run(config: EngineConfig, loads: Sequence[Load], rounds: int, longest: int) 
     Args:
         config: of the engine; its seed draws prompts and the held-out load.
         loads: to predict beside the held-out one.
-        rounds: each load is run so many times, with other prompts; a step's time is the median.
+        rounds: each load is run so many times, with other prompts; a step's time is its shortest.
         longest: tokens of a prompt, at most.
 
     Raises:
@@ -149,9 +149,9 @@ class _Bench:
                 run_wave(self.engine, wave, f"{name}-{self.config.seed}-{number}-{at}")
             for work, seconds in self.times.take():
                 measured.setdefault(work, []).append(seconds)
-        middle = {work: median(each) for work, each in measured.items()}
-        repeated = [abs(one / middle[work] - 1) for work, each in measured.items() for one in each if len(each) > 1]
-        return Steps(tuple(middle), tuple(middle.values()), median(repeated) if repeated else None)
+        least = {work: min(each) for work, each in measured.items()}
+        repeated = [one / least[work] - 1 for work, each in measured.items() for one in each if len(each) > 1]
+        return Steps(tuple(least), tuple(least.values()), median(repeated) if repeated else None)
 
 
 def _wave(load: Load) -> Wave:

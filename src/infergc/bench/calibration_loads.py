@@ -12,7 +12,7 @@ from infergc.params import SamplingParams
 _LONE = (1, 2, 3, 6, 12, 24, 48, 96, 192, 384, 768, 1536)  # prompts of one request: chunks of every size
 _CROWDS = (2, 3, 5, 8, 12, 16, 24, 32, 48, 64, 128, 256)  # requests that decode together
 _SHORT = 24  # prompt tokens of these
-_LONG = ((2, 1024), (4, 512), (8, 512), (16, 256), (32, 128))  # requests and prompts: decodes that read much
+_LONG = ((2, 1024), (4, 512), (8, 384), (16, 128), (32, 64))  # requests and prompts: decodes that read much
 _HELD_OUT = 24  # requests
 MOST_OUTPUT = 64  # tokens
 

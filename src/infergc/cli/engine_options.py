@@ -44,26 +44,40 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def engine_options(function: _Function) -> _Function:
     """Decorate a command with the engine's options; they arrive as keyword arguments named as the fields."""
-    fields = {name: field for name, field in EngineConfig.model_fields.items() if name != "model"}
-    order = sorted(fields, key=lambda name: list(HEADINGS).index(_heading(name)))
-    for name in reversed(order):
-        function = _option(name, fields[name])(function)
-    return function
+    return some_engine_options(*(name for name in EngineConfig.model_fields if name != "model"))(function)
+
+
+def some_engine_options(*names: str, **defaults: Any) -> Callable[[_Function], _Function]:
+    """Decorate a command with the engine's options for these fields alone.
+
+    Args:
+        names: of the fields.
+        defaults: of those whose default is not to be the configuration's.
+    """
+    order = sorted(names, key=lambda name: list(HEADINGS).index(_heading(name)))
+
+    def decorate(function: _Function) -> _Function:
+        for name in reversed(order):
+            field = EngineConfig.model_fields[name]
+            function = _option(name, field, defaults.get(name, field.default))(function)
+        return function
+
+    return decorate
 
 
 def _heading(name: str) -> str:
     return next((heading for heading, names in HEADINGS.items() if name in names), list(HEADINGS)[-1])
 
 
-def _option(name: str, field: FieldInfo) -> Callable[[_Function], _Function]:
+def _option(name: str, field: FieldInfo, default: Any) -> Callable[[_Function], _Function]:
     help_text = field.description or ""
     if field.annotation is bool:
         both = f"{flag(name)}/{flag('no_' + name)}"
-        return option(_heading(name), both, name, default=field.default, help=help_text)
+        return option(_heading(name), both, name, default=default, help=help_text)
     if get_origin(field.annotation) is Literal:
         choice = click.Choice(get_args(field.annotation))
-        return option(_heading(name), flag(name), name, type=choice, default=field.default, help=help_text)
+        return option(_heading(name), flag(name), name, type=choice, default=default, help=help_text)
     if name in _IN_BYTES:  # the configuration reads sizes itself
-        return option(_heading(name), flag(name), name, metavar="BYTES", default=field.default, help=help_text)
+        return option(_heading(name), flag(name), name, metavar="BYTES", default=default, help=help_text)
     kind = field.annotation if field.annotation in (str, float) else int  # bounds are the configuration's to check
-    return option(_heading(name), flag(name), name, type=kind, default=field.default, help=help_text)
+    return option(_heading(name), flag(name), name, type=kind, default=default, help=help_text)

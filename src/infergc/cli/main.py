@@ -7,6 +7,7 @@ from infergc.cli.bench.group import bench
 from infergc.cli.generate import generate
 from infergc.cli.heap.group import heap
 from infergc.cli.serve import serve
+from infergc.cli.simulate.command import simulate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -18,4 +19,5 @@ def main() -> None:
 main.add_command(serve)
 main.add_command(generate)
 main.add_command(bench)
+main.add_command(simulate)
 main.add_command(heap)

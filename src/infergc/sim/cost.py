@@ -50,8 +50,10 @@ class Roofline:
         self._windows = model.window_layers
         rate, read = device.flops * device.product_share, device.bandwidth * device.bandwidth_share
         kv_bytes = 2 * model.kv_width * model.value_bytes  # of one position in one layer
-        self._layer_token, self._layer_read = 2 * model.layer_matrix / rate, model.layer_matrix * model.value_bytes / read
-        self._head_row, self._head_read = 2 * model.head_matrix / rate, model.head_matrix * model.value_bytes / read
+        self._layer_token = 2 * model.layer_matrix / rate
+        self._layer_read = model.layer_matrix * model.value_bytes / read
+        self._head_row = 2 * model.head_matrix / rate
+        self._head_read = model.head_matrix * model.value_bytes / read
         self._pair = 4 * model.q_width / (device.flops * device.attention_share)  # q·k and p·v, 2 operations a value
         self._position = kv_bytes / read
         self._written = model.layers * kv_bytes / read

@@ -48,9 +48,7 @@ class SimExecutor:
 
     backend = "sim"
 
-    def __init__(
-        self, facts: ModelFacts, record: Sequence[StepOutcome] = (), cost: CostModel | None = None
-    ) -> None:
+    def __init__(self, facts: ModelFacts, record: Sequence[StepOutcome] = (), cost: CostModel | None = None) -> None:
         self.facts = facts
         self.seconds = 0.0
         self._cost = cost or FixedCost(STEP_SECONDS)

@@ -6,6 +6,7 @@ import numpy as np
 
 from infergc.sched.plan import StepPlan, TokenLogprobs
 
+_CANDIDATES = 1024  # ids that are told apart: the vocabulary of a simulated model may have two billion
 _SPREAD = 8.0  # between the likeliest and the least likely token's logit
 
 
@@ -16,7 +17,7 @@ def reports(plan: StepPlan, counts: Any, hashes: Any, vocab_size: int) -> dict[i
         plan: of the step.
         counts: [S] tokens to report for each row, 0 for none.
         hashes: function of an array of seeds and of one of positions.
-        vocab_size: ids are 0 … vocab_size - 1.
+        vocab_size: ids are 0 … vocab_size - 1; those from 1,024 on are never likely.
     """
     asking = np.flatnonzero((counts > 0) & plan.sample)
     if not len(asking):
@@ -24,7 +25,8 @@ def reports(plan: StepPlan, counts: Any, hashes: Any, vocab_size: int) -> dict[i
     ends = np.cumsum(plan.counts)[asking]
     last = plan.token_ids[ends - 1].astype(np.uint64)  # nothing else of the text matters
     positions = (plan.starts + plan.counts)[asking]
-    seeds = last[:, None] * np.uint64(vocab_size) + np.arange(vocab_size, dtype=np.uint64)
+    candidates = np.arange(min(vocab_size, _CANDIDATES), dtype=np.uint64)
+    seeds = last[:, None] * np.uint64(vocab_size) + candidates
     logits = (hashes(seeds, positions[:, None]) >> np.uint64(40)).astype(np.float64) / 2**24 * _SPREAD
     logprobs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     return {

@@ -32,7 +32,9 @@ def cost_on(device: str, model: Geometry) -> CostModel:
 def _check_same(calibration: Calibration, model: Geometry, device: str) -> None:
     """Measured times hold for the shape that was measured."""
     measured, asked = calibration.model.shape, model.shape
-    differ = [f"{field} {measured[field]} there, {asked[field]} here" for field in asked if measured[field] != asked[field]]
+    differ = [
+        f"{field} {measured[field]} there, {asked[field]} here" for field in asked if measured[field] != asked[field]
+    ]
     if differ:
         raise ConfigError(
             f"--device: {device} was measured with {calibration.model.name}, which is not shaped as --model "

@@ -39,7 +39,7 @@ class LoadType(click.ParamType[Load]):
 @option(_MEASUREMENT, "--model", metavar="DIR", type=click.Path(path_type=Path),
         help="Directory of a Hugging Face model. Without it: INFERGC_MODEL, else the bundled model.")  # fmt: skip
 @option(_MEASUREMENT, "--rounds", default=3, type=click.IntRange(min=1),
-        help="Times that each load is run; a step's time is the median.")  # fmt: skip
+        help="Times that each load is run; a step's time is its shortest.")  # fmt: skip
 @option(_MEASUREMENT, "--longest", default=2048, type=click.IntRange(min=1), help="Tokens of a prompt, at most.")
 @option(_MEASUREMENT, "--load", "loads", multiple=True, metavar="RxIxO", type=LoadType(),
         help="Predict this load too: requests at once, prompt tokens, output tokens. May be repeated.")  # fmt: skip
@@ -76,7 +76,7 @@ def _show(report: "Report") -> None:
     table = Table(
         title=f"Step times of {found.model.name} in {found.model.dtype}, {found.threads} threads: predicted, measured",
         caption="Errors relative to the measured time. Total: predicted over measured.\n"
-        "Noise: how far one measurement of a step is off its median.",
+        "Noise: how much longer a measurement of a step is than its shortest, at the median.",
     )
     table.add_column("load", no_wrap=True)
     for heading in ("steps", "median", "p90", "total", "noise"):

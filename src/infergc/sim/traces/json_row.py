@@ -51,18 +51,20 @@ def decode(decoder: msgspec.json.Decoder[AnyRow], line: str) -> AnyRow:
     """
     try:
         return decoder.decode(line)
-    except msgspec.ValidationError as error:
-        raise RowError(_fault(str(error), line)) from error
     except (msgspec.DecodeError, RecursionError) as error:
-        raise RowError(f"{shown(line)} is not a JSON object: {error}") from error
+        raise RowError(_fault(str(error), line)) from error
 
 
 def _fault(said: str, line: str) -> str:
+    """What is wrong with a line, from what the decoder said of it."""
+    try:
+        row = msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:  # the decoder may have stopped at a field before
+        return f"{shown(line)} is not JSON that can be read: {error}"
     match = _FIELD.search(said)
     if match is None:
-        return f"{shown(line)} is not allowed; a row must be a JSON object"
+        return f"{shown(row)} is not allowed; a row must be a JSON object"
     field = match[1]
-    row = msgspec.json.decode(line)
     if field not in row:
         return f"{field} is missing; it must be {_ALLOWED[field]}"
     return f"{field}: {shown(row[field])} is not allowed; it must be {_ALLOWED[field]}"

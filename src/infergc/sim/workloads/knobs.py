@@ -11,7 +11,7 @@ from infergc.sim.requests import TraceRequest
 from infergc.wording import shown
 
 MOST_LENGTH = 2**20  # tokens
-_MOST_SEED = 2**63 - 1
+_MOST_SEED = 2**32 - 1
 Number = TypeVar("Number", int, float)
 
 

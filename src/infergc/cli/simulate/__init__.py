@@ -1,0 +1,1 @@
+"""``infergc simulate``: workloads under the engine itself, without a model."""

@@ -1,0 +1,66 @@
+"""The plot of ``infergc simulate``: memory over time by state and generation, one panel a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from infergc.units import GIB
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from infergc.sim.clock import Sample
+
+_PARTS = (  # state, generation, colour: live in blues, cached in warm colours, the old in the dark ones
+    ("live", "tenured", "#1f4e79"),
+    ("live", "survivor", "#4f8fc6"),
+    ("live", "young", "#9cc4e4"),
+    ("in_transit", "young", "#999999"),
+    ("cached", "tenured", "#b30000"),
+    ("cached", "survivor", "#fc8d59"),
+    ("cached", "young", "#fdd49e"),
+)
+_PANEL = (9.0, 3.0)  # inches
+
+
+def check_plot() -> None:
+    """See that plots can be drawn.
+
+    Raises:
+        click.UsageError: the library is missing.
+    """
+    try:
+        import matplotlib  # noqa: F401, PLC0415 - an optional extra
+    except ImportError:
+        raise click.UsageError("--plot: needs matplotlib; pip install 'infergc[plot]'") from None
+
+
+def plot(file: Path, runs: list[tuple[dict[str, Any], "list[Sample]"]]) -> None:
+    """Draw the samples of each run; the file's suffix says of what kind it is.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: matplotlib does not know the suffix.
+    """
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    picture = Figure(figsize=(_PANEL[0], _PANEL[1] * len(runs)), layout="constrained")
+    panels = picture.subplots(len(runs), 1, squeeze=False)[:, 0]
+    for panel, (figures, samples) in zip(panels, runs, strict=True):
+        _draw(panel, figures, samples)
+    panels[-1].set_xlabel("simulated time, s")
+    handles, labels = panels[0].get_legend_handles_labels()
+    picture.legend(handles[::-1], labels[::-1], loc="outside right upper", fontsize="small")
+    picture.savefig(file)
+
+
+def _draw(panel: "Axes", figures: dict[str, Any], samples: "list[Sample]") -> None:
+    seconds = [sample.seconds for sample in samples]
+    present = [part for part in _PARTS if any(sample.held.get(part[0], {}).get(part[1]) for sample in samples)]
+    columns = [[sample.held[state].get(age, 0) / GIB for sample in samples] for state, age, _ in present]
+    labels = [f"{state.replace('_', ' ')} {age}".strip() for state, age, _ in present]
+    panel.stackplot(seconds, columns, labels=labels, colors=[colour for *_, colour in present])
+    panel.set_title(f"{figures['trace']}, {figures['policy']}, {figures['capacity_tokens']:,} tokens", fontsize="medium")
+    panel.set_ylabel("KV, GiB")
+    panel.margins(x=0)
