@@ -32,13 +32,13 @@ class Sizes:
         seed: of what is drawn.
     """
 
-    long: int = 256
+    long: int = 200
     many: int = 1024
     seats: int = 256
     seed: int = 0
 
 
-QUICK = Sizes(long=24, many=48, seats=16)
+QUICK = Sizes(long=6, many=40, seats=16)
 
 
 class Traces:
