@@ -49,8 +49,9 @@ class Served:
 
     def __init__(self, order: dict[str, Any], folder: str) -> None:
         geometry = MODELS[order["model"]]
-        Path(folder, "config.json").write_text(json.dumps(hf_config(geometry, order["longest"])))
-        usable = {**order, "pages": order["pages"] + 1}  # one is vLLM's null block
+        shape = hf_config(geometry, order["longest"])
+        Path(folder, "config.json").write_text(json.dumps(shape))
+        usable = {**order, "model": shape, "pages": order["pages"] + 1}  # one is vLLM's null block
         self.scheduler, self.hasher = made(usable, folder)
         self.cost = Roofline(geometry, DEVICES[order["device"]])
         self.page_bytes = order["block_size"] * geometry.kv_bytes_per_token

@@ -15,14 +15,17 @@ class Allocator(Protocol):
     """Memory for texts, each under the number of its request.
 
     Attributes:
-        held: tokens that memory is held for.
-        peak: most of ``held``, moments within a step included.
+        peak: most tokens that memory was ever held for, moments within a step included.
         copied: tokens whose KV was copied since it was last set to 0.
     """
 
-    held: int
     peak: int
     copied: int
+
+    @property
+    def held(self) -> int:
+        """Tokens that memory is held for."""
+        ...
 
     def admit(self, text: int, known: int, first: int, running: int) -> bool:
         """Let a text start, or change nothing.

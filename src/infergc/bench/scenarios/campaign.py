@@ -37,7 +37,9 @@ THROUGHPUT_BAR = -2.0  # per cent
 _PLAIN_PROMPT = 1024  # tokens of a system prompt as they often are, run beside the sweep
 
 
-def campaign(scenarios: Sequence[int], traces: Traces, sizes: Sizes, peers: Sequence[System], tell: Tell) -> dict[str, Any]:
+def campaign(
+    scenarios: Sequence[int], traces: Traces, sizes: Sizes, peers: Sequence[System], tell: Tell
+) -> dict[str, Any]:
     """Run scenarios.
 
     Args:
@@ -158,7 +160,10 @@ def bars(ours: dict[str, Any], other: dict[str, Any], wanted: float) -> list[dic
     }
     faster = 100 * (ours["smallest"]["throughput"] / other["ample"]["throughput"] - 1)
     rows = [_bar(f"{figure} below {other['system']}", value, wanted) for figure, value in saved.items()]
-    return [*rows, _bar(f"throughput in the smallest pool over {other['system']} in an ample one", faster, THROUGHPUT_BAR)]
+    return [
+        *rows,
+        _bar(f"throughput in the smallest pool over {other['system']} in an ample one", faster, THROUGHPUT_BAR),
+    ]
 
 
 def _bar(figure: str, measured: float, wanted: float) -> dict[str, Any]:

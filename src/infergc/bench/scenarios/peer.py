@@ -75,9 +75,7 @@ class Peer:
 
 def _order(load: Load, pool: int | None, limits: Limits) -> dict[str, Any]:
     """One run: everything in tokens, pages and seconds. Limits that are none are left out."""
-    rows = [
-        (each.arrival, each.input_len, each.output_len, each.blocks, each.block_tokens) for each in load.requests
-    ]
+    rows = [(each.arrival, each.input_len, each.output_len, each.blocks, each.block_tokens) for each in load.requests]
     most = {"seconds": limits.seconds, "preempted": limits.preempted}
     return {
         "requests": rows,

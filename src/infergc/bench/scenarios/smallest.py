@@ -49,7 +49,7 @@ class Search:
         pool, step = max(guess, self._low + 1), CLOSE
         rises = not self._holds(pool)
         while (self._found is None) if rises else (self._low < pool):
-            pool, step = round(pool * step if rises else pool / step), step * step
+            pool, step = max(pool + 1, round(pool * step)) if rises else int(pool / step), step * step
             if pool <= self._low:
                 break
             self._holds(pool)

@@ -74,6 +74,12 @@ class HeldBytes:
         """Most bytes held for live requests."""
         return max(live + transit for live, _, transit in self.series)
 
+    def bytes_for(self, tokens: int) -> int:
+        """What a text of so many tokens takes."""
+        assert self.engine is not None
+        heap = self.engine.heap
+        return ceil_div(tokens, heap.page_tokens) * sum(pages.spec.page_bytes for pages in heap.groups)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -140,7 +146,8 @@ def compare(number: int, requests: Sequence[TraceRequest], model: Path, tell: Te
     settings = {**_SETTINGS, "model": model, "max_model_len": longest + 1}
     ample = engine_config(**settings, kv_cache_memory="1GiB")
     wide = _both(ample, requests, tell(f"{number} in small, ample", len(requests)))
-    tight = ample.model_copy(update={"kv_cache_memory": round(wide[0].peak * _SHORT_POOL)})
+    short = max(round(wide[0].peak * _SHORT_POOL), wide[0].bytes_for(longest + 1))
+    tight = ample.model_copy(update={"kv_cache_memory": short})
     narrow = _both(tight, requests, tell(f"{number} in small, short of memory", len(requests)))
     measured, simulated = zip(wide, narrow, strict=True)
     return Comparison(number, list(measured), list(simulated))
@@ -157,7 +164,8 @@ def _run(config: EngineConfig, executor: Executor, requests: Sequence[TraceReque
     engine = held.engine = assemble(config, executor, [held])
     vocab = executor.facts.vocab_size
     commands = [
-        Submit(str(number), spelled(request, vocab), _params(request, number)) for number, request in enumerate(requests)
+        Submit(str(number), spelled(request, vocab), _params(request, number))
+        for number, request in enumerate(requests)
     ]
     over = 0
     while commands or engine.has_work():

@@ -21,7 +21,7 @@ def check_plots(directory: Path) -> None:
         click.UsageError: they cannot; the message says why.
     """
     try:
-        import matplotlib  # noqa: F401, PLC0415 - an optional extra
+        import matplotlib as mpl  # noqa: F401, PLC0415 - an optional extra
     except ImportError:
         raise click.UsageError("--plots: needs matplotlib; pip install 'infergc[plot]'") from None
     try:
@@ -36,7 +36,9 @@ def draw(directory: Path, figures: dict[str, Any]) -> None:
 
     for scenario in figures["scenarios"]:
         picture = Figure(figsize=(10, 5.5), layout="constrained")
-        picture.suptitle(f"Scenario {scenario['scenario']}: {scenario['title']} ({figures['model']} on {figures['device']})")
+        picture.suptitle(
+            f"Scenario {scenario['scenario']}: {scenario['title']} ({figures['model']} on {figures['device']})"
+        )
         peak, pool = picture.subplots(1, 2, sharey=True)
         _memory(peak, scenario, "ample", "peak_bytes", "Most held for live requests, GiB")
         _memory(pool, scenario, "smallest", "pool_bytes", "Smallest pool that serves as well, GiB")

@@ -82,7 +82,13 @@ def _without(scenario: dict[str, Any]) -> Table:
 
 def _sweep(sweep: list[dict[str, Any]]) -> Table:
     names = [cell["title"] for cell in sweep[0]["cells"]]
-    headings = ("shared, tokens", "of the prompt", *(f"{name}\npeak, GiB" for name in names), "below (c)", "tokens/s\nover (c)")
+    headings = (
+        "shared, tokens",
+        "of the prompt",
+        *(f"{name}\npeak, GiB" for name in names),
+        "below (c)",
+        "tokens/s\nover (c)",
+    )
     table = _table("Scenario 3: share swept, ample memory", None, headings)
     for point in sweep:
         cells = {cell["system"]: cell["ample"] for cell in point["cells"]}
