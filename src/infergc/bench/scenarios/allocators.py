@@ -79,8 +79,8 @@ class Reserved:
 class Doubling:
     """Contiguous buffers of 16, 32, 64 … tokens out of a first-fit allocator, each doubled when it is full.
 
-    A text begins with the smallest buffer for all its known tokens. Doubling takes the new buffer, copies, and gives the
-    old one back, one text after the other. No buffer is larger than the longest text.
+    A text begins with the smallest buffer for all its known tokens. Doubling takes the new buffer, copies, and gives
+    the old one back, one text after the other. No buffer is larger than the longest text.
 
     Args:
         pool: tokens.
@@ -141,7 +141,7 @@ class Doubling:
 
 
 class Paged:
-    """Pages of 16 tokens wherever there is room, by the engine's rule of admission: what the engine is checked against.
+    """Pages of 16 tokens wherever there is room, by the engine's rule of admission: the plain loop's check.
 
     Args:
         pool: tokens.

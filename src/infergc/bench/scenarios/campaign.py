@@ -50,7 +50,7 @@ def campaign(
         tell: told of every run.
 
     Returns:
-        Plain data: ``model``, ``device``, ``kv_bytes`` that it has, ``sizes``, and ``scenarios``; see docs/scenarios.md.
+        Plain data: ``model``, ``device``, ``kv_bytes`` that it has, ``sizes``, ``scenarios``; see docs/scenarios.md.
 
     Raises:
         ConfigError: a trace cannot be used.

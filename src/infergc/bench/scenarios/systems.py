@@ -1,6 +1,7 @@
 """The systems that are compared: baselines on a plain loop, the engine with techniques off and on, and peers."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -133,10 +134,8 @@ class OnEngine:
         setup = Setup(MODEL, COST, kv_bytes, self.policy, settings=settings)
         engine = meter.engine = simulated_engine(setup, load.requests, meter)
         fates: Sequence[Fate] = ()
-        try:
+        with suppress(GivenUp):
             fates = serve(engine, meter, load.requests, progress)
-        except GivenUp:
-            pass
         done = [fate for fate in fates if fate.finished]
         return Outcome(
             len(load.requests), len(done), meter.now, sum(fate.tokens for fate in done), meter.peak_live,

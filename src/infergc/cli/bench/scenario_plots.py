@@ -1,15 +1,13 @@
 """What ``infergc bench scenarios --plots`` draws: bars of memory for each scenario, lines for the sweep."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from infergc.units import GIB
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
+Axes = Any  # of matplotlib, which need not be there
 _BASE, _OURS, _WITHOUT = "#9aa5b1", "#1f6fb4", "#9cc4e4"
 _LINES = {"reserved": "#c9ced6", "doubling": "#7b8794", "paged": "#d98324", "cached": "#2a9d5c", "ours": _OURS}
 
@@ -49,7 +47,7 @@ def draw(directory: Path, figures: dict[str, Any]) -> None:
             picture.savefig(directory / f"scenario-{scenario['scenario']}-sweep.png", dpi=120)
 
 
-def _memory(panel: "Axes", scenario: dict[str, Any], part: str, figure: str, title: str) -> None:
+def _memory(panel: Axes, scenario: dict[str, Any], part: str, figure: str, title: str) -> None:
     """A bar for each system, ours in colour, and below it ours without one technique each."""
     cells = [*scenario["cells"], *scenario["without"]]
     count = len(scenario["cells"])
@@ -64,7 +62,7 @@ def _memory(panel: "Axes", scenario: dict[str, Any], part: str, figure: str, tit
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _sweep(panel: "Axes", sweep: list[dict[str, Any]]) -> None:
+def _sweep(panel: Axes, sweep: list[dict[str, Any]]) -> None:
     shares = [point["share"] for point in sweep]
     for at, first in enumerate(sweep[0]["cells"]):
         sizes = [point["cells"][at]["ample"]["peak_bytes"] / GIB for point in sweep]

@@ -9,8 +9,8 @@ from rich.table import Table
 from infergc.units import GIB
 
 _HEADINGS = (
-    "peak, GiB", "smallest pool, GiB", "tokens/s, ample", "tokens/s, smallest", "preempted there", "on the device:\ntokens/s",
-    "preempted",
+    "peak, GiB", "smallest\npool, GiB", "tokens/s,\nample", "tokens/s,\nsmallest", "preempted\nthere",
+    "tokens/s on\nthe device", "preempted\nthere",
 )  # fmt: skip
 
 
@@ -93,8 +93,9 @@ def _sweep(sweep: list[dict[str, Any]]) -> Table:
     for point in sweep:
         cells = {cell["system"]: cell["ample"] for cell in point["cells"]}
         ours, paged = cells["ours"], cells["paged"]
+        peaks = (_gib(cell["peak_bytes"]) for cell in cells.values())
         table.add_row(
-            f"{point['system_tokens']:,}", f"{point['share']:.0f} %", *(_gib(cell["peak_bytes"]) for cell in cells.values()),
+            f"{point['system_tokens']:,}", f"{point['share']:.0f} %", *peaks,
             f"{100 * (1 - ours['peak_bytes'] / paged['peak_bytes']):.1f} %",
             f"{100 * (ours['throughput'] / paged['throughput'] - 1):+.1f} %",
         )  # fmt: skip
@@ -110,8 +111,8 @@ def _bars(bars: list[dict[str, Any]]) -> Iterable[str]:
 def _twin(twin: dict[str, Any]) -> str:
     verdict = "equal in every step" if twin["equal"] else "NOT EQUAL"
     return (
-        f"Scenario {twin['scenario']} in small on the CPU engine: {twin['steps']} steps, peak {twin['peak_bytes']:,} bytes "
-        f"there and {twin['simulated_peak_bytes']:,} simulated; {verdict}"
+        f"Scenario {twin['scenario']} in small on the CPU engine: {twin['steps']} steps, "
+        f"peak {twin['peak_bytes']:,} bytes there and {twin['simulated_peak_bytes']:,} simulated; {verdict}"
     )
 
 

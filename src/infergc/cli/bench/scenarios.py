@@ -41,7 +41,7 @@ def _numbers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...
 @option(_BESIDE, "--peer", metavar="COMMAND",
         help="Another engine's scheduler: a process as benchmarks/peers/run_vllm_scenarios.py.")  # fmt: skip
 @option(_BESIDE, "--cpu-model", metavar="DIR", type=_PATH,
-        help="Run each in small on the CPU engine too, with this model; compare bytes with the simulator's.")  # fmt: skip
+        help="Run each in small on the CPU engine with this model too, and compare bytes.")  # fmt: skip
 @option(_OUTPUT, "--plots", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
         help="Draw there: scenario-1.png and so on. Needs matplotlib: infergc[plot].")  # fmt: skip
 @json_option(_OUTPUT)
