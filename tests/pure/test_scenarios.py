@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -245,7 +246,9 @@ def test_traces_that_are_missing_are_named(tmp_path: Path) -> None:
 def test_the_command_tells_of_each_system_and_bar(traces: Traces, tmp_path: Path) -> None:
     file = tmp_path / "scenarios.json"
     directory = str(traces.azure.parent)
+    can_draw = find_spec("matplotlib") is not None
     given = ["scenarios", "--quick", "--scenario", "2", "--traces", directory, "--json", str(file)]
+    given += ["--plots", str(tmp_path / "plots")] if can_draw else []
     result = CliRunner().invoke(bench, given, env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
     (scenario,) = json.loads(file.read_text())["scenarios"]
@@ -258,6 +261,14 @@ def test_the_command_tells_of_each_system_and_bar(traces: Traces, tmp_path: Path
     assert "(b) contiguous, doubled, first fit" in result.output
     assert "without planning ahead" in result.output
     assert result.output.count("wanted") == 3
+    assert (tmp_path / "plots" / "scenario-2.png").is_file() == can_draw
+
+
+def test_plots_without_their_library_name_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = CliRunner().invoke(bench, ["scenarios", "--traces", str(tmp_path), "--plots", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "--plots: needs matplotlib; pip install 'infergc[plot]'" in result.output
 
 
 def test_a_scenario_that_there_is_not_is_refused(tmp_path: Path) -> None:

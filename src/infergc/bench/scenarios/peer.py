@@ -3,8 +3,6 @@
 import json
 import shlex
 import subprocess
-from dataclasses import dataclass, field
-from functools import cached_property
 from math import isinf
 from typing import Any
 
@@ -16,19 +14,22 @@ from infergc.sim.served import Progress
 PAGE = 16  # tokens
 
 
-@dataclass(frozen=True)
 class Peer:
     """A system behind a pipe; ``benchmarks/peers/run_vllm_scenarios.py`` says what goes through it.
 
+    Args:
+        command: that starts it, as a shell would read it; it is started when it is first needed.
+
     Attributes:
-        command: that starts it, as a shell would read it.
         name, title: of the system.
     """
 
-    command: str
-    name: str = "vllm"
-    title: str = "(e) vLLM's scheduler and KV manager"
-    _started: list[subprocess.Popen[str]] = field(default_factory=list, repr=False)
+    name = "vllm"
+    title = "(e) vLLM's scheduler and KV manager"
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+        self._process: subprocess.Popen[str] | None = None
 
     def run(self, load: Load, pool: int | None, limits: Limits, progress: Progress) -> Outcome:
         """See ``System``.
@@ -42,12 +43,11 @@ class Peer:
 
     def close(self) -> None:
         """End the process."""
-        for process in self._started:
-            process.communicate()
-        self._started.clear()
+        if self._process is not None:
+            self._process.communicate()
 
     def _asked(self, order: dict[str, Any]) -> dict[str, Any]:
-        process = self._process
+        process = self._process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -57,20 +57,17 @@ class Peer:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise ConfigError(f"--peer: {self.command!r} gave no answer; it ended with exit code {process.wait()}")
+            raise ConfigError(f"--peer: {self._command!r} gave no answer; it ended with exit code {process.wait()}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    @cached_property
-    def _process(self) -> subprocess.Popen[str]:
+    def _start(self) -> "subprocess.Popen[str]":
         try:
-            process = subprocess.Popen(  # noqa: S603 - the user's own command
-                shlex.split(self.command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            return subprocess.Popen(  # noqa: S603 - the user's own command
+                shlex.split(self._command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
         except (OSError, ValueError) as error:
-            raise ConfigError(f"--peer: {self.command!r} cannot be run: {error}") from None
-        self._started.append(process)
-        return process
+            raise ConfigError(f"--peer: {self._command!r} cannot be run: {error}") from None
 
 
 def _order(load: Load, pool: int | None, limits: Limits) -> dict[str, Any]:

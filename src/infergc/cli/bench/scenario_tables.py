@@ -39,18 +39,19 @@ def _cells(scenario: dict[str, Any]) -> Table:
     table = _table(f"Scenario {scenario['scenario']}: {scenario['title']}", caption, ("system", *_HEADINGS))
     for cell in scenario["cells"]:
         table.add_row(*_row(cell))
-    holes = next((cell["ample"]["holes"] for cell in scenario["cells"] if cell["ample"]["holes"] is not None), None)
-    lost = next((cell["smallest"]["lost"] for cell in scenario["cells"] if cell["smallest"]["lost"] is not None), None)
-    fragmentation = _fragmentation(holes, lost)
-    table.caption = f"{caption}\n{fragmentation}" if fragmentation else caption
+    table.caption = "\n".join([caption, *_fragmentation(scenario["cells"])])
     return table
 
 
-def _fragmentation(holes: float | None, lost: float | None) -> str:
+def _fragmentation(cells: Iterable[dict[str, Any]]) -> Iterable[str]:
     """External fragmentation of (b) in words."""
-    found = [] if holes is None else [f"{holes:.1%} of the addresses in use were holes, with ample memory"]
-    found += [] if lost is None else [f"{lost:.1%} of the smallest pool was free when a buffer found no hole"]
-    return "(b): " + "; ".join(found) if found else ""
+    for cell in cells:
+        if cell["ample"]["holes"] is not None:
+            spread, holes = _gib(cell["ample"]["spread_bytes"]), cell["ample"]["holes"]
+            yield f"(b) with ample memory: addresses up to {spread} GiB, {holes:.1%} of them holes"
+        for part, name in (("smallest", "the smallest pool"), ("device", "the device")):
+            if cell[part]["lost"] is not None:
+                yield f"(b) in {name}: {cell[part]['lost']:.1%} of it free when a buffer found no hole"
 
 
 def _row(cell: dict[str, Any]) -> Iterable[str]:
