@@ -2,9 +2,10 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -15,7 +16,7 @@ from infergc.bench.scenarios.first_fit import FirstFit
 from infergc.bench.scenarios.outcome import NO_LIMITS, Limits, Outcome
 from infergc.bench.scenarios.peer import Peer
 from infergc.bench.scenarios.smallest import CLOSE, Search
-from infergc.bench.scenarios.systems import DOUBLING, OURS, PAGED, TOKEN_BYTES, Contiguous, Load, OnEngine
+from infergc.bench.scenarios.systems import BASELINES, DOUBLING, OURS, PAGED, TOKEN_BYTES, Contiguous, Load, OnEngine
 from infergc.bench.scenarios.workloads import (
     LOADED,
     QUICK,
@@ -28,6 +29,8 @@ from infergc.bench.scenarios.workloads import (
     together,
 )
 from infergc.cli.bench.group import bench
+from infergc.cli.bench.scenario_plots import draw
+from infergc.cli.bench.scenario_tables import show
 from infergc.config import ConfigError
 from infergc.sim.requests import TraceRequest
 from infergc.units import GIB
@@ -54,15 +57,17 @@ def loads(traces: Traces) -> dict[str, Load]:
     }
 
 
-@pytest.mark.parametrize("gib", [None, 4.5, 5])
 @pytest.mark.parametrize("name", ["closed", "shared", "open"])
-def test_over_pages_the_plain_loop_does_as_the_engine_does(name: str, gib: float | None, traces: Traces) -> None:
-    load, pool = loads(traces)[name], gib and round(gib * GIB)
-    plain = PLAIN.run(load, pool, NO_LIMITS, quietly)
-    engine = ALONE.run(load, pool, NO_LIMITS, quietly)
-    assert plain == engine
-    assert plain.finished == len(load.requests)
-    assert plain.peak_bytes > GIB
+def test_over_pages_the_plain_loop_does_as_the_engine_does(name: str, traces: Traces) -> None:
+    load = loads(traces)[name]
+    ample = PLAIN.run(load, None, NO_LIMITS, quietly)
+    assert ample == ALONE.run(load, None, NO_LIMITS, quietly)
+    assert ample.finished == len(load.requests)
+    assert ample.peak_bytes > GIB
+    short = max(ample.peak_bytes * 2 // 3, load.longest * TOKEN_BYTES)
+    plain = PLAIN.run(load, short, NO_LIMITS, quietly)
+    assert plain == ALONE.run(load, short, NO_LIMITS, quietly)
+    assert plain.peak_bytes < ample.peak_bytes
 
 
 def test_a_short_pool_makes_both_preempt_alike(traces: Traces) -> None:
@@ -262,6 +267,34 @@ def test_the_command_tells_of_each_system_and_bar(traces: Traces, tmp_path: Path
     assert "without planning ahead" in result.output
     assert result.output.count("wanted") == 3
     assert (tmp_path / "plots" / "scenario-2.png").is_file() == can_draw
+
+
+def test_the_sweep_is_drawn_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = [cell_figures(each.name, size) for size, each in enumerate((*BASELINES, OURS), 1)]
+    sweep = [{"share": share, "system_tokens": 10 * share, "cells": cells} for share in (0, 45)]
+    work = {"requests": 1, "mean_input": 5.0, "mean_output": 5.0, "system_tokens": 450}
+    scenario = {
+        "scenario": 3,
+        "title": "x",
+        "workload": work,
+        "cells": cells,
+        "without": [],
+        "bars": [],
+        "sweep": sweep,
+    }
+    figures = {"model": "m", "device": "d", "scenarios": [scenario]}
+    show(figures)
+    assert "450" in capsys.readouterr().out
+    pytest.importorskip("matplotlib")
+    draw(tmp_path, figures)
+    assert {file.name for file in tmp_path.iterdir()} == {"scenario-3.png", "scenario-3-sweep.png"}
+
+
+def cell_figures(name: str, gib: int) -> dict[str, Any]:
+    """A cell's figures, such as they are printed."""
+    outcome = asdict(Outcome(1, 1, 1.0, 5, gib * GIB, 0, 0))
+    part = {**outcome, "throughput": 5.0, "pool_bytes": gib * GIB}
+    return {"system": name, "title": name, "ample": part, "smallest": part, "device": part}
 
 
 def test_plots_without_their_library_name_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ class Sizes:
     seed: int = 0
 
 
-QUICK = Sizes(long=6, many=40, seats=16)
+QUICK = Sizes(long=6, many=24, seats=8)
 
 
 class Traces:
