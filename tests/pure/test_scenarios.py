@@ -266,6 +266,8 @@ def test_the_command_tells_of_each_system_and_bar(traces: Traces, tmp_path: Path
     assert "(b) contiguous, doubled, first fit" in result.output
     assert "without planning ahead" in result.output
     assert result.output.count("wanted") == 3
+    assert scenario["matched"]["throughput"] >= 0.98 * scenario["cells"][1]["ample"]["throughput"]
+    assert scenario["matched"]["against"] == "doubling"
     assert (tmp_path / "plots" / "scenario-2.png").is_file() == can_draw
 
 
@@ -282,6 +284,7 @@ def test_the_sweep_is_drawn_and_listed(tmp_path: Path, capsys: pytest.CaptureFix
         "bars": [],
         "sweep": sweep,
     }
+    scenario["matched"] = {"against": "paged", "below": 66.6, "pool_bytes": GIB}
     figures = {"model": "m", "device": "d", "scenarios": [scenario]}
     show(figures)
     assert "450" in capsys.readouterr().out

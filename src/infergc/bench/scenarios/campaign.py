@@ -1,11 +1,12 @@
 """The three scenarios from beginning to end, and the bars that they are held against."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from infergc.bench.scenarios.cells import ROOM, Bench, Cell, Tell
+from infergc.bench.scenarios.cells import ROOM, Bench, Cell, Tell, plain_pool
 from infergc.bench.scenarios.outcome import NO_LIMITS
+from infergc.bench.scenarios.smallest import Smallest
 from infergc.bench.scenarios.systems import (
     BASELINES,
     DEVICE,
@@ -67,23 +68,22 @@ def _long(traces: Traces, sizes: Sizes, peers: Sequence[System], tell: Tell) -> 
     rate = saturated.finished / saturated.seconds
     load = slowed(recorded, rate)
     said = {"saturated_rate": rate, "offered_rate": LOADED * rate, **_said(load)}
-    cells, without = _compared(Bench("1", load, tell), peers)
-    return _scenario(1, "Long contexts", said, cells, without, (DOUBLING, 37.8))
+    return _scenario(1, "Long contexts", said, _compared(Bench("1", load, tell), peers, DOUBLING), 37.8)
 
 
 def _many(traces: Traces, sizes: Sizes, peers: Sequence[System], tell: Tell) -> dict[str, Any]:
     load = concurrent(traces, sizes)
-    cells, without = _compared(Bench("2", load, tell), peers)
-    return _scenario(2, f"{sizes.seats} concurrent", _said(load), cells, without, (DOUBLING, 37.6))
+    compared = _compared(Bench("2", load, tell), peers, DOUBLING)
+    return _scenario(2, f"{sizes.seats} concurrent", _said(load), compared, 37.6)
 
 
 def _shared(traces: Traces, sizes: Sizes, peers: Sequence[System], tell: Tell) -> dict[str, Any]:
     tails = concurrent(traces, sizes)
     system = system_tokens(tails.requests, JUDGED_SHARE)
     load = behind(tails, system)
-    cells, without = _compared(Bench("3", load, tell), peers)
+    compared = _compared(Bench("3", load, tell), peers, PAGED)
     said = {"share": JUDGED_SHARE, "system_tokens": system, **_said(load)}
-    found = _scenario(3, f"{sizes.seats} with one system prompt", said, cells, without, (PAGED, 52.9))
+    found = _scenario(3, f"{sizes.seats} with one system prompt", said, compared, 52.9)
     found["sweep"] = [_point(tails, system_tokens(tails.requests, share), tell) for share in SHARES]
     found["sweep"].append(_point(tails, _PLAIN_PROMPT, tell))
     found["sweep"].sort(key=lambda point: point["system_tokens"])
@@ -114,8 +114,24 @@ def _said(load: Load) -> dict[str, Any]:
     }
 
 
-def _compared(bench: Bench, peers: Sequence[System]) -> tuple[list[Cell], list[Cell]]:
-    """Cells of baselines, peers and ours, ours last; and of ours without one technique each."""
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """All systems under one workload.
+
+    Attributes:
+        cells: of baselines, peers and ours, ours last.
+        without: ours without one technique each.
+        against: the baseline that ours is held against.
+        matched: the smallest pool in which ours serves as fast as that baseline with ample memory.
+    """
+
+    cells: list[Cell]
+    without: list[Cell]
+    against: Cell
+    matched: Smallest
+
+
+def _compared(bench: Bench, peers: Sequence[System], baseline: System) -> _Compared:
     cells: list[Cell] = []
     near = None
     for system in (*BASELINES, *peers, OURS):
@@ -123,26 +139,23 @@ def _compared(bench: Bench, peers: Sequence[System]) -> tuple[list[Cell], list[C
         cells.append(bench.whole(system, near if paged else None))
         if paged and (smallest := cells[-1].smallest) is not None:
             near = smallest.pool
-    return cells, [bench.searched(system, near) for system in WITHOUT]
+    assert near is not None, "ours comes last"
+    against = next(cell for cell in cells if cell.system is baseline)
+    matched = bench.matching(OURS, against.ample, near)
+    return _Compared(cells, [bench.searched(system, near) for system in WITHOUT], against, matched)
 
 
-def _scenario(
-    number: int,
-    title: str,
-    workload: dict[str, Any],
-    cells: Sequence[Cell],
-    without: Sequence[Cell],
-    bar: tuple[System, float],
-) -> dict[str, Any]:
-    found = [cell.figures for cell in cells]
-    against = next(cell for cell in found if cell["system"] == bar[0].name)
+def _scenario(number: int, title: str, workload: dict[str, Any], compared: _Compared, bar: float) -> dict[str, Any]:
+    cells, against = [cell.figures for cell in compared.cells], compared.against.figures
+    below = 100 * (1 - compared.matched.pool / against["smallest"]["pool_bytes"])
     return {
         "scenario": number,
         "title": title,
         "workload": workload,
-        "cells": found,
-        "without": [cell.figures for cell in without],
-        "bars": bars(found[-1], against, bar[1]),
+        "cells": cells,
+        "without": [cell.figures for cell in compared.without],
+        "matched": {"against": compared.against.system.name, "below": below, **plain_pool(compared.matched)},
+        "bars": bars(cells[-1], against, bar),
     }
 
 

@@ -34,11 +34,15 @@ class Cell:
         """All of it as plain data: bytes, seconds, output tokens a second."""
         found = {"system": self.system.name, "title": self.system.title, "ample": _plain(self.ample)}
         if self.smallest is not None:
-            pool = {"pool_bytes": self.smallest.pool, "runs": self.smallest.runs}
-            found["smallest"] = {**pool, **_plain(self.smallest.outcome)}
+            found["smallest"] = plain_pool(self.smallest)
         if self.device is not None:
             found["device"] = {"pool_bytes": ROOM, **_plain(self.device)}
         return found
+
+
+def plain_pool(smallest: Smallest) -> dict[str, Any]:
+    """A smallest pool as plain data."""
+    return {"pool_bytes": smallest.pool, "runs": smallest.runs, **_plain(smallest.outcome)}
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:
@@ -79,6 +83,10 @@ class Bench:
         for other in CAUTIOUS if system is DOUBLING else ():
             smallest = min(smallest, self._smallest(other, ample, smallest.pool), key=lambda found: found.pool)
         return Cell(system, ample, smallest)
+
+    def matching(self, system: System, other: Outcome, near: int) -> Smallest:
+        """The smallest pool in which a system serves as fast as another with ample memory."""
+        return self._smallest(system, other, near)
 
     def _smallest(self, system: System, ample: Outcome, near: int) -> Smallest:
         least = self.load.longest * TOKEN_BYTES

@@ -68,9 +68,9 @@ def _sweep(panel: Axes, sweep: list[dict[str, Any]]) -> None:
         sizes = [point["cells"][at]["ample"]["peak_bytes"] / GIB for point in sweep]
         dashed = "--" if first["system"] == "ours" else "-"  # it may lie upon another
         panel.plot(shares, sizes, dashed, marker="o", markersize=3, label=first["title"], color=_LINES[first["system"]])
-    panel.set_yscale("log")
     panel.set_xlabel("share of the mean prompt that is the system prompt, %")
-    panel.set_ylabel("most held for live requests, GiB (log)")
+    panel.set_ylabel("most held for live requests, GiB")
     panel.set_title("Scenario 3: one system prompt, share swept")
-    panel.grid(visible=True, which="both", alpha=0.25)
+    panel.grid(visible=True, alpha=0.25)
+    panel.set_ylim(bottom=0)
     panel.legend(fontsize="small")

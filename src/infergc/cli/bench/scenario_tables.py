@@ -22,6 +22,7 @@ def show(figures: dict[str, Any]) -> None:
         console.print(_without(scenario))
         if "sweep" in scenario:
             console.print(_sweep(scenario["sweep"]))
+        console.print(_matched(scenario["matched"]))
         for line in _bars(scenario["bars"]):
             console.print(line)
         console.print()
@@ -82,7 +83,7 @@ def _without(scenario: dict[str, Any]) -> Table:
 
 
 def _sweep(sweep: list[dict[str, Any]]) -> Table:
-    names = [cell["title"] for cell in sweep[0]["cells"]]
+    names = [cell["title"].split()[0] for cell in sweep[0]["cells"]]
     headings = (
         "shared, tokens",
         "of the prompt",
@@ -101,6 +102,13 @@ def _sweep(sweep: list[dict[str, Any]]) -> Table:
             f"{100 * (ours['throughput'] / paged['throughput'] - 1):+.1f} %",
         )  # fmt: skip
     return table
+
+
+def _matched(matched: dict[str, Any]) -> str:
+    return (
+        f"Infer-GC serves as fast as {matched['against']} with ample memory in {_gib(matched['pool_bytes'])} GiB: "
+        f"{matched['below']:.1f} % below the smallest pool in which that does"
+    )
 
 
 def _bars(bars: list[dict[str, Any]]) -> Iterable[str]:
