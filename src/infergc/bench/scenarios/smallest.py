@@ -9,6 +9,7 @@ from infergc.bench.scenarios.outcome import Limits, Outcome
 THROUGHPUT = 0.98  # of that in an ample pool
 PREEMPTED = 0.01  # of the requests
 CLOSE = 1.02  # bounds this near to each other end the search
+DIPS = (0.95, 0.9, 0.8)  # of a pool that does are tried too: few requests are preempted, so chance has a say in it
 
 Try = Callable[[int, Limits], Outcome]
 
@@ -40,12 +41,16 @@ class Search:
     def __init__(self, run: Try, ample: Outcome, least: int) -> None:
         self._run = run
         self._limits = Limits(ample.seconds / THROUGHPUT, PREEMPTED * ample.requests)
+        self._least = least
         self._low = least - 1  # no pool of so much or less does
         self._found: Smallest | None = None
         self.runs = 0
 
     def near(self, guess: int) -> Smallest:
-        """Search from where it may be, in steps that double, then by bisection. Cost: 2 runs if the guess is right."""
+        """Search from where it may be, in steps that double, by bisection, and below.
+
+        Cost: 5 runs if the guess is right.
+        """
         pool, step = max(guess, self._low + 1), CLOSE
         rises = not self._holds(pool)
         while (self._found is None) if rises else (self._low < pool):
@@ -53,13 +58,25 @@ class Search:
             if pool <= self._low:
                 break
             self._holds(pool)
-        return self._between()
+        self._between()
+        self._below()
+        assert self._found is not None, "a pool was found above"
+        return Smallest(self._found.pool, self._found.outcome, self.runs)
 
-    def _between(self) -> Smallest:
-        assert self._found is not None, "the search ends above"
+    def _between(self) -> None:
+        assert self._found is not None, "the bounds close in on one that holds"
         while self._found.pool > (self._low + 1) * CLOSE:
             self._holds(round(sqrt(self._low * self._found.pool)))
-        return Smallest(self._found.pool, self._found.outcome, self.runs)
+
+    def _below(self) -> None:
+        """A pool may do though a larger one did not: go on from the smallest that is met so."""
+        assert self._found is not None, "there is a pool to look below"
+        low, pool = self._low, self._found.pool
+        while any(self._holds(int(pool * share)) for share in DIPS if pool * share >= self._least):
+            pool = self._found.pool
+            low = int(pool * DIPS[0])  # is tried next, and does not do if this is the last time
+        self._low = max(low, self._least - 1)
+        self._between()
 
     def _holds(self, pool: int) -> bool:
         """Try a pool; bounds move."""
