@@ -1,0 +1,44 @@
+"""A clock that notes what live requests hold, stops a run over its limits, and is quick: no timeline."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from infergc.bench.scenarios.outcome import NO_LIMITS, Limits
+from infergc.sched.plan import StepPlan
+from infergc.sim.clock import Clock
+
+
+@dataclass(slots=True)
+class Meter(Clock):
+    """A sink of one engine, whose requests have their number as seed.
+
+    Attributes:
+        limits: of the run.
+        started: number of a request → times that it was given a slot; more than one after preemptions.
+        preempted: requests with more than one.
+    """
+
+    limits: Limits = NO_LIMITS
+    started: Counter[int] = field(default_factory=Counter)
+    preempted: int = 0
+
+    def planned(self, plan: StepPlan) -> None:
+        """Look at what is held: pages that a step in flight still reads are not there for others either.
+
+        Raises:
+            GivenUp: the run is over its limits.
+        """
+        held = self.live_bytes()
+        self.peak_live = max(self.peak_live, held)
+        for binding in plan.bindings:
+            assert binding.params.seed is not None
+            self.started[binding.params.seed] += 1
+            self.preempted += self.started[binding.params.seed] == 2
+        self.limits.check(self.now, self.preempted)
+
+    def live_bytes(self) -> int:
+        """Bytes that live requests and steps in flight hold now."""
+        assert self.engine is not None, "the meter was given no engine"
+        heap = self.engine.heap
+        stats = zip(heap.stats(), heap.groups, strict=True)
+        return sum((group.live + group.in_transit) * pages.spec.page_bytes for group, pages in stats)
