@@ -9,7 +9,9 @@ from infergc.bench.scenarios.smallest import Search, Smallest
 from infergc.bench.scenarios.systems import CAUTIOUS, DEVICE, DOUBLING, MODEL, TOKEN_BYTES, Load, System
 from infergc.sim.served import Progress
 
-Tell = Callable[[str, int], Progress]  # told what runs, and of how many requests; gives what to tell how many are over
+Tell = Callable[
+    [str, int], Progress
+]  # told what runs, and of how many requests; gives what to tell how many more are over
 ROOM = DEVICE.room_for_kv(MODEL)  # bytes for KV that the device really has
 
 

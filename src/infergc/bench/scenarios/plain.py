@@ -89,9 +89,10 @@ class PlainLoop:
             if not (self._running or self._waiting):
                 self.now = max(self.now, self._requests[self._next].arrival)
             self._arrive()
+            over = self.over
             self._step()
             limits.check(self.now, len(self.preempted))
-            progress(self.over)
+            progress(self.over - over)
 
     def _arrive(self) -> None:
         new: list[Text] = []

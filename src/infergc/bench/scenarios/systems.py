@@ -75,7 +75,7 @@ class System(Protocol):
             load: the workload.
             pool: bytes for KV; None for as many as are wanted.
             limits: at which the run is stopped.
-            progress: told how many requests are over.
+            progress: told how many more requests are over.
         """
         ...
 

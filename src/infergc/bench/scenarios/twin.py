@@ -21,13 +21,14 @@ from infergc.bench.scenarios.workloads import (
 from infergc.config import EngineConfig, engine_config
 from infergc.engine.assembly import assemble, load_executor
 from infergc.engine.loop import Engine
-from infergc.engine.messages import Outputs, Submit
-from infergc.engine.ports import Executor
+from infergc.engine.messages import Submit
+from infergc.engine.ports import Executor, Sink
 from infergc.params import SamplingParams
-from infergc.sched.plan import StepOutcome, StepPlan
+from infergc.sched.plan import StepPlan
 from infergc.sim.executor import SimExecutor
 from infergc.sim.requests import TraceRequest
 from infergc.sim.served import Progress
+from infergc.sim.simulate import UnitAMicrosecond
 from infergc.units import ceil_div
 
 _REQUESTS = 16
@@ -39,7 +40,7 @@ Held = tuple[int, int, int]  # bytes live, cached, in transit
 
 
 @dataclass(slots=True)
-class HeldBytes:
+class HeldBytes(Sink):
     """A sink that notes what is held at every step, over all layer groups.
 
     Attributes:
@@ -59,15 +60,6 @@ class HeldBytes:
             cached += group.cached * pages.spec.page_bytes
             transit += group.in_transit * pages.spec.page_bytes
         self.series.append((live, cached, transit))
-
-    def landed(self, outcome: StepOutcome) -> None:
-        """Times differ."""
-
-    def collected(self, budget: int) -> None:
-        """Of no matter."""
-
-    def outputs(self, outputs: Outputs) -> None:
-        """They differ."""
 
     @property
     def peak(self) -> int:
@@ -162,16 +154,15 @@ def _both(config: EngineConfig, requests: Sequence[TraceRequest], progress: Prog
 def _run(config: EngineConfig, executor: Executor, requests: Sequence[TraceRequest], progress: Progress) -> HeldBytes:
     held = HeldBytes()
     engine = held.engine = assemble(config, executor, [held])
+    engine.pacer.rate = UnitAMicrosecond()  # what is cached depends on it
     vocab = executor.facts.vocab_size
     commands = [
         Submit(str(number), spelled(request, vocab), _params(request, number))
         for number, request in enumerate(requests)
     ]
-    over = 0
     while commands or engine.has_work():
         outputs, commands = engine.step(commands), []
-        over += sum(bool(delta.finish) for delta in outputs.deltas)
-        progress(over)
+        progress(sum(bool(delta.finish) for delta in outputs.deltas))
     engine.close()
     return held
 

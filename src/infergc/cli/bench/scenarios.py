@@ -111,6 +111,6 @@ def _bar() -> "Iterator[Tell]":
             nonlocal runs
             runs += 1
             progress.update(task, description=f"run {runs}, scenario {label}", total=requests, completed=0)
-            return lambda over: progress.update(task, completed=over)
+            return lambda more: progress.advance(task, more)
 
         yield tell
