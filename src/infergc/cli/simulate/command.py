@@ -14,7 +14,6 @@ from infergc.cli.failures import StartFailure
 from infergc.cli.grouped import GroupedCommand, option
 from infergc.cli.simulate.options import check_plot, kv_bytes, listed, policies, requests_of
 from infergc.config import ConfigError
-from infergc.llm.progress import progress_bar
 
 if TYPE_CHECKING:
     from infergc.sim.requests import TraceRequest
@@ -88,6 +87,7 @@ def _runs(
     trace: str, requests: "list[TraceRequest]", engine: dict[str, Any], options: dict[str, Any]
 ) -> "list[tuple[dict[str, Any], Run]]":
     """A run for each capacity and policy, with its figures."""
+    from infergc.llm.progress import progress_bar  # noqa: PLC0415 - heavy
     from infergc.sim.simulate import simulate as run_one  # noqa: PLC0415
 
     runs = []
