@@ -13,7 +13,13 @@ _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:([kmgt])(i?))?b?\s*", re.IGNO
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _COUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:([km])(i?))?\s*", re.IGNORECASE)
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(us|µs|ms|s|min)\s*")
-_SECONDS = {"us": Fraction(1, 10**6), "µs": Fraction(1, 10**6), "ms": Fraction(1, 1000), "s": Fraction(1), "min": Fraction(60)}
+_SECONDS = {
+    "us": Fraction(1, 10**6),
+    "µs": Fraction(1, 10**6),
+    "ms": Fraction(1, 1000),
+    "s": Fraction(1),
+    "min": Fraction(60),
+}
 
 
 def ceil_div(numerator: int, denominator: int) -> int:

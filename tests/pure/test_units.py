@@ -51,7 +51,16 @@ def test_format_bytes(count, text):
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("0", 0), ("256", 256), ("2k", 2000), ("2K", 2000), ("2Ki", 2048), ("0.5k", 500), ("1.5Ki", 1536), (" 1M ", 10**6)],
+    [
+        ("0", 0),
+        ("256", 256),
+        ("2k", 2000),
+        ("2K", 2000),
+        ("2Ki", 2048),
+        ("0.5k", 500),
+        ("1.5Ki", 1536),
+        (" 1M ", 10**6),
+    ],
 )
 def test_parse_count(text, count):
     assert parse_count(text) == count
