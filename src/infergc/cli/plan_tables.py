@@ -60,8 +60,9 @@ def _memory(found: Plan) -> Iterator[_Row]:
 
 def _flat_out(found: Plan) -> Iterator[_Row]:
     outcome, clients = found.base.outcome, found.base.clients
-    whole = "; all that the load has, so memory was not filled" if found.whole_load else ""
-    yield "requests that fit at a time", f"{clients:,} ({outcome.preempted:.1%} preempted{whole})"
+    yield "requests that fit at a time", f"{clients:,} ({outcome.preempted:.1%} preempted)"
+    if found.short:
+        yield "  beware", "the load has too few requests to fill so many places again and again; take a longer one"
     yield "  for certain", f"{found.certain:,}, even if all are as long as the longest"
     yield "flat out, with as many clients", _speed(outcome)
     yield "  each token after the first", _spread(outcome.tpot)

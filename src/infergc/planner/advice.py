@@ -108,7 +108,7 @@ def _share(found: Findings) -> Advice:
     case = found.cases.get("no_prefix_cache")
     if case is None:
         return Advice(technique, when, "does not apply", "no prompts begin alike in this load", offered=True)
-    finding = f"{found.base.outcome.hits:.1%} of prompt tokens found: {_change(found.base, case)} without"
+    finding = f"{found.base.outcome.hits:.1%} of prompt tokens found: with that {_change(found.base, case)}"
     verdict: Verdict = "on" if found.base.outcome.hits > _HITS else "little gain"
     return Advice(technique, when, verdict, finding, flag if verdict == "on" else "", offered=True)
 
@@ -164,10 +164,10 @@ def _gain(case: Case, base: Case) -> Verdict:
 
 
 def _change(case: Case, base: Case) -> str:
-    return (
-        f"{case.clients} at a time instead of {base.clients}, {case.outcome.rate:.3g} requests/s instead of "
-        f"{base.outcome.rate:.3g} ({case.rate_gain(base):+.0%})"
-    )
+    more = case.clients / base.clients - 1
+    places = "as many at a time" if abs(more) < MUCH else f"{case.clients} at a time instead of {base.clients}"
+    rates = f"{case.outcome.rate:.3g} requests/s instead of {base.outcome.rate:.3g} ({case.rate_gain(base):+.0%})"
+    return f"{places}, {rates}"
 
 
 def _places(found: Findings) -> int:

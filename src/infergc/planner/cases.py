@@ -8,6 +8,7 @@ from infergc.planner.search import most_clients
 
 BUDGET = 2048  # tokens kept of a text: what TriAttention is run with (docs/planner.md)
 TIER = 4  # times the pool: a cache whose larger part lies elsewhere
+_PRECISION = 0.05  # of how many fit
 _CHUNK = 2048  # tokens of a step with bounded texts: a sequence holds two chunks beside its window
 
 
@@ -98,7 +99,7 @@ class Cases:
         ]
         if not self._base.outcome.evicted:
             return found
-        lru = replace(engine, settings={**engine.settings, "retention_policy": "lru"})
+        lru = replace(engine, policy="lru")
         return [*found, self._at("lru", "the least recently used goes first", lru, clients)]
 
     def _crowd(self) -> list[Case | None]:
@@ -123,7 +124,7 @@ class Cases:
         return [self._searched("bounded", f"{BUDGET:,} tokens kept of each text", bounded, guess)]
 
     def _searched(self, name: str, words: str, engine: Engine, guess: int) -> Case | None:
-        found = most_clients(self._prober, engine, guess, self._most)
+        found = most_clients(self._prober, engine, guess, self._most, _PRECISION)
         return Case(name, words, *found) if found else None
 
     def _at(self, name: str, words: str, engine: Engine, clients: int) -> Case | None:

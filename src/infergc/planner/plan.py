@@ -54,7 +54,7 @@ class Plan:
         pool_tokens: that the pool holds.
         certain: requests of the longest kind that the pool holds whole: never preempted, whatever comes.
         base: at its full load: the most requests at a time of which hardly any are preempted.
-        whole_load: whether the load has no more requests than that, so that memory was not filled.
+        short: whether the load has too few requests to fill so many places again and again.
         usual: the same engine at ``USUAL`` of that rate, requests coming by chance or in the load's own rhythm.
         allowed: what the targets allow; None without targets.
         gains: resource → requests a second more with twice as much of it.
@@ -68,7 +68,7 @@ class Plan:
     pool_tokens: int
     certain: int
     base: Case
-    whole_load: bool
+    short: bool
     usual: Outcome
     allowed: Allowed | None
     gains: dict[str, float]
@@ -109,7 +109,7 @@ class Plan:
             "targets": asdict(question.targets),
             "concurrency": self.base.clients,
             "certain_concurrency": self.certain,
-            "whole_load_fits": self.whole_load,
+            "load_is_short": self.short,
             "max_preempted": PREEMPTED,
             "flat_out": asdict(self.base.outcome),
             "usual_share": USUAL,
@@ -150,7 +150,7 @@ def make_plan(question: Question, progress: Callable[[int], None] = lambda _: No
         pool_tokens=pool_tokens,
         certain=certain,
         base=base,
-        whole_load=question.load.recorded and base.clients == len(question.load.requests),
+        short=question.load.recorded and 2 * base.clients > len(question.load.requests),
         usual=usual,
         allowed=within,
         gains=gained,
@@ -168,7 +168,7 @@ def _base(prober: Prober, engine: Engine, most: int, pool_tokens: int) -> Case:
         raise ConfigError("--kv-cache-memory: not even one request at a time runs without being preempted")
     if not prober.load.recorded:
         return Case("asked", "as asked", *found)
-    prober.least = max(prober.least, 8 * found[0])
+    prober.least = max(prober.least, 4 * found[0])
     return Case("asked", "as asked", found[0], prober.flat_out(engine, found[0]))
 
 

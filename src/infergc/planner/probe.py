@@ -31,6 +31,7 @@ class Engine:
         machine: that computes.
         kv_bytes: of the pool.
         settings: of the engine, fields of ``EngineConfig``.
+        policy: of retention.
         half_reads: whether K and V are half the bytes to read.
     """
 
@@ -38,6 +39,7 @@ class Engine:
     machine: Machine
     kv_bytes: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    policy: str = "generational"
     half_reads: bool = False
 
     @property
@@ -142,7 +144,7 @@ class Prober:
         self, engine: Engine, requests: Sequence[TraceRequest], settings: Mapping[str, Any], clients: int | None
     ) -> Run:
         every = {**engine.settings, **settings}
-        setup = Setup(engine.model, engine.cost, engine.kv_bytes, settings=every, clients=clients)
+        setup = Setup(engine.model, engine.cost, engine.kv_bytes, engine.policy, settings=every, clients=clients)
         run = simulate(setup, requests)
         self.runs += 1
         self._progress(self.runs)

@@ -8,35 +8,40 @@ from infergc.planner.probe import Engine, Outcome, Prober, fits, tried
 Found = TypeVar("Found")
 
 _GROWTH = 1.3  # from guess to guess, until one holds and one does not
-_PRECISION = 0.02  # of what is found
+PRECISION = 0.02  # of what is found
 
 
-def most_clients(prober: Prober, engine: Engine, guess: int, most: int) -> tuple[int, Outcome] | None:
-    """The most clients whose requests fit at a time, to 2 %, and the run with them; None if not even one does.
+def most_clients(
+    prober: Prober, engine: Engine, guess: int, most: int, precision: float = PRECISION
+) -> tuple[int, Outcome] | None:
+    """The most clients whose requests fit at a time, and the run with them; None if not even one's do.
 
     Args:
         prober: of the load.
         engine: that serves them.
         guess: where to begin.
         most: clients that are tried.
+        precision: of the answer, as a share of it.
     """
 
     def run(clients: int) -> Outcome | None:
         outcome = tried(lambda: prober.flat_out(engine, clients))
         return outcome if outcome is not None and fits(outcome, clients) else None
 
-    return largest(run, guess, most)
+    return largest(run, guess, most, precision)
 
 
-def largest(run: Callable[[int], Found | None], guess: int, most: int) -> tuple[int, Found] | None:
-    """The largest number from 1 to ``most`` for which ``run`` gives something, to 2 %, and what it gives.
+def largest(
+    run: Callable[[int], Found | None], guess: int, most: int, precision: float = PRECISION
+) -> tuple[int, Found] | None:
+    """The largest number from 1 to ``most`` for which ``run`` gives something, and what it gives.
 
     Whoever is below one that holds is taken to hold. Cost: O(log) runs of the distance between guess and answer.
     """
     best: tuple[int, Found] | None = None
     low, high = 0, most + 1  # holds, does not hold
     trial = max(1, min(guess, most))
-    while high - low > max(1, int(_PRECISION * low)):
+    while high - low > max(1, int(precision * low)):
         found = run(trial)
         if found is None:
             high = trial
