@@ -97,7 +97,8 @@ def sweep(config: EngineConfig, input_len: int, output_len: int) -> Sweep:
 
     Args:
         config: of the engine; its ``max_num_seqs`` is what is swept, and its KV memory must be given.
-        input_len, output_len: tokens of each request; no two share any.
+        input_len: tokens of each prompt; no two share any.
+        output_len: tokens of each output.
 
     Raises:
         ConfigError: the engine cannot take such requests, or a setting is wrong.

@@ -19,6 +19,8 @@ from infergc.planner.targets import Allowed, Targets, allowed
 from infergc.sim.geometry import Geometry
 from infergc.units import format_bytes
 
+_WAVES = 6  # requests of a recorded load for each that fits: three where twice as many fit
+_FEWEST, _MOST = 200, 1000  # of them
 USUAL = 0.8  # of the rate flat out: where a server is run that is to answer soon
 
 
@@ -168,7 +170,7 @@ def _base(prober: Prober, engine: Engine, most: int, pool_tokens: int) -> Case:
         raise ConfigError("--kv-cache-memory: not even one request at a time runs without being preempted")
     if not prober.load.recorded:
         return Case("asked", "as asked", *found)
-    prober.least = max(prober.least, 4 * found[0])
+    prober.count = min(len(prober.load.requests), max(_FEWEST, min(_MOST, _WAVES * found[0])))
     return Case("asked", "as asked", found[0], prober.flat_out(engine, found[0]))
 
 

@@ -97,13 +97,13 @@ class Prober:
 
     Attributes:
         runs: so far.
-        least: requests of a run at full load, at least; more make runs of different size alike.
+        count: requests of a run at full load; 0 for as many as its clients need.
     """
 
     def __init__(self, load: Load, progress: Callable[[int], None] = lambda _: None) -> None:
         self.load = load
         self.runs = 0
-        self.least = _FEW_RECORDED if load.recorded else _FEW
+        self.count = 0
         self._progress = progress
 
     def flat_out(self, engine: Engine, clients: int, count: int | None = None) -> Outcome:
@@ -120,7 +120,7 @@ class Prober:
         requests = self.load.requests[: count or self._enough(clients)]
         most = min(MOST_SEQS, clients * self.load.choices)
         run = self._run(engine, requests, {"max_num_seqs": most}, clients)
-        return _outcome(run, skip=clients)
+        return _outcome(run, clients, rates_skip=0 if self.load.recorded else clients)
 
     def at_rate(self, engine: Engine, rate: float, seqs: int, flat_out_rate: float) -> Outcome:
         """Requests that come at so many a second, whether others are over or not.
@@ -134,11 +134,15 @@ class Prober:
         running = max(1.0, seqs * rate / flat_out_rate)
         few = int(max(50.0, min(200.0, _SLOW_STEPS * running / self.load.mean_output)))
         count = few if running < seqs / 2 else max(few, self._enough(seqs))
-        return _outcome(self._run(engine, self.load.at_rate(count, rate), {"max_num_seqs": seqs}, None), skip=0)
+        run = self._run(engine, self.load.at_rate(count, rate), {"max_num_seqs": seqs}, None)
+        return _outcome(run, skip=0, rates_skip=0)
 
     def _enough(self, clients: int) -> int:
-        """Requests of a run: a third fills the places, a third is looked at, a third empties them."""
-        return max(self.least, 3 * clients)
+        """Requests of a run: a third fills the places, a third is looked at, a third empties them.
+
+        Recorded ones differ, and only runs of the same ones can be compared: then there are as many in each.
+        """
+        return self.count or max(_FEW_RECORDED if self.load.recorded else _FEW, 3 * clients)
 
     def _run(
         self, engine: Engine, requests: Sequence[TraceRequest], settings: Mapping[str, Any], clients: int | None
@@ -164,10 +168,16 @@ def tried(run: Callable[[], Outcome]) -> Outcome | None:
         return None
 
 
-def _outcome(run: Run, skip: int) -> Outcome:
-    """``skip`` requests fill the places at first, and as many empty them in the end: rates leave both out."""
+def _outcome(run: Run, skip: int, rates_skip: int) -> Outcome:
+    """The figures of a run.
+
+    Args:
+        run: that is over.
+        skip: requests that come to an empty engine: their times are left out.
+        rates_skip: requests that end first, and as many that end last, which rates leave out.
+    """
     fates, found = run.fates, run.figures
-    rate, prompts, outputs = _rates(fates, skip)
+    rate, prompts, outputs = _rates(fates, rates_skip)
     computed = sum(fate.request.input_len - fate.cached + fate.tokens for fate in fates) + found["recomputed_tokens"]
     steady = fates[skip:] or fates
     return Outcome(
