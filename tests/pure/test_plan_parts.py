@@ -1,5 +1,7 @@
 """The planner's parts: bisection, memory as flags, clients that wait for their answers."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,7 +48,7 @@ def test_written_memory_reads_as_what_was_simulated(count: int) -> None:
 def test_loads_of_one_length_come_by_chance_at_the_rate_asked_for() -> None:
     load = of_one_length(10, 5, 2000)
     arrivals = [request.arrival for request in load.at_rate(1000, 4.0)]
-    gaps = [later - earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(arrivals)]
     assert arrivals[-1] == pytest.approx(250)
     assert 0.8 < sum(gap**2 for gap in gaps) / len(gaps) / (2 * 0.25**2) < 1.2  # exponential: E x² = 2 (E x)²
 
