@@ -1,10 +1,20 @@
-"""Sizes in bytes, read and written."""
+"""Sizes in bytes, counts and durations, read and written."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infergc.units import GIB, KIB, MIB, ceil_div, format_bytes, parse_bytes
+from infergc.units import (
+    GIB,
+    KIB,
+    MIB,
+    ceil_div,
+    format_bytes,
+    format_seconds,
+    parse_bytes,
+    parse_count,
+    parse_seconds,
+)
 
 
 @given(st.integers(0, 10**30), st.integers(1, 10**20))
@@ -37,3 +47,48 @@ def test_what_is_no_size(text):
 )
 def test_format_bytes(count, text):
     assert format_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("0", 0),
+        ("256", 256),
+        ("2k", 2000),
+        ("2K", 2000),
+        ("2Ki", 2048),
+        ("0.5k", 500),
+        ("1.5Ki", 1536),
+        (" 1M ", 10**6),
+    ],
+)
+def test_parse_count(text, count):
+    assert parse_count(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "k", "-1", "1e3", "1.5", "0.0001k", "2kB", "2g", "2 000", "٣"])
+def test_what_is_no_count(text):
+    with pytest.raises(ValueError, match="is not a whole number; write for example 256, 2k"):
+        parse_count(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1s", 1.0), ("50ms", 0.05), (" 1.5 s ", 1.5), ("2min", 120.0), ("250us", 0.00025), ("3µs", 3e-6), ("0s", 0.0)],
+)
+def test_parse_seconds(text, seconds):
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "1", "s", "-1s", "1e3s", "1S", "1 h", "5Ms", "1s2"])
+def test_what_is_no_duration(text):
+    with pytest.raises(ValueError, match="is not a duration; write for example 50ms, 1s"):
+        parse_seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0 µs"), (0.00025, "250 µs"), (0.0482, "48.2 ms"), (0.9996, "1000 ms"), (1.5, "1.5 s"), (5000, "5000 s")],
+)
+def test_format_seconds(seconds, text):
+    assert format_seconds(seconds) == text

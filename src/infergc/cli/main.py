@@ -6,6 +6,7 @@ from infergc import __version__
 from infergc.cli.bench.group import bench
 from infergc.cli.generate import generate
 from infergc.cli.heap.group import heap
+from infergc.cli.plan import plan
 from infergc.cli.serve import serve
 from infergc.cli.simulate.command import simulate
 
@@ -18,6 +19,7 @@ def main() -> None:
 
 main.add_command(serve)
 main.add_command(generate)
+main.add_command(plan)
 main.add_command(bench)
 main.add_command(simulate)
 main.add_command(heap)

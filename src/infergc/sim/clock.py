@@ -34,6 +34,8 @@ class Clock(Sink):
         now: seconds after the workload began.
         busy: of them, those in which a step ran.
         steps: that landed.
+        most_running: sequences under way at once, at most.
+        running_seconds: those under way in each step times what it took, over all steps.
         peak_live: most bytes that requests held at once, over all layer groups.
         peak_cached: most bytes kept for reuse alone.
         sampled: whether to keep ``samples``: each looks at every page.
@@ -43,6 +45,8 @@ class Clock(Sink):
     now: float = 0.0
     busy: float = 0.0
     steps: int = 0
+    most_running: int = 0
+    running_seconds: float = 0.0
     peak_live: int = 0
     peak_cached: int = 0
     sampled: bool = False
@@ -67,6 +71,14 @@ class Clock(Sink):
         self.now += outcome.seconds
         self.busy += outcome.seconds
         self.steps += 1
+        running = len(self._watched().scheduler.running)
+        self.most_running = max(self.most_running, running)
+        self.running_seconds += running * outcome.seconds
+
+    @property
+    def mean_running(self) -> float:
+        """Sequences under way, on the average over time."""
+        return self.running_seconds / self.now if self.now else 0.0
 
     def _watched(self) -> Engine:
         assert self.engine is not None, "the clock was given no engine"

@@ -1,7 +1,7 @@
 """A workload served in simulated time, and one replayed for its cache alone: both drive the engine itself."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from infergc.engine.loop import Engine
@@ -41,7 +41,11 @@ class Fate:
 
 
 def serve(
-    engine: Engine, clock: Clock, requests: Sequence[TraceRequest], progress: Progress = lambda _: None
+    engine: Engine,
+    clock: Clock,
+    requests: Sequence[TraceRequest],
+    progress: Progress = lambda _: None,
+    clients: int | None = None,
 ) -> list[Fate]:
     """Let requests come at their times, and run until all are over.
 
@@ -50,16 +54,20 @@ def serve(
         clock: of the engine.
         requests: in order of arrival.
         progress: told as they go.
+        clients: requests under way at a time: the next comes when one is over, whatever its time was; its fate's
+            arrival is when it came. None: they come at their times.
     """
     fates = [Fate(request, open=request.choices) for request in requests]
-    comings = _Comings(requests)
+    comings: _Comings | _Clients = _Comings(requests) if clients is None else _Clients(fates, clients)
+    over = 0
     while comings.left or engine.has_work():
         if not engine.has_work():
             clock.now = max(clock.now, comings.next_arrival)
-        outputs = engine.step(comings.until(clock.now))
-        over = _note(outputs.deltas, fates, clock.now)
-        if over:
-            progress(over)
+        outputs = engine.step(comings.until(clock.now, over))
+        more = _note(outputs.deltas, fates, clock.now)
+        if more:
+            progress(more)
+        over += more
     return fates
 
 
@@ -101,11 +109,34 @@ class _Comings:
     def next_arrival(self) -> float:
         return self._requests[self._next].arrival
 
-    def until(self, now: float) -> Iterator[Submit]:
-        """Those that have come by now."""
+    def until(self, now: float, over: int) -> Iterator[Submit]:  # noqa: ARG002 - who comes in time does not look
+        """Those that have come by now, when so many are over."""
         while self.left and self.next_arrival <= now:
             request = self._requests[self._next]
             yield _submit(self._next, request, _params(request, self._next))
+            self._next += 1
+
+
+class _Clients:
+    """Requests that come one after the other from clients that wait for their answers."""
+
+    next_arrival = 0.0  # of a client that waits for nothing: now
+
+    def __init__(self, fates: list[Fate], clients: int) -> None:
+        self._fates = fates
+        self._clients = clients
+        self._next = 0
+
+    @property
+    def left(self) -> bool:
+        return self._next < len(self._fates)
+
+    def until(self, now: float, over: int) -> Iterator[Submit]:
+        """As many as there are clients that wait for nothing."""
+        while self.left and self._next - over < self._clients:
+            fate = self._fates[self._next]
+            fate.request = replace(fate.request, arrival=now)
+            yield _submit(self._next, fate.request, _params(fate.request, self._next))
             self._next += 1
 
 

@@ -34,6 +34,7 @@ class Setup:
         policy: of retention.
         replay: ``served`` keeps time and live memory; ``cache`` lets prompts come one by one, for retention alone.
         settings: of the engine, fields of ``EngineConfig``, where they are not to be as usual.
+        clients: of ``served``: requests under way at a time, see ``sim.served.serve``; None: they come at their times.
     """
 
     model: Geometry
@@ -42,6 +43,7 @@ class Setup:
     policy: str = "generational"
     replay: Replay = "served"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    clients: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def simulate(
     clock = Clock(sampled=sampled)
     engine = clock.engine = simulated_engine(setup, requests, clock)
     if setup.replay == "served":
-        fates = serve(engine, clock, requests, progress)
+        fates = serve(engine, clock, requests, progress, setup.clients)
     else:
         fates = replay_cache(engine, requests, progress)
     return Run(figures(setup.policy, engine, clock, fates), fates, clock)

@@ -4,6 +4,7 @@ import click
 
 from infergc.cli.bench.calibrate import calibrate
 from infergc.cli.bench.compaction import compaction
+from infergc.cli.bench.concurrency import concurrency
 from infergc.cli.bench.control import control
 from infergc.cli.bench.heap import heap
 from infergc.cli.bench.scenarios import scenarios
@@ -21,3 +22,4 @@ bench.add_command(heap)
 bench.add_command(compaction)
 bench.add_command(calibrate)
 bench.add_command(scenarios)
+bench.add_command(concurrency)

@@ -1,0 +1,78 @@
+"""``infergc plan``: how many requests fit, how fast they go, and what to switch on."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from infergc.bench.json_file import write_json
+from infergc.cli.bench.json_option import json_option
+from infergc.cli.grouped import GroupedCommand, option
+from infergc.cli.quantities import COUNT, DURATION, SIZE
+from infergc.config import PAGE_SIZES, ConfigError
+
+if TYPE_CHECKING:
+    from infergc.planner.plan import Plan
+
+_WHAT = "What runs"
+_LOAD = "Load"
+_TARGETS = "Targets"
+_ENGINE = "Engine"
+_OUTPUT = "Output"
+_DTYPES = ("bfloat16", "float16", "float32")
+
+
+@click.command(cls=GroupedCommand, short_help="How many requests fit, how fast, and what would help.")
+@option(_WHAT, "--model", required=True, metavar="MODEL",
+        help="A name such as llama-3-8b, a model directory, or a config.json. Weights are not read.")  # fmt: skip
+@option(_WHAT, "--memory", metavar="BYTES", type=SIZE,
+        help="Memory of the device: 90 % is for weights and KV. Default: what --device has.")  # fmt: skip
+@option(_WHAT, "--kv-cache-memory", metavar="BYTES", type=SIZE, help="Memory for KV alone, instead of --memory.")
+@option(_WHAT, "--device", metavar="NAME|FILE",
+        help="A device such as a100-80g, or a file of infergc bench calibrate. Default: the listed device whose "
+        "memory is nearest to --memory.")  # fmt: skip
+@option(_WHAT, "--dtype", type=click.Choice(_DTYPES), help="Type of weights and KV. Default: the model's.")
+@option(_LOAD, "--input", "input_len", metavar="TOKENS", type=COUNT,
+        help="Tokens in each prompt: 256, 2k (2000), 2Ki (2048).")  # fmt: skip
+@option(_LOAD, "--output", "output_len", metavar="TOKENS", type=COUNT, help="Tokens in each output.")
+@option(_LOAD, "--trace", metavar="FILE|WORKLOAD",
+        help="A recorded trace, or a workload such as chat:requests=500. Lengths are its own then.")  # fmt: skip
+@option(_TARGETS, "--ttft", metavar="TIME", type=DURATION, help="Time to the first token, for 90 % of requests: 1s.")
+@option(_TARGETS, "--tpot", metavar="TIME", type=DURATION, help="Time for a token after it, for 90 %: 50ms.")
+@option(_ENGINE, "--max-num-batched-tokens", type=click.IntRange(1, 1 << 20),
+        help="Tokens in one step. Default: 8192 on a listed device, 512 with a calibration.")  # fmt: skip
+@option(_ENGINE, "--block-size", type=click.Choice(list(map(str, PAGE_SIZES))), help="Tokens in a page. Default: 16.")
+@json_option(_OUTPUT)
+def plan(json_file: Path | None, **asked: Any) -> None:
+    """Say how many requests fit at a time, how fast they go, what holds them back, and what to switch on.
+
+    Every figure is found by simulating the engine itself: its scheduler and its heap, with the time of each step from
+    a data sheet or from a calibration.
+    """
+    from rich.console import Console  # noqa: PLC0415 - heavy, and --help must not wait for it
+
+    from infergc.planner.ask import question  # noqa: PLC0415
+    from infergc.planner.plan import make_plan  # noqa: PLC0415
+
+    try:
+        asking = question(**asked)
+        with Console(stderr=True).status("simulating …") as status:
+            found = make_plan(asking, lambda runs: status.update(f"simulating: {runs} runs of some 30 are over"))
+    except (ConfigError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    _show(found)
+    if json_file is not None:
+        write_json(json_file, found.plain())
+
+
+def _show(found: "Plan") -> None:
+    from rich.console import Console  # noqa: PLC0415 - heavy
+
+    from infergc.cli.plan_tables import advice_table, figures_table  # noqa: PLC0415
+
+    console = Console(highlight=False)
+    console.print(figures_table(found))
+    console.print("\nWhat to switch on", style="bold")
+    console.print(advice_table(found))
+    console.print("\nTo paste", style="bold")
+    click.echo(f"  {found.command}")

@@ -1,0 +1,122 @@
+"""A plan as tables."""
+
+from collections.abc import Iterator
+from typing import get_args
+
+from rich.table import Table
+
+from infergc.planner.advice import Advice, Verdict
+from infergc.planner.plan import USUAL, Plan
+from infergc.planner.probe import Outcome, Spread
+from infergc.planner.targets import Allowed, Targets
+from infergc.units import format_bytes, format_seconds
+
+_Row = tuple[str, str]
+
+
+def figures_table(found: Plan) -> Table:
+    """How many fit, how fast they go, and what holds them back."""
+    question = found.question
+    model = question.model
+    table = Table(title=f"{model.name} in {model.dtype} on {question.machine.name}: {question.load.words}")
+    table.add_column("", no_wrap=True)
+    table.add_column("")
+    for rows in (_memory(found), _flat_out(found), _within(found), _limits(found)):
+        for row in rows:
+            table.add_row(*row)
+        table.add_section()
+    return table
+
+
+def advice_table(found: Plan) -> Table:
+    """The decision tree: what to switch on, what would help, and what would not."""
+    table = Table.grid(padding=(0, 2), pad_edge=True)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for verdict in get_args(Verdict):
+        for one in found.advice:
+            if one.verdict == verdict:
+                table.add_row(verdict, _sentence(one))
+    return table
+
+
+def _sentence(one: Advice) -> str:
+    missing = "" if one.offered or one.verdict == "does not apply" else ". Not in this version"
+    flag = f". {one.flag}" if one.flag else ""
+    return f"{one.technique}, where {one.when}: {one.finding}{missing}{flag}"
+
+
+def _memory(found: Plan) -> Iterator[_Row]:
+    memory = found.question.memory
+    kv = f"{format_bytes(memory.kv)}, {found.pool_tokens:,} tokens"
+    if memory.total is None:
+        yield "KV pool", kv
+        return
+    yield "memory", format_bytes(memory.total)
+    yield "weights", format_bytes(memory.weights)
+    yield "KV pool", kv
+    yield "left for activations and libraries", format_bytes(memory.spare or 0)
+
+
+def _flat_out(found: Plan) -> Iterator[_Row]:
+    outcome, clients = found.base.outcome, found.base.clients
+    yield "requests that fit at a time", f"{clients:,} ({outcome.preempted:.1%} preempted)"
+    if found.short:
+        yield "  beware", "the load has too few requests to fill so many places again and again; take a longer one"
+    yield "  for certain", f"{found.certain:,}, even if all are as long as the longest"
+    yield "flat out, with as many clients", _speed(outcome)
+    yield "  each token after the first", _spread(outcome.tpot)
+    usual = found.usual
+    yield f"at {USUAL:.0%} of that rate", f"{usual.running:.1f} at a time on the average"
+    yield "  first token", _spread(usual.ttft)
+    yield "  each token after it", _spread(usual.tpot)
+
+
+def _within(found: Plan) -> Iterator[_Row]:
+    if found.allowed is None:
+        return
+    targets = found.question.targets
+    if not found.allowed.rate:
+        yield f"within {_words(targets)}", _why_none(found.allowed)
+        return
+    outcome = found.allowed.outcome
+    yield f"within {_words(targets)}", f"{found.allowed.rate:.3g} requests/s, {outcome.output_rate:,.0f} tokens/s out"
+    yield "  requests at a time", f"{outcome.running:.1f} on the average, {outcome.most_running} at most"
+    yield "  first token", _spread(outcome.ttft)
+    yield "  each token after it", _spread(outcome.tpot)
+
+
+def _limits(found: Plan) -> Iterator[_Row]:
+    yield "bottleneck", found.bottleneck
+    for resource, gain in found.gains.items():
+        yield f"  twice as much {resource}", f"{gain:+.0%} requests/s"
+    half = found.cases.get("half_pool")
+    if half is not None:
+        yield "  half the KV storage", f"{half.clients:,} at a time, {half.rate_gain(found.base):+.0%} requests/s"
+    own = found.question.load.own_rate
+    if own is not None:
+        yield "the load's own rate", f"{own:.3g} requests/s"
+
+
+def _speed(outcome: Outcome) -> str:
+    tokens = f"{outcome.prompt_rate:,.0f} tokens/s in, {outcome.output_rate:,.0f} tokens/s out"
+    return f"{outcome.rate:.3g} requests/s: {tokens}"
+
+
+def _spread(spread: Spread | None) -> str:
+    if spread is None:
+        return "none: outputs have one token"
+    return f"{format_seconds(spread.p50)} at the median, {format_seconds(spread.p90)} at p90"
+
+
+def _words(targets: Targets) -> str:
+    pairs = (("TTFT", targets.ttft), ("TPOT", targets.tpot))
+    return ", ".join(f"{name} {format_seconds(most)}" for name, most in pairs if most is not None) + " at p90"
+
+
+def _why_none(allowed: Allowed) -> str:
+    if not allowed.missed:
+        return "no rate: requests that come by chance miss the targets however seldom they come"
+    found = {"ttft": allowed.outcome.ttft, "tpot": allowed.outcome.tpot}
+    parts = [f"{name.upper()} of {_spread(found[name])}" for name in allowed.missed]
+    return f"no rate: one request alone has a {', and a '.join(parts)}"

@@ -1,0 +1,132 @@
+"""What if: the same load with another pool, another machine, another cache. Each is a simulated run, not an opinion."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from infergc.planner.probe import Engine, Outcome, Prober, tried
+from infergc.planner.search import most_clients
+
+BUDGET = 2048  # tokens kept of a text: what TriAttention is run with (docs/planner.md)
+TIER = 4  # times the pool: a cache whose larger part lies elsewhere
+_PRECISION = 0.05  # of how many fit
+_CHUNK = 2048  # tokens of a step with bounded texts: a sequence holds two chunks beside its window
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One engine at its full load.
+
+    Attributes:
+        name: as in JSON.
+        words: for people.
+        clients: whose requests run at a time.
+        outcome: of the run.
+    """
+
+    name: str
+    words: str
+    clients: int
+    outcome: Outcome
+
+    def rate_gain(self, base: "Case") -> float:
+        """Requests a second more than with ``base``, as a share of those."""
+        return self.outcome.rate / base.outcome.rate - 1 if base.outcome.rate else 0.0
+
+
+class Cases:
+    """What is tried beside the engine that was asked for.
+
+    Args:
+        prober: of the load.
+        engine: that was asked for.
+        base: what it gave.
+        most: clients that are tried.
+    """
+
+    def __init__(self, prober: Prober, engine: Engine, base: Case, most: int) -> None:
+        self._prober = prober
+        self._engine = engine
+        self._base = base
+        self._most = most
+
+    def all(self) -> dict[str, Case]:
+        """Those that make sense for this load, model and machine, by name."""
+        makers: tuple[Callable[[], list[Case | None]], ...] = (
+            self._pools,
+            self._machines,
+            self._caches,
+            self._crowd,
+            self._bounded,
+        )
+        made = [case for maker in makers for case in maker() if case is not None]
+        return {case.name: case for case in made}
+
+    def _pools(self) -> list[Case | None]:
+        """Half and twice the memory, and values of half the bytes in the same memory."""
+        base, engine = self._base, self._engine
+        half = replace(engine, kv_bytes=engine.kv_bytes // 2)
+        twice = replace(engine, kv_bytes=engine.kv_bytes * 2)
+        found = [
+            self._searched("half_pool", "half the KV memory", half, base.clients // 2),
+            self._searched("double_pool", "twice the KV memory", twice, base.clients * 2),
+        ]
+        clients = found[1].clients if found[1] else base.clients
+        return [*found, self._at("half_kv", "K and V in 8 bits", replace(twice, half_reads=True), clients)]
+
+    def _machines(self) -> list[Case | None]:
+        """Twice as fast in one thing or the other."""
+        engine, machine, clients = self._engine, self._engine.machine, self._base.clients
+        if not machine.splits:
+            faster = replace(engine, machine=machine.faster(compute=2, reading=2))
+            return [self._at("double_speed", "a machine twice as fast", faster, clients)]
+        compute = replace(engine, machine=machine.faster(compute=2))
+        reading = replace(engine, machine=machine.faster(reading=2))
+        return [
+            self._at("double_compute", "twice the operations a second", compute, clients),
+            self._at("double_bandwidth", "twice the bandwidth", reading, clients),
+        ]
+
+    def _caches(self) -> list[Case | None]:
+        """No prefix cache, another order of eviction, a larger cache; only where prompts may begin alike."""
+        if not self._prober.load.shares:
+            return []
+        engine, clients = self._engine, self._base.clients
+        without = replace(engine, settings={**engine.settings, "enable_prefix_caching": False})
+        larger = replace(engine, kv_bytes=engine.kv_bytes * TIER)
+        found = [
+            self._searched("no_prefix_cache", "no prefix cache", without, clients),
+            self._at("large_cache", f"a cache of {TIER} times the size", larger, clients),
+        ]
+        if not self._base.outcome.evicted:
+            return found
+        lru = replace(engine, policy="lru")
+        return [*found, self._at("lru", "the least recently used goes first", lru, clients)]
+
+    def _crowd(self) -> list[Case | None]:
+        """Twice as many let in as fit."""
+        clients = min(self._most, 2 * self._base.clients)
+        return (
+            [self._at("crowd", "twice as many let in", self._engine, clients)] if clients > self._base.clients else []
+        )
+
+    def _bounded(self) -> list[Case | None]:
+        """At most so many tokens kept of each text: the engine's own sliding windows, in every layer."""
+        model, lengths = self._engine.model, self._prober.load.lengths
+        if model.windows or lengths.mean() < 1.5 * BUDGET:
+            return []
+        chunk = min(_CHUNK, self._engine.settings.get("max_num_batched_tokens", _CHUNK))
+        bounded = replace(
+            self._engine,
+            model=replace(model, windows=(BUDGET,) * model.layers),
+            settings={**self._engine.settings, "max_num_batched_tokens": chunk},
+        )
+        guess = int(self._base.clients * lengths.mean() / (BUDGET + _CHUNK))
+        return [self._searched("bounded", f"{BUDGET:,} tokens kept of each text", bounded, guess)]
+
+    def _searched(self, name: str, words: str, engine: Engine, guess: int) -> Case | None:
+        found = most_clients(self._prober, engine, guess, self._most, _PRECISION)
+        return Case(name, words, *found) if found else None
+
+    def _at(self, name: str, words: str, engine: Engine, clients: int) -> Case | None:
+        outcome = tried(lambda: self._prober.flat_out(engine, clients))
+        return Case(name, words, clients, outcome) if outcome else None

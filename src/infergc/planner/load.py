@@ -1,0 +1,115 @@
+"""The requests that are planned for: of one length, of a recorded trace, or of a seeded workload."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from infergc.config import ConfigError
+from infergc.sim.draws import MICROS, Draws
+from infergc.sim.requests import TraceRequest
+from infergc.sim.traces import read_trace
+from infergc.sim.transform import scale_arrivals
+from infergc.sim.workloads.spec import KINDS, workload
+from infergc.units import ceil_div
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests in order of arrival, at least one.
+
+    Attributes:
+        requests: all of them.
+        words: what they are, for people.
+        own_rate: requests a second as recorded; None where lengths alone are known.
+        recorded: whether there are only so many; requests of one length never run out.
+    """
+
+    requests: Sequence[TraceRequest]
+    words: str
+    own_rate: float | None = None
+    recorded: bool = True
+
+    @property
+    def shares(self) -> bool:
+        """Whether some prompts may begin alike."""
+        return any(request.blocks for request in self.requests)
+
+    @property
+    def lengths(self) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+        """Tokens of each request at its end, all its choices together."""
+        whole = (request.input_len + request.choices * request.output_len for request in self.requests)
+        return np.fromiter(whole, np.int64)
+
+    @property
+    def mean_output(self) -> float:
+        """Tokens of an output on the average."""
+        return sum(request.output_len for request in self.requests) / len(self.requests)
+
+    @property
+    def choices(self) -> int:
+        """Most texts of one request, each of which takes a place among the running."""
+        return max(request.choices for request in self.requests)
+
+    def at_rate(self, count: int, rate: float) -> list[TraceRequest]:
+        """The first ``count``, in the rhythm of their arrivals, ``rate`` a second on the average."""
+        taken = list(self.requests[:count])
+        span = taken[-1].arrival
+        return scale_arrivals(taken, len(taken) / span / rate) if span else taken
+
+    def pages(self, page_tokens: int) -> tuple[int, int]:
+        """(mean, most) pages of a request at its end, nothing shared."""
+        pages = [ceil_div(int(tokens), page_tokens) for tokens in self.lengths]
+        return max(1, sum(pages) // len(pages)), max(pages)
+
+
+def of_one_length(input_len: int, output_len: int, count: int) -> Load:
+    """Requests that share nothing and come by a Poisson process."""
+    requests = [TraceRequest(0.0, input_len, output_len)] * count
+    return Load(_by_chance(requests), f"{input_len:,} tokens in, {output_len:,} out", recorded=False)
+
+
+def load_named(name: str) -> Load:
+    """The load that ``--trace`` names: a file, or a workload such as ``chat:requests=500``.
+
+    Raises:
+        ConfigError: it is neither.
+        TraceError, WorkloadError: it cannot be read, or a knob is wrong; see there.
+    """
+    if name.partition(":")[0] in KINDS:
+        requests = workload(name)
+    elif Path(name).exists():
+        requests = read_trace(name)
+    else:
+        raise ConfigError(f"--trace: there is no file {name}, nor such a workload; there are {', '.join(KINDS)}")
+    span = requests[-1].arrival
+    words = f"{len(requests):,} requests of {name}"
+    if not span:
+        return Load(_by_chance(requests), words)
+    return Load(requests, words, own_rate=len(requests) / span)
+
+
+def at_most(load: Load, tokens: int) -> Load:
+    """The load without requests whose texts are longer.
+
+    Raises:
+        ConfigError: none is left.
+    """
+    left = [request for request in load.requests if request.input_len + request.output_len <= tokens]
+    if not left:
+        raise ConfigError(f"--trace: no request of it has at most {tokens:,} tokens, prompt and output together")
+    gone = len(load.requests) - len(left)
+    if not gone:
+        return load
+    words = f"{load.words}, without {gone:,} of over {tokens:,} tokens"
+    first = left[0].arrival
+    moved = [replace(request, arrival=request.arrival - first) for request in left]
+    return replace(load, requests=moved, words=words)
+
+
+def _by_chance(requests: Sequence[TraceRequest]) -> list[TraceRequest]:
+    """One a second, by a Poisson process."""
+    starts = islice(Draws("plan", 0).starts(1.0), len(requests))
+    return [replace(each, arrival=micros / MICROS) for each, micros in zip(requests, starts, strict=True)]

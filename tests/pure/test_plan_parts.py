@@ -1,0 +1,68 @@
+"""The planner's parts: bisection, memory as flags, clients that wait for their answers."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infergc.planner.load import of_one_length
+from infergc.planner.memory import rounded, written
+from infergc.planner.search import highest_rate, largest
+from infergc.sim.catalog import geometry_named
+from infergc.sim.cost import FixedCost
+from infergc.sim.requests import TraceRequest
+from infergc.sim.simulate import Setup, simulate
+from infergc.units import MIB, parse_bytes
+
+
+@given(limit=st.integers(0, 5000), guess=st.integers(0, 9000), most=st.integers(1, 5000))
+def test_the_largest_that_holds_is_found_within_its_precision(limit: int, guess: int, most: int) -> None:
+    found = largest(lambda number: number if number <= limit else None, guess, most)
+    limit = min(limit, most)
+    if not limit:
+        assert found is None
+    else:
+        assert found is not None
+        assert found[0] == found[1] <= limit <= found[0] * 1.02 + 1
+
+
+@given(limit=st.floats(0.02, 1.5), top=st.floats(0.1, 1000))
+def test_the_highest_rate_is_found_within_its_precision(limit: float, top: float) -> None:
+    found = highest_rate(lambda rate: rate if rate <= limit * top else None, top)
+    assert found is not None
+    assert found[0] == found[1] <= min(limit, 1.0) * top <= 1.031 * found[0]
+
+
+def test_no_rate_is_low_enough() -> None:
+    assert highest_rate(lambda _: None, 8.0) is None
+
+
+@given(st.integers(1, 2**45))
+def test_written_memory_reads_as_what_was_simulated(count: int) -> None:
+    kept = rounded(count)
+    assert parse_bytes(written(kept)) == kept
+    assert 0 <= count - kept <= count / 1000
+
+
+def test_loads_of_one_length_come_by_chance_at_the_rate_asked_for() -> None:
+    load = of_one_length(10, 5, 2000)
+    arrivals = [request.arrival for request in load.at_rate(1000, 4.0)]
+    gaps = [later - earlier for earlier, later in pairwise(arrivals)]
+    assert arrivals[-1] == pytest.approx(250)
+    assert 0.8 < sum(gap**2 for gap in gaps) / len(gaps) / (2 * 0.25**2) < 1.2  # exponential: E x² = 2 (E x)²
+
+
+@pytest.mark.parametrize("clients", [1, 3, 40])
+def test_clients_ask_again_when_they_have_their_answers(clients: int) -> None:
+    requests = [TraceRequest(1000.0, 20, 5)] * 12
+    setup = Setup(geometry_named("llama-3.2-1b"), FixedCost(0.5), 64 * MIB, clients=clients)
+    run = simulate(setup, requests)
+    assert all(fate.finished for fate in run.fates)
+    comings = sorted(fate.request.arrival for fate in run.fates)
+    ends = sorted(fate.last for fate in run.fates)
+    assert comings[: min(clients, 12)] == [0.0] * min(clients, 12), "their times play no part"
+    for come, end in zip(comings[clients:], ends, strict=False):
+        assert come >= end, "one comes for each that is over"
+    assert run.clock.most_running == min(clients, 12)
+    assert run.figures["ttft"]["p50"] <= 2.0
