@@ -129,6 +129,6 @@ def test_a_page_is_counted_with_the_steps_since_it_was_published() -> None:
 
 def test_each_page_of_an_edge_falls_in_its_own_bucket() -> None:
     residency = Residency()
-    residency.add(1, np.array([2, 0, 1], np.int32), [10, 40, 0], 74)
+    residency.add(1, np.array([2, 0, 1], np.int32), np.array([10, 40, 0], np.int32), 74)
     assert residency.counts[1] == [0, 2, 1, 0, 0, 0, 0, 0, 0]
     assert residency.steps == [0, 74 + 64 + 34, 0]

@@ -98,7 +98,7 @@ class Reclaimer:
             return 0
         count = min(pages, leaf.length)
         removed = self._tree.trim(leaf, count)
-        self.residency.add(leaf.generation, removed[0], self._groups[0].born.data, step)
+        self.residency.add(leaf.generation, removed[0], self._groups[0].born, step)
         for group, numbers in zip(self._groups, removed, strict=True):
             group.unseal(runs_of(numbers))
         self._counters.evicted += count

@@ -1,7 +1,8 @@
 """How long pages had been in the prefix tree when they were reclaimed: a histogram in steps, by generation."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+
+import numpy as np
 
 from infergc.heap.generations import GENERATIONS
 from infergc.heap.moves import I32
@@ -21,17 +22,19 @@ class Residency:
         self.counts = [[0] * (len(BOUNDS) + 1) for _ in GENERATIONS]
         self.steps = [0] * len(GENERATIONS)
 
-    def add(self, generation: int, pages: I32, born: Sequence[int], step: int) -> None:
+    def add(self, generation: int, pages: I32, born: I32, step: int) -> None:
         """Count pages of one edge that are reclaimed in this step; ``born`` is by page, and ascends along an edge.
 
-        Cost: O(1) where all were born in the same step, as the pages of a prompt or of an output are; else O(pages).
+        Cost: O(1) where all were born in the same step, as the pages of a prompt or of an output are; else O(pages)
+        array work, and O(1) for each of those steps.
         """
-        first = born[pages.item(0)]
-        if born[pages.item(-1)] == first:
+        first = born.item(pages.item(0))
+        if born.item(pages.item(-1)) == first:
             self._count(generation, step - first, len(pages))
             return
-        for page in pages.tolist():
-            self._count(generation, step - born[page], 1)
+        births, numbers = np.unique(born[pages], return_counts=True)
+        for birth, number in zip(births.tolist(), numbers.tolist(), strict=True):
+            self._count(generation, step - birth, number)
 
     def _count(self, generation: int, stay: int, pages: int) -> None:
         self.counts[generation][bisect_left(BOUNDS, stay)] += pages
