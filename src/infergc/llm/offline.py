@@ -162,7 +162,7 @@ class LLM:
                     continue
                 piece = output.take(delta)
                 if piece.finish_reason is not None and not delta.finish:
-                    self._client.abort(delta.request_id)
+                    self._client.stop(delta.request_id)
                 yield output, piece
 
 
