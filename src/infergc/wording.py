@@ -42,6 +42,11 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of something: "1 page", "2 pages"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def fault(problem: Mapping[str, Any], bounds: Iterable[object] = ()) -> str:
     """What is wrong with a field's value, to be said after the field's name.
 

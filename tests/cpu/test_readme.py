@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from samples.servers import serving
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
@@ -33,6 +35,19 @@ GENERATE = [line for block in blocks("sh") for line in block.splitlines() if lin
 @pytest.mark.parametrize("line", GENERATE)
 def test_generate_lines_run(line):
     assert len(run("-m", *shlex.split(line.replace("infergc", "infergc.cli", 1))).strip()) > 10
+
+
+def test_the_session_example_finds_the_turn_before():
+    (example,) = [block for block in blocks("sh") if "session_id" in block]
+    calls = [shlex.split(line) for line in example.splitlines() if line.startswith("curl ")]
+    with serving(ROOT / "models" / "demo", "--kv-cache-memory", "64MiB") as server:
+        *turns, end = calls
+        for call in turns:
+            path, body = call[1].removeprefix("http://127.0.0.1:8000"), call[call.index("-d") + 1]
+            name, value = call[call.index("-H") + 1].split(": ")
+            answer = server.http.post(path, content=body, headers={name: value})
+        assert answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
+        assert server.http.request(end[2], end[3].removeprefix("http://127.0.0.1:8000")).json()["deleted"]
 
 
 def test_every_flag_shown_exists():

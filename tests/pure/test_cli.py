@@ -135,6 +135,18 @@ USAGE = [
     (("serve", "MODEL", "--kv-cache-memory", "lots"), '--kv-cache-memory: "lots" is not a size'),
     (("serve", "MODEL", "--memory", "1GiB", "--kv-cache-memory", "1GiB"), "--memory: give either --memory, for the"),
     (("serve", "MODEL", "--max-body-size", "lots"), '--max-body-size: "lots" is not a size'),
+    (("serve", "MODEL", "--max-body-size", "0"), '--max-body-size: "0" is not allowed; it must be ≥ 1KiB\n'),
+    (("serve", "MODEL", "--max-body-size", "1000"), "--max-body-size"),
+    (("serve", "MODEL", "--served-model-name", ""), "--served-model-name: must not be empty"),
+    *(
+        (
+            ("serve", "MODEL", name, value),
+            f"'{name}': {value} is not allowed; it must be ≥ {least} and ≤ 1000000000.0\n",
+        )
+        for name, least in (("--shutdown-timeout", 0), ("--session-timeout", 0.1))
+        for value in ("nan", "inf", "-1.0", "2000000000.0")
+    ),
+    (("serve", "MODEL", "--session-timeout", "soon"), "'--session-timeout': 'soon' is not a valid float"),
     (("serve", "MODEL", "--max-num-seqs", "0"), "--max-num-seqs: 0 is not allowed; it must be ≥ 1 and ≤ 4096\n"),
     (("serve", "MODEL", "--max-num-seqs", "x"), "--max-num-seqs"),
     (("serve", "MODEL", "--dtype", "int3"), "--dtype"),
@@ -146,10 +158,10 @@ USAGE = [
     (("generate", "hello", "--model", "MODEL", *SIM, "--max-tokens", "2000"), "--max-tokens: 2000 is too many; the co"),
     (("generate", "hello", "--model", "MODEL", "--n", "0"), "--n: 0 is not allowed"),
     (("generate", "hello", "--model", "MODEL", *SIM, "--n", "4000"), "--n: 4000 is too many; this engine runs at most"),
-    (("generate", "hello", "--model", "MODEL", "--beam-width", "3"), "--beam-width: is only allowed with use_beam_se"),
+    (("generate", "hello", "--model", "MODEL", "--beam-width", "3"), "--beam-width: is only allowed with --use-beam-s"),
     (
         ("generate", "hello", "--model", "MODEL", "--use-beam-search", "--n", "3", "--beam-width", "2"),
-        "--n: 3 is over beam_width (2)",
+        "--n: 3 is over --beam-width (2)",
     ),
     (("generate", "", "--model", "MODEL"), "PROMPT: must not be empty"),
     (("generate", "-", "--model", "MODEL"), "PROMPT: must not be empty"),

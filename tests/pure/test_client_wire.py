@@ -27,6 +27,7 @@ PARAMS = SamplingParams(
 COMMANDS = [
     Submit("r", [1, 2, 3], PARAMS, priority=-2, salt="s"),
     Abort("r"),
+    Abort("r", stopped=True),
     Ask(3, "verify", {"of": "x"}),
     Shutdown(),
 ]

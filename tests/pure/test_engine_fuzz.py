@@ -98,10 +98,10 @@ def random_turn(rng: np.random.Generator, number: int, longest: int) -> Submit:
 
 
 def random_end(rng: np.random.Generator, names: list[str]) -> list[Command]:
-    """Somebody hangs up, a session is deleted, or is idle if it is."""
+    """Somebody hangs up or finds a stop string, a session is deleted, or is idle if it is."""
     commands: list[Command] = []
     if names and rng.random() < 0.05:
-        commands.append(Abort(str(rng.choice(names))))
+        commands.append(Abort(str(rng.choice(names)), stopped=rng.random() < 0.5))
     if rng.random() < 0.1:
         reason = ("asked", "idle")[int(rng.integers(2))]
         about = {"salt": "ab"[int(rng.integers(2))], "session": f"s{rng.integers(3)}", "reason": reason}

@@ -21,6 +21,8 @@ ENDINGS: dict[str, tuple[Command, ...]] = {
     "aborted": (Abort("a"),),
     "deleted, then aborted": (DELETE, Abort("a")),
     "aborted, then deleted": (Abort("a"), DELETE),
+    "stopped": (Abort("a", stopped=True),),
+    "deleted, then stopped": (DELETE, Abort("a", stopped=True)),
 }
 
 
@@ -60,7 +62,8 @@ def test_a_late_token_is_nobodys(shape: str, ending: str) -> None:
     outputs = engine.step([*ENDINGS[ending], ask("a", OTHER, 12)])
     assert log.outcomes[-1].step == late.step
     assert (log.outcomes[-1].tokens >= 0).sum() == choices, "a token came for each"
-    assert [(delta.finish, delta.tokens) for delta in outputs.news()] == [("abort", [])] * choices
+    reason = "stop" if "stopped" in ending and shape != "beams" else "abort"
+    assert [(delta.finish, delta.tokens) for delta in outputs.news()] == [(reason, [])] * choices
     if shape != "beams":  # their slots are free when the collector has found them
         assert set(log.plans[-1].slots) <= set(late.slots)
 

@@ -55,6 +55,12 @@ def test_one_prompt_needs_no_list_and_no_params(llm: LLM) -> None:
     assert llm.generate([], use_tqdm=False) == []
 
 
+@pytest.mark.parametrize("wrong", ["x", ["x"], 5, {"max_tokens": 5}, {}, [{"max_tokens": 5}]])
+def test_what_is_no_sampling_parameters_is_named(llm: LLM, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"^sampling_params: takes SamplingParams, or a list with one for each prompt"):
+        llm.generate("a", wrong, use_tqdm=False)
+
+
 def test_more_prompts_than_fit_in_a_step(llm: LLM) -> None:
     results = llm.generate([f"prompt {n}" for n in range(200)], params(), use_tqdm=False)
     assert all(len(result.outputs[0].token_ids) == 10 for result in results)

@@ -93,13 +93,21 @@ def test_without_an_admin_key_there_is_nothing(model: Path) -> None:
         assert (code, err) == (1, f"Error: {server.url} shows nobody its heap: start it with --admin-key\n")
 
 
+def test_where_only_clients_have_a_key_the_heap_is_shown_to_nobody(model: Path) -> None:
+    with serving(model, *FLAGS, INFERGC_API_KEY="clients") as server:
+        for key in ((), ("--admin-key", KEY), ("--admin-key", "clients")):
+            code, _, err = infergc_result("heap", "dump", "--url", server.url, *key)
+            assert (code, err) == (1, f"Error: {server.url} shows nobody its heap: start it with --admin-key\n")
+
+
 def test_the_admins_key_and_the_clients_open_one_kind_of_door_each(model: Path) -> None:
     with serving(model, *FLAGS, INFERGC_API_KEY="clients", INFERGC_ADMIN_KEY=KEY) as server:
         for path, right, wrong in (("/v1/kv/heap", KEY, "clients"), ("/v1/models", "clients", KEY)):
             for key, status in ((right, 200), (wrong, 401), ("", 401), (f"{right}x", 401)):
                 answer = server.http.get(path, headers={"authorization": f"Bearer {key}"} if key else {})
                 assert answer.status_code == status
-            assert server.http.get(path).json()["error"]["code"] == "invalid_api_key"
+            kind = "admin" if right == KEY else "api"
+            assert server.http.get(path).json()["error"]["code"] == f"invalid_{kind}_key"
         assert server.http.patch("/v1/kv/heap/settings", content=b"{").status_code == 401, "before the body is read"
 
 
@@ -160,6 +168,8 @@ def test_a_session_timeout_takes_effect(model: Path) -> None:
         ({"gc_watermark": 1.5}, "gc_watermark", "≤ 1"),
         ({"gc_target_free": -1}, "gc_target_free", "≥ 0"),
         ({"max_sessions": 1.5}, "max_sessions", "takes an integer"),
+        ({"session_timeout": 0}, "session_timeout", "0.0 is not allowed; it must be ≥ 0.1 and ≤ 1000000000.0"),
+        ({"session_timeout": 1e300}, "session_timeout", "1e+300 is not allowed; it must be ≥ 0.1 and ≤ 1000000000.0"),
         ({"max_sessions": "9"}, "max_sessions", "takes an integer"),
         ({"gc_step": 5}, "gc_step", "not a field"),
         ({"max_num_seqs": 5}, "max_num_seqs", "not a field"),
@@ -195,6 +205,7 @@ def test_the_commands_show_what_grew(server: Server, tmp_path: Path) -> None:
     code, out, err = command(server, "dump", "--json", files[1])
     assert (code, err) == (0, "")
     assert "Group full" in out
+    assert " nodes in 1 namespace;" in out
     assert "foxes" in out
     assert "parked, pinned" in out
     code, out, err = infergc_result("heap", "diff", *files)
@@ -219,12 +230,35 @@ def test_verify_finds_nothing_where_all_is_well(server: Server) -> None:
     assert command(server, "verify") == (0, "All counts are true, and all laws hold.\n", "")
 
 
+def test_verify_says_what_it_freed(model: Path) -> None:
+    """With the collector off, sessions deleted while their requests run stay behind as cycles."""
+    flags = ("--executor", slow_sim.DAWDLING, "--gc", "off")
+    with serving(model, *flags, INFERGC_ADMIN_KEY=KEY) as server:
+        body = {"prompt": LONG, "max_tokens": 40, "ignore_eos": True, "stream": True, "session_id": "gone"}
+        with server.http.stream("POST", "/v1/completions", json=body) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            assert server.http.delete("/v1/sessions/gone").status_code == 200
+            assert list(lines)
+        leaked = server.pages("live")
+        assert leaked > 0
+        freed = "Freed 2 objects in cycles that nothing outside held.\n"
+        well = "All counts are true, and all laws hold.\n"
+        assert command(server, "verify") == (0, freed + well, "")
+        assert server.pages("live") == 0
+        assert command(server, "verify") == (0, well, "")
+        answer = server.http.post("/v1/kv/heap/verify", headers=HEADERS)
+        assert answer.json() == {"found": "", "freed_objects": 0}
+
+
 def test_errors_of_the_commands_are_a_line(server: Server, tmp_path: Path) -> None:
-    wrong = environment(INFERGC_ADMIN_KEY="wrong")
-    code, _, err = infergc_result("heap", "verify", "--url", server.url, env=wrong)
-    assert (code, err) == (
-        1, "Error: --admin-key: missing or wrong admin key; send it as 'Authorization: Bearer <key>'\n"
-    )  # fmt: skip
+    for key, wrong in ((None, "is missing"), ("wrong", "is not the server's"), ("ключ", "is not the server's")):
+        named = environment(**({"INFERGC_ADMIN_KEY": key} if key else {}))
+        code, _, err = infergc_result("heap", "verify", "--url", server.url, env=named)
+        expected = (
+            f"Error: --admin-key: {wrong}; give the key that the server was started with, or set INFERGC_ADMIN_KEY"
+        )
+        assert (code, err) == (1, f"{expected}\n")
     code, _, err = infergc_result("heap", "dump", "--url", "http://127.0.0.1:9")
     assert code == 1
     assert err.startswith("Error: --url: http://127.0.0.1:9 does not answer: ")

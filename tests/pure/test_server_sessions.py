@@ -82,6 +82,44 @@ def test_a_session_may_be_deleted_while_its_request_runs(model: Path) -> None:
         until(server, 0)
 
 
+def finished(server: Server, reason: str) -> tuple[float, float]:
+    """How many requests ended so: in the engine, and as their clients were told."""
+    metrics = server.metrics()
+    told = [name for name in metrics if name.startswith("vllm:request_success_total{") and f'"{reason}"' in name]
+    return metrics[f'infergc_requests_finished_total{{reason="{reason}"}}'], sum(metrics[name] for name in told)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_turn_that_a_stop_string_ended_is_kept(server: Server, stream: bool) -> None:
+    session = f"stops {stream}"
+    whole = complete(server, max_tokens=200)["choices"][0]["text"]
+    stop = whole[len(whole) // 2 :][:6]
+    stops, aborts = finished(server, "stop"), finished(server, "abort")
+    body = {"prompt": PROMPT, "max_tokens": 200, "seed": 1, "ignore_eos": True, "stop": stop, "session_id": session}
+    answer = server.http.post("/v1/completions", json={**body, "stream": stream})
+    assert '"finish_reason":"stop"' in answer.text
+    assert finished(server, "stop") == tuple(count + 1 for count in stops)
+    assert finished(server, "abort") == aborts
+    held = server.pages("live")
+    assert held > len(PROMPT) // 4 // 16, "the text is kept with its prompt"
+    text = whole[: whole.index(stop)]
+    usage = complete(server, prompt=PROMPT + text + " and then", session_id=session)["usage"]
+    assert usage["prompt_tokens_details"]["cached_tokens"] > 0
+    assert server.http.delete(f"/v1/sessions/{session}").status_code == 200
+    until(server, 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_stop_string_that_the_last_token_completes_ends_the_text(server: Server, stream: bool) -> None:
+    shorter, whole = (complete(server, max_tokens=most)["choices"][0]["text"] for most in (39, 40))
+    stop = whole[len(shorter) - 3 :]
+    assert stop not in shorter
+    body = {"prompt": PROMPT, "max_tokens": 40, "seed": 1, "ignore_eos": True, "stop": stop, "stream": stream}
+    answer = server.http.post("/v1/completions", json=body)
+    assert '"finish_reason":"stop"' in answer.text
+    assert '"length"' not in answer.text
+
+
 def test_the_next_turn_finds_what_a_beam_search_chose(server: Server) -> None:
     best = complete(server, session_id="search", use_beam_search=True, n=2, max_tokens=40)["choices"][0]["text"]
     held = server.pages("live")

@@ -371,3 +371,42 @@ def test_a_request_alone_never_waits_for_the_collector(gc: str, depth: int) -> N
     assert results.finish == {"b": "length"}
     assert not engine.has_work()
     assert len(engine.scheduler.sessions) == 0
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_turn_that_a_stop_string_ended_is_kept(depth: int) -> None:
+    """The client finds it in the text, a few tokens late: what was computed since is in nobody's way."""
+    engine = make_engine(pages=32, pipeline_depth=depth)
+    run(engine, [turn("before", text(1, 40))])
+    results = Results()
+    results.take(engine.step([turn("a", text(4), max_tokens=100)]).news())
+    while len(results.tokens.get("a", [])) < 40:
+        results.take(engine.step().news())
+    told = results.tokens["a"]
+    results.take(engine.step([Abort("a", stopped=True)]).news())
+    results.take_all(run(engine, []))
+    assert results.finish["a"] == "stop"
+    assert engine.counters.finished == {"length": 1, "stop": 1}
+    assert pages(engine, "live") == (4 * PAGE + len(told)) // PAGE, "in place of the turn before"
+    for number in range(20):
+        run(engine, [turn(f"f{number}", text(8, number), session="", max_tokens=1)])
+    assert run(engine, [turn("b", [*text(4), *told[:20], 1])]).cached["b"] == 4 * PAGE + 20
+    assert close(engine) == "closed"
+    nothing_left(engine)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_choices_that_stop_strings_end_are_kept_as_finished_ones_are(depth: int) -> None:
+    """The last to end is kept, and what was abandoned is not."""
+    engine = make_engine(pipeline_depth=depth)
+    engine.step([turn("a", text(4), n=3, max_tokens=100)])
+    for _ in range(30):
+        engine.step()
+    for ending in (Abort("a#2", stopped=True), Abort("a#0", stopped=True), Abort("a")):
+        engine.step([ending])
+    run(engine, [])
+    assert engine.counters.finished == {"stop": 2, "abort": 1}
+    (kept,) = engine.heap.sequences.values()
+    assert (kept.owner, kept.slot) == ("a#0", -1)
+    close(engine)
+    nothing_left(engine)

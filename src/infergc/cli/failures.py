@@ -1,9 +1,14 @@
 """How commands fail: one line on stderr; exit code 2 for what the user wrote, 1 for what went wrong."""
 
+import re
+from dataclasses import fields
+
 import click
 
 from infergc.config import ConfigError, EngineConfig, engine_config, flag
-from infergc.params import ParameterError
+from infergc.params import ParameterError, SamplingParams
+
+_OTHERS = re.compile(rf"\b({'|'.join(one.name for one in fields(SamplingParams) if '_' in one.name)})\b")
 
 
 class StartFailure(click.ClickException):
@@ -25,6 +30,7 @@ def configured(**settings: object) -> EngineConfig:
 
 
 def refused(error: ParameterError) -> click.UsageError:
-    """What the command line says of a request that is not allowed: PROMPT or the flag in place of the field."""
+    """What the command line says of a request that is not allowed: PROMPT or the flag in place of each field."""
     name = "PROMPT" if error.field == "prompt" else flag(error.field)
-    return click.UsageError(str(error).replace(error.field, name, 1))
+    message = str(error).removeprefix(error.field)
+    return click.UsageError(name + _OTHERS.sub(lambda other: flag(other[0]), message))

@@ -15,8 +15,11 @@ from infergc.cli.failures import StartFailure, configured
 from infergc.cli.grouped import GroupedCommand, option
 from infergc.cli.ledger import ledger
 from infergc.cli.model_dir import model_dir
+from infergc.cli.seconds import at_least
 from infergc.engine.messages import Ready
+from infergc.server.settings import LEAST_BODY, LEAST_SESSION_TIMEOUT, ServerSettings
 from infergc.units import parse_bytes
+from infergc.wording import shown
 
 _SERVER = "Server"
 
@@ -35,9 +38,9 @@ _SERVER = "Server"
 @option(_SERVER, "--chat-template", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False),
         help="Jinja file to use instead of the model's own chat template.")  # fmt: skip
 @option(_SERVER, "--max-body-size", metavar="BYTES", default="8MiB", help="Largest request body.")
-@option(_SERVER, "--shutdown-timeout", metavar="SECONDS", default=10.0, type=click.FloatRange(min=0),
+@option(_SERVER, "--shutdown-timeout", metavar="SECONDS", default=10.0, callback=at_least(0),
         help="How long running requests may go on after SIGTERM or Ctrl-C before they are aborted.")  # fmt: skip
-@option(_SERVER, "--session-timeout", metavar="SECONDS", default=600.0, type=click.FloatRange(min=0.1),
+@option(_SERVER, "--session-timeout", metavar="SECONDS", default=600.0, callback=at_least(LEAST_SESSION_TIMEOUT),
         help="How long the KV of a session is kept that no request uses.")  # fmt: skip
 @engine_options
 def serve(
@@ -59,7 +62,6 @@ def serve(
     MODEL_DIR is the directory of a Hugging Face model; without one the bundled model is served.
     """
     from infergc.server.run import run_server  # noqa: PLC0415 - heavy, and --help must not wait for it
-    from infergc.server.settings import ServerSettings  # noqa: PLC0415
 
     if model is not None and model_option is not None:
         raise click.UsageError("--model: the model is already named as MODEL_DIR; give one of the two")
@@ -67,6 +69,8 @@ def serve(
         raise click.UsageError("--api-key: must not be empty; leave it out to let everyone in")
     if admin_key is not None and admin_key in {"", api_key}:
         raise click.UsageError("--admin-key: must not be empty, nor the API key, which every client has")
+    if served_model_name == "":
+        raise click.UsageError("--served-model-name: must not be empty; leave it out for the directory's name")
     directory = model_dir(model or model_option, "MODEL_DIR" if model else "--model")
     config = configured(model=directory, **engine)
     settings = ServerSettings(
@@ -94,9 +98,12 @@ def serve(
 
 def _size(text: str) -> int:
     try:
-        return parse_bytes(text)
+        size = parse_bytes(text)
     except ValueError as error:
         raise click.UsageError(f"--max-body-size: {error}") from None
+    if size < parse_bytes(LEAST_BODY):
+        raise click.UsageError(f"--max-body-size: {shown(text)} is not allowed; it must be ≥ {LEAST_BODY}")
+    return size
 
 
 def _authorization(key: str | None) -> str:

@@ -115,12 +115,18 @@ class EngineClient:
         return stream
 
     def abort(self, request_id: str) -> None:
-        """Stop a request or one of its choices, by name; its stream ends with finish "abort".
+        """Abandon a request or one of its choices, by name; its stream ends with finish "abort".
 
         What has finished is left alone. The choices of a request with several are named by ``choice_names``.
         """
-        if self.healthy and (request_id in self._streams or self._has_choices(request_id)):
-            self._link.send(Abort(request_id))
+        self._end(Abort(request_id))
+
+    def stop(self, request_id: str) -> None:
+        """Finish a request or one of its choices whose text a stop string ended: its session takes the turn.
+
+        Otherwise as ``abort``, with finish "stop".
+        """
+        self._end(Abort(request_id, stopped=True))
 
     def abort_all(self) -> None:
         """Stop every open request."""
@@ -213,6 +219,11 @@ class EngineClient:
             question.set_exception(ValueError(answer.error))
         else:
             question.set_result(answer.value)
+
+    def _end(self, abort: Abort) -> None:
+        """Tell the engine, unless it has told us of the end."""
+        if self.healthy and (abort.request_id in self._streams or self._has_choices(abort.request_id)):
+            self._link.send(abort)
 
     def _has_choices(self, request_id: str) -> bool:
         """Whether some of several choices are open."""

@@ -69,8 +69,12 @@ class LocalClient:
                 self._abandon(unfinished)
 
     def abort(self, request_id: str) -> None:
-        """Stop a request of the current run, or one of its choices, by name; its last news has finish "abort"."""
+        """Abandon a request of the current run, or one of its choices, by name; its last news has finish "abort"."""
         self._commands.append(Abort(request_id))
+
+    def stop(self, request_id: str) -> None:
+        """Finish one whose text a stop string ended, by name; its last news has finish "stop"."""
+        self._commands.append(Abort(request_id, stopped=True))
 
     def close(self) -> None:
         """Free what the engine holds, and leave Python's collector as it was. Harmless when repeated."""

@@ -44,7 +44,7 @@ class Output:
         generated: tokens of the output so far.
         cached_tokens: prompt tokens whose KV was found in the prefix cache.
         finished: whether the last piece was given. The engine may not know yet: a stop string is found
-            here, and the request is then to be aborted there.
+            here, and the request is then to be stopped there.
     """
 
     def __init__(self, request: Submit, index: int, tokenizer: Tokenizer, choice: int = 0) -> None:

@@ -14,7 +14,7 @@ from infergc.wording import shown
 
 
 class Inquiries:
-    """Answers by name: ``verify``, ``heap``, ``figures``, ``settings`` and ``close_session``.
+    """Answers by name: ``verify``, ``verification``, ``heap``, ``figures``, ``settings`` and ``close_session``.
 
     Args:
         scheduler: with its heap.
@@ -33,6 +33,7 @@ class Inquiries:
         self._tuning = Tuning(scheduler, pacer)
         self._kinds: Mapping[str, Callable[[dict[str, Any]], Any]] = {
             "verify": self._verify,
+            "verification": self._verification,
             "heap": self._heap,
             "figures": self._figures,
             "settings": self._settings,
@@ -49,17 +50,25 @@ class Inquiries:
         except (KeyError, TypeError, ValueError) as error:
             return Answer(ask.number, error=f"{ask.what}: {error}")
 
-    def _verify(self, _about: dict[str, Any]) -> str:
+    def _verify(self, about: dict[str, Any]) -> str:
+        """What a verification found, "" if all is well."""
+        return str(self._verification(about)["found"])
+
+    def _verification(self, _about: dict[str, Any]) -> dict[str, Any]:
         """Trace from the roots, recount every page and mend what is wrong; then check the laws and storage.
 
-        "" if all is well.
+        Keys: ``found`` what was wrong, "" if all is well; ``freed_objects`` objects in cycles that were due to be
+        freed, which is no fault: the collector had not come to them, or is off.
         """
+        heap = self._scheduler.heap
+        before = heap.counters.cycle_objects
         found = [str(self._pacer.verify())]
         try:
-            self._scheduler.heap.check()
+            heap.check()
         except HeapCorruption as error:
             found.append(str(error))
-        return listed([*filter(None, found), *self._damage()])
+        freed = heap.counters.cycle_objects - before
+        return {"found": listed([*filter(None, found), *self._damage()]), "freed_objects": freed}
 
     def _heap(self, _about: dict[str, Any]) -> dict[str, Any]:
         """Who holds what, see ``heap.dump``."""

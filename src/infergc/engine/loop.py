@@ -109,7 +109,7 @@ class Engine:
             case Submit():
                 self._submit(command, outputs)
             case Abort():
-                self._abort(command.request_id, outputs)
+                self._abort(command.request_id, outputs, stopped=command.stopped)
             case Ask():
                 outputs.answers.append(self._inquiries.answer(command))
             case Shutdown():
@@ -124,18 +124,22 @@ class Engine:
         else:
             self.scheduler.add(self._intake.open(submit))
 
-    def _abort(self, request_id: str, outputs: Outputs) -> None:
+    def _abort(self, request_id: str, outputs: Outputs, *, stopped: bool = False) -> None:
         for name in self._intake.names(request_id):
             job = self._intake.job(name)
             if job is not None:
-                self._stop(job)
-                self._tell_end(job, "abort", outputs)
+                self._tell_end(job, self._stop(job, stopped=stopped), outputs)
 
-    def _stop(self, job: Job) -> None:
+    def _stop(self, job: Job, *, stopped: bool) -> str:
+        """End a job that no token ended; returns the reason. A beam search has no stop strings: it is abandoned."""
         if isinstance(job, BeamSearch):
             self.scheduler.cancel(job)
+        elif stopped:
+            self.scheduler.stop(job)
+            return "stop"
         else:
             self.scheduler.abort(job)
+        return "abort"
 
     def _tell_end(self, job: Job, reason: str, outputs: Outputs, error: str = "") -> None:
         """A job ended without a last token."""

@@ -22,12 +22,18 @@ class Submit(msgspec.Struct, tag="submit", array_like=True):
 
 
 class Abort(msgspec.Struct, tag="abort", array_like=True):
-    """Stop a request, or one of its choices, and free what that holds within a step.
+    """End a request, or one of its choices, and free what that holds within a step.
 
     The choices of a beam search end together. Unknown ids are ignored: what they name may have finished.
+
+    Attributes:
+        request_id: its name, or the choice's.
+        stopped: its text is complete, for a stop string was found in it, which only the client can see: it finishes
+            with the reason "stop", and its session takes the turn. Else it is abandoned, and nothing of it is kept.
     """
 
     request_id: str
+    stopped: bool = False
 
 
 class Ask(msgspec.Struct, tag="ask", array_like=True):

@@ -74,7 +74,7 @@ class LLM:
 
         Raises:
             ParameterError: a prompt or parameter is not allowed; nothing was started.
-            TypeError: ``prompts`` is none of these.
+            TypeError: ``prompts`` or ``sampling_params`` is none of these.
             RequestFailedError: the engine gave up on a request; the others were aborted.
         """
         encoded = [encode(prompt, self._tokenizer) for prompt in as_list(prompts)]
@@ -162,7 +162,7 @@ class LLM:
                     continue
                 piece = output.take(delta)
                 if piece.finish_reason is not None and not delta.finish:
-                    self._client.abort(delta.request_id)
+                    self._client.stop(delta.request_id)
                 yield output, piece
 
 

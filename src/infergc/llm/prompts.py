@@ -60,11 +60,16 @@ def params_for(count: int, given: SamplingParams | Sequence[SamplingParams] | No
 
     Raises:
         ParameterError: a list of another length.
+        TypeError: it is neither.
     """
     if given is None:
         given = SamplingParams()
     if isinstance(given, SamplingParams):
         return [given] * count
+    if not (isinstance(given, Sequence) and all(isinstance(one, SamplingParams) for one in given)):
+        raise TypeError(
+            f"sampling_params: takes SamplingParams, or a list with one for each prompt, not {shown(given)}"
+        )
     if len(given) != count:
         raise ParameterError("sampling_params", f"{len(given)} were given for {count} prompts; give one for each")
     return list(given)

@@ -56,18 +56,6 @@ class Scheduler(Seating):
         self._flights: deque[Flight] = deque()
         self._awaiting: dict[int, Request] = {}  # preempted with a token still to come, by id of the sequence it had
 
-    # ---- requests
-
-    def abort(self, request: Request) -> None:
-        """End a request now; a session that it belongs to goes on with its turn before.
-
-        What it holds is free when the steps that read it are done. Branches that were to be forked go on without it.
-        """
-        self._part(request)
-        self._finish(request)
-        for branch in release(request):
-            self.add(branch)
-
     @property
     def idle(self) -> bool:
         """Whether there is nothing to plan and nothing in flight."""
@@ -382,19 +370,3 @@ class Scheduler(Seating):
         self.heap.publish(request.held, computed)
         self.heap.slide(request.held, computed)
         self._refused = None  # its pages can be shared now, or were given back for equal ones or out of a window
-
-    def _finish(self, request: Request) -> None:
-        """End a request and drop its roots."""
-        if request.status is Status.WAITING:
-            self.waiting.remove(request)
-        elif request.status is Status.RUNNING:
-            self._leave(request)
-        request.status = Status.FINISHED
-
-    def _leave(self, request: Request) -> None:
-        """Stop running: roll back what is planned but not computed, publish the rest, close the sequence."""
-        sequence = request.held
-        computed = int(self._rows.computed[sequence.slot])
-        self.heap.truncate(sequence, computed)
-        self.heap.publish(sequence, computed)
-        self._close(request)

@@ -6,6 +6,7 @@ import numpy as np
 
 from infergc.heap.heap import Heap
 from infergc.heap.objects import Sequence, Session, TokenLog
+from infergc.sched.branches import release
 from infergc.sched.plan import Binding
 from infergc.sched.queue import Ordering, RequestQueue
 from infergc.sched.request import Request, Status
@@ -66,6 +67,24 @@ class Seating:
     def choose(self, request: Request, token: int) -> None:
         """Go on with this token in place of the last known one, and one more."""
         self._rows.choose(request.held.slot, token)
+
+    def abort(self, request: Request) -> None:
+        """Abandon a request now; a session that it belongs to goes on with its turn before.
+
+        What it holds is free when the steps that read it are done. Branches that were to be forked go on without it.
+        """
+        self._part(request)
+        self.stop(request)
+
+    def stop(self, request: Request) -> None:
+        """Finish a request now, for its text is complete; a session that it belongs to takes the turn.
+
+        That turn has what is computed by now: tokens after the text's end, if any, are in nobody's way. Otherwise as
+        ``abort``.
+        """
+        self._finish(request)
+        for branch in release(request):
+            self.add(branch)
 
     def lose(self, request: Request) -> None:
         """End a hypothesis that stands; nothing of it is kept."""
@@ -137,6 +156,22 @@ class Seating:
             request.search.group.join(sequence)
         elif request.session is not None:
             self.heap.join(request.session, sequence)
+
+    def _finish(self, request: Request) -> None:
+        """End a request and drop its roots."""
+        if request.status is Status.WAITING:
+            self.waiting.remove(request)
+        elif request.status is Status.RUNNING:
+            self._leave(request)
+        request.status = Status.FINISHED
+
+    def _leave(self, request: Request) -> None:
+        """Stop running: roll back what is planned but not computed, publish the rest, close the sequence."""
+        sequence = request.held
+        computed = int(self._rows.computed[sequence.slot])
+        self.heap.truncate(sequence, computed)
+        self.heap.publish(sequence, computed)
+        self._close(request)
 
     def _close(self, request: Request) -> None:
         """Give the slot back, and all that is not published."""

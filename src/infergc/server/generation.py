@@ -84,5 +84,5 @@ class Generation:
             request = self._outputs[name].request
             self._sessions.touch(request.salt, request.session)
             if not delta.finish:
-                self._client.abort(name)  # a stop string in the text: the engine does not know yet
+                self._client.stop(name)  # a stop string in the text: the engine does not know yet
         return piece

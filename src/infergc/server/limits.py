@@ -58,8 +58,9 @@ class Keys:
         if key is None or _holds_key(scope, key):
             await self.app(scope, receive, send)
             return
-        message = f"missing or wrong {'admin' if is_admin else 'API'} key; send it as 'Authorization: Bearer <key>'"
-        error = ApiError(HTTPStatus.UNAUTHORIZED, message, code="invalid_api_key")
+        name, code = ("admin", "invalid_admin_key") if is_admin else ("API", "invalid_api_key")
+        message = f"missing or wrong {name} key; send it as 'Authorization: Bearer <key>'"
+        error = ApiError(HTTPStatus.UNAUTHORIZED, message, code=code)
         await error_response(error, {"www-authenticate": "Bearer"})(scope, receive, send)
 
 

@@ -18,6 +18,7 @@ from infergc.server.app import create_app
 from infergc.server.settings import ServerSettings
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
+from infergc.wording import counted
 
 _KEEP_ALIVE = 75  # seconds; longer than clients keep idle connections, so that they close first
 _LAST_WORDS = 5  # seconds that aborted requests have to tell their clients so
@@ -117,8 +118,7 @@ async def _stop_gently(
 ) -> None:
     await stop.asked.wait()
     if count := client.open_requests:
-        requests = "1 request" if count == 1 else f"{count} requests"
-        say(f"Stopping; {requests} may go on for up to {timeout:g} s, or until a second Ctrl-C")
+        say(f"Stopping; {counted(count, 'request')} may go on for up to {timeout:g} s, or until a second Ctrl-C")
     server.should_exit = True
     try:
         async with asyncio.timeout(timeout):

@@ -17,7 +17,6 @@ from infergc.wording import shown
 _log = logging.getLogger(__name__)
 
 Key = tuple[str, str]  # tenant's salt, name
-LEAST_TIMEOUT = 0.1  # seconds
 _LOOKS = 10  # a time-out
 
 

@@ -5,6 +5,10 @@ from pathlib import Path
 
 from infergc.units import MIB
 
+LEAST_BODY = "1KiB"
+LEAST_SESSION_TIMEOUT = 0.1  # seconds
+MOST_SECONDS = 1e9  # of any time-out; the largest that asyncio waits for is finite
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
@@ -16,9 +20,9 @@ class ServerSettings:
         api_key: what clients must send; None lets everyone in.
         admin_key: what who inspects and tunes the heap must send; None: nobody can.
         chat_template: file used instead of the model's own template.
-        max_body_bytes: largest request body.
-        shutdown_timeout: seconds that running requests may go on once the server is told to stop.
-        session_timeout: seconds without a request after which a session is closed.
+        max_body_bytes: largest request body, at least ``LEAST_BODY``.
+        shutdown_timeout: seconds that running requests may go on once the server is told to stop, ≥ 0.
+        session_timeout: seconds without a request after which a session is closed, ≥ ``LEAST_SESSION_TIMEOUT``.
     """
 
     model_name: str

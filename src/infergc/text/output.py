@@ -52,7 +52,7 @@ class TextStream:
 
         A finish of "stop" means that the last id is an end token or stop id: it counts as a token, and its
         own text is left out unless ``include_stop_str_in_output``. When the delta says "stop" for a stop
-        string, the caller aborts the request in the engine; what still comes for it is ignored here.
+        string, the caller stops the request in the engine; what still comes for it is ignored here.
         """
         if self.finish_reason is not None:
             return TextDelta("", 0, self.finish_reason)

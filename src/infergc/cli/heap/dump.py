@@ -12,6 +12,7 @@ from infergc.cli.grouped import GroupedCommand, option
 from infergc.cli.heap.owners import owners_of, readable
 from infergc.cli.heap.remote import call, server_options
 from infergc.units import format_bytes
+from infergc.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,13 +36,13 @@ def dump(url: SplitResult, admin_key: str | None, owners: int, json_file: Path |
     console = Console(highlight=False)
     for group in found["groups"]:
         size = format_bytes(group["capacity"] * group["page_bytes"])
-        console.print(
-            f"Group {group['name']}: {group['capacity']} pages, {size}, {group['fragmentation']:.0%} fragmented"
-        )
+        pages = counted(group["capacity"], "page")
+        console.print(f"Group {group['name']}: {pages}, {size}, {group['fragmentation']:.0%} fragmented")
         console.print(_states(group))
     console.print(_owners(found, owners))
     nodes = ", ".join(f"{number} {generation}" for generation, number in found["tree"]["nodes"].items())
-    console.print(f"Prefix tree: {nodes} nodes in {found['tree']['namespaces']} namespaces; step {found['step']}")
+    namespaces = counted(found["tree"]["namespaces"], "namespace")
+    console.print(f"Prefix tree: {nodes} nodes in {namespaces}; step {found['step']}")
     if json_file is not None:
         write_json(json_file, found)
 
@@ -67,7 +68,7 @@ def _owners(found: dict[str, Any], most: int) -> "Table | str":
     if not every:
         return "Nobody holds a page."
     hidden = len(every) - most
-    table = Table(title="Owners", caption=f"{hidden} more hold less" if hidden > 0 else None)
+    table = Table(title="Owners", caption=f"and {counted(hidden, 'owner')} with less" if hidden > 0 else None)
     for heading in ("owner", "kind"):
         table.add_column(heading, overflow="fold")
     for heading in ("held", "charged", *found["groups"][0]["pages"]["live"]):

@@ -40,28 +40,36 @@ def call(method: str, url: SplitResult, path: str, admin_key: str | None) -> dic
     kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
     connection = kind(url.hostname or "", url.port, timeout=_SECONDS)
     try:
-        connection.request(method, url.path.rstrip("/") + path, headers={"Authorization": f"Bearer {admin_key or ''}"})
+        connection.request(method, url.path.rstrip("/") + path, headers=_authorization(admin_key))
         answer = connection.getresponse()
         status, body = answer.status, answer.read()
     except (OSError, HTTPException) as error:
         raise StartFailure(f"--url: {url.geturl()} does not answer: {error or type(error).__name__}") from None
     finally:
         connection.close()
-    return _checked(status, body, url)
+    return _checked(status, body, url, admin_key)
 
 
-def _checked(status: int, body: bytes, url: SplitResult) -> dict[str, Any]:
+def _authorization(admin_key: str | None) -> dict[str, bytes]:
+    """The header, in UTF-8: the server compares bytes."""
+    return {"Authorization": f"Bearer {admin_key}".encode()} if admin_key else {}
+
+
+def _checked(status: int, body: bytes, url: SplitResult, admin_key: str | None) -> dict[str, Any]:
     try:
         content = json.loads(body)
-        message = "" if status == 200 else str(content["error"]["message"])
+        message, code = ("", "") if status == 200 else (str(content["error"][part]) for part in ("message", "code"))
     except (ValueError, KeyError, TypeError):
         raise StartFailure(
             f"--url: {url.geturl()} is no server of this kind: it answers with status {status}"
         ) from None
-    if status == 404:
+    if status == 404 or code == "invalid_api_key":  # without a key for it the path is like any other, for clients
         raise StartFailure(f"{url.geturl()} shows nobody its heap: start it with --admin-key")
     if status == 401:
-        raise StartFailure(f"--admin-key: {message}")
+        wrong = "is not the server's" if admin_key else "is missing"
+        raise StartFailure(
+            f"--admin-key: {wrong}; give the key that the server was started with, or set INFERGC_ADMIN_KEY"
+        )
     if message or not isinstance(content, dict):
         raise StartFailure(message or f"--url: {url.geturl()} is no server of this kind")
     return content
