@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
 from infergc.config import ConfigError
 from infergc.sim.draws import MICROS, Draws
+from infergc.sim.named import requests_named
 from infergc.sim.requests import TraceRequest
-from infergc.sim.traces import read_trace
+from infergc.sim.traces import TraceError
 from infergc.sim.transform import scale_arrivals
-from infergc.sim.workloads.spec import KINDS, workload
+from infergc.sim.workloads import WorkloadError
 from infergc.units import ceil_div
 
 
@@ -75,15 +75,12 @@ def load_named(name: str) -> Load:
     """The load that ``--trace`` names: a file, or a workload such as ``chat:requests=500``.
 
     Raises:
-        ConfigError: it is neither.
-        TraceError, WorkloadError: it cannot be read, or a knob is wrong; see there.
+        ConfigError: it is neither, cannot be read, or a knob is wrong; see ``sim.named``.
     """
-    if name.partition(":")[0] in KINDS:
-        requests = workload(name)
-    elif Path(name).exists():
-        requests = read_trace(name)
-    else:
-        raise ConfigError(f"--trace: there is no file {name}, nor such a workload; there are {', '.join(KINDS)}")
+    try:
+        requests, _ = requests_named(name)
+    except (TraceError, WorkloadError) as error:
+        raise ConfigError(f"--trace: {error}") from error
     span = requests[-1].arrival
     words = f"{len(requests):,} requests of {name}"
     if not span:

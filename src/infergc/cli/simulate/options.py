@@ -6,9 +6,10 @@ from pathlib import Path
 import click
 
 from infergc.bench.json_file import cannot_write, check_writable
+from infergc.sim.named import requests_named
 from infergc.sim.requests import TraceRequest
-from infergc.sim.traces import BadRow, TraceError, TraceOptions, read_good_rows, read_trace
-from infergc.sim.workloads import KINDS, WorkloadError, workload
+from infergc.sim.traces import BadRow, TraceError, TraceOptions
+from infergc.sim.workloads import WorkloadError
 from infergc.units import parse_bytes
 
 _TOKENS = re.compile(r"\d+")
@@ -76,18 +77,7 @@ def requests_of(trace: str, options: TraceOptions, *, skip_bad_rows: bool) -> tu
         click.UsageError: it is neither, or has rows that cannot be used.
     """
     try:
-        if trace.partition(":")[0] in KINDS and not Path(trace).exists():
-            return workload(trace), []
-        if skip_bad_rows:
-            return read_good_rows(trace, options)
-        return read_trace(trace, options), []
+        return requests_named(trace, options, skip_bad_rows=skip_bad_rows)
     except (TraceError, WorkloadError) as error:
-        raise click.UsageError(f"TRACE: {error}{_hint(error, trace)}") from None
-
-
-def _hint(error: ValueError, trace: str) -> str:
-    if isinstance(error, TraceError) and error.bad_rows:
-        return "\n--skip-bad-rows leaves them out."
-    if not Path(trace).exists():
-        return f"; beside files there are the workloads {', '.join(KINDS)}"
-    return ""
+        hint = "\n--skip-bad-rows leaves them out." if isinstance(error, TraceError) and error.bad_rows else ""
+        raise click.UsageError(f"TRACE: {error}{hint}") from None
