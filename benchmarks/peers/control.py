@@ -86,11 +86,25 @@ def _theirs(args: argparse.Namespace) -> Figures:
     return {str(load.running): _costs(load.running, lockstep, churn) for load, lockstep, churn in pairs}
 
 
+_CONFIG = {  # of MODEL, as its config.json would be
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "num_hidden_layers": MODEL.layers,
+    "hidden_size": MODEL.hidden,
+    "intermediate_size": MODEL.ffn,
+    "num_attention_heads": MODEL.heads,
+    "num_key_value_heads": MODEL.kv_heads,
+    "vocab_size": MODEL.vocab,
+    "eos_token_id": MODEL.eos_ids[0],
+    "max_position_embeddings": MODEL.max_len,
+}
+
+
 def _order(load: ControlLoad, scenario: Scenario) -> str:
     """A load in the words of ``run_vllm_control.py``."""
     requests = load.requests(scenario)
     order = {
-        "model": {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "intermediate_size": 2048, **MODEL},
+        "model": _CONFIG,
         "running": load.running,
         "pages": load.pages,
         "block_size": load.block_size,

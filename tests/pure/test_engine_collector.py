@@ -88,3 +88,15 @@ def test_what_verify_found_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert "page 3 leaked" in answer.value
     assert "the heap was mended: group full: page 3 leaked" in caplog.text
     assert not engine.pacer.collector.found
+
+
+def test_figures_are_those_of_the_safepoint_they_were_asked_at() -> None:
+    """They are sent with the step's outputs: what that step reclaims is not among them."""
+    engine = make_engine(pages=12)
+    run(engine, [submit("old", [7] * 160, max_tokens=4)], check=False)
+    outputs = engine.step([Ask(1, "figures"), submit("new", [9] * 160, max_tokens=4)])
+    (answer,) = outputs.answers
+    assert engine.heap.counters.evicted > 0
+    assert sum(answer.value["evicted"].values()) == 0
+    assert sum(sum(stays["counts"]) for stays in answer.value["residency"].values()) == 0
+    assert answer.value["collector"]["units"] is not engine.pacer.collector.counters.units

@@ -150,6 +150,14 @@ def test_replayed_for_the_cache_alone_lru_is_lru(pages: int) -> None:
     assert result.clock.steps == len(asked)
 
 
+def test_sessions_keep_nothing_where_retention_alone_is_compared() -> None:
+    turns = workload("agents:requests=60,rate=3,seed=2")
+    assert any(turn.session for turn in turns)
+    pages = max(turn.input_len for turn in turns) // 16 * 2
+    kept, alone = (run(each, pages, replay="cache") for each in (turns, [replace(turn, session="") for turn in turns]))
+    assert kept.figures == alone.figures
+
+
 def flooded(seed: int, count: int = 600) -> list[TraceRequest]:
     """Twelve documents that are asked about again and again, in a flood of prompts that come once."""
     draw, fresh, requests = Random(seed), 10_000, []  # noqa: S311 - no secret

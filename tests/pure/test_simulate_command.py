@@ -111,6 +111,7 @@ def test_bad_rows_are_named_and_may_be_left_out(tmp_path: Path) -> None:
         (["chat:requests=3", "--capacity", "1"], "--capacity"),
         (["chat:requests=3", "--device", "l4", "--model", "llama-3-70b"], "llama-3-70b"),
         (["chat:requests=3", "--rate", "-1"], "--rate"),
+        (["chat:requests=3", "--slower", "nan"], "--slower"),
         (["chat:requests=3", "--block-tokens", "0"], "--block-tokens"),
         (["chat:requests=3", "--plot", "memory.xyz"], ".svg"),
         (["chat:requests=3", "--plot", "no/such/folder/memory.png"], "--plot: cannot write"),

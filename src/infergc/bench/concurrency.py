@@ -1,6 +1,6 @@
 """How many requests run at a time without being preempted: measured on the engine, beside what the planner says."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 
 from infergc.bench.throughput import check_fits
@@ -127,9 +127,7 @@ def _whole(config: EngineConfig, tokens: int) -> int:
 def _geometry(config: EngineConfig) -> Geometry:
     """The model's, in the type that the engine runs it in."""
     geometry = read_geometry(config.model)
-    if config.dtype != "auto":
-        return replace(geometry, dtype=config.dtype)
-    return replace(geometry, dtype="float32") if geometry.dtype == "float16" else geometry
+    return geometry.run_in(config.dtype)
 
 
 def _run(config: EngineConfig, seqs: int, input_len: int, output_len: int) -> Point:

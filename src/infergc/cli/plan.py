@@ -31,7 +31,12 @@ _DTYPES = ("bfloat16", "float16", "float32")
 @option(_WHAT, "--device", metavar="NAME|FILE",
         help="A device such as a100-80g, or a file of infergc bench calibrate. Default: the listed device whose "
         "memory is nearest to --memory.")  # fmt: skip
-@option(_WHAT, "--dtype", type=click.Choice(_DTYPES), help="Type of weights and KV. Default: the model's.")
+@option(
+    _WHAT,
+    "--dtype",
+    type=click.Choice(_DTYPES),
+    help="Type of weights and KV. Default: the model's, but float32 for float16, as infergc serve has it.",
+)
 @option(_LOAD, "--input", "input_len", metavar="TOKENS", type=COUNT,
         help="Tokens in each prompt: 256, 2k (2000), 2Ki (2048).")  # fmt: skip
 @option(_LOAD, "--output", "output_len", metavar="TOKENS", type=COUNT, help="Tokens in each output.")

@@ -27,7 +27,7 @@ class EngineCounters:
 
 
 def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer) -> dict[str, Any]:
-    """Everything that is counted, as nested plain data.
+    """Everything that is counted, as nested plain data that stays as it is.
 
     Keys: ``requests`` {running, waiting}; ``kv`` {group: {capacity, free, live, cached, in_transit}} in pages, and
     its ``fragmentation``, 0 to 1; ``counters`` running totals, tokens and pages as their names say; ``sessions`` {open,
@@ -55,11 +55,12 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer) -> di
         "sessions": {"open": len(scheduler.sessions), **scheduler.sessions.closed},
         "collector": {
             **_columns(collector.counters),
+            "units": collector.counters.units.copy(),
             "cycles": heap.counters.cycles,
             "cycle_objects": heap.counters.cycle_objects,
             "promoted": heap.tree.generations.promoted,
             "demoted": heap.tree.generations.demoted,
-            "pauses": pacer.pauses.counts,
+            "pauses": pacer.pauses.counts.copy(),
             "pause_seconds": pacer.pauses.seconds,
             "longest_pause": pacer.pauses.longest,
         },
@@ -80,10 +81,10 @@ def figures(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer) -> dic
         "pages": pages_by_generation(heap),
         "evicted": {reason: heap.counters.evicted_for[reason] for reason in REASONS},
         "residency": {
-            name: {"counts": counts, "steps": steps}
+            name: {"counts": counts.copy(), "steps": steps}
             for name, counts, steps in zip(GENERATIONS, stays.counts, stays.steps, strict=True)
         },
-        "collection_seconds": pacer.pauses.by_kind,
+        "collection_seconds": pacer.pauses.by_kind.copy(),
     }
 
 

@@ -40,12 +40,12 @@ def question(
         ConfigError: naming the flag and what is allowed.
         ValueError: a trace or a workload cannot be read.
     """
-    geometry = geometry_named(model)
-    if dtype is not None:
-        geometry = replace(geometry, dtype=dtype)
+    geometry = geometry_named(model).run_in(dtype or "auto")
     machine = _machine(geometry, device, memory, kv_cache_memory)
     steps = MAX_NUM_BATCHED_TOKENS if machine.device else _CALIBRATED_TOKENS
     settings: dict[str, Any] = {"max_num_batched_tokens": max_num_batched_tokens or steps}
+    if dtype is not None:
+        settings["dtype"] = dtype
     if block_size is not None:
         settings["block_size"] = int(block_size)
     return Question(

@@ -1,7 +1,7 @@
 """What a cost and a KV cache follow from: the shape of a decoder, plain numbers."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from infergc.engine.ports import ModelFacts
@@ -102,6 +102,11 @@ class Geometry:
         """What the cost of a step follows from: two models with the same shape cost the same."""
         names = ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab", "dtype")
         return {**{name: getattr(self, name) for name in names}, "windows": self.window_layers}
+
+    def run_in(self, dtype: str) -> "Geometry":
+        """The model in the type that the engine runs it in; "auto" is its own, but float32 for float16."""
+        own = "float32" if self.dtype == "float16" else self.dtype
+        return replace(self, dtype=own if dtype == "auto" else dtype)
 
     def facts(self, page_tokens: int, vocab_size: int = VOCAB, eos_ids: tuple[int, ...] = ()) -> ModelFacts:
         """What an engine is told of such a model.

@@ -81,7 +81,7 @@ def replay_cache(engine: Engine, requests: Sequence[TraceRequest], progress: Pro
     """
     fates = [Fate(request) for request in requests]
     for number, request in enumerate(requests):
-        commands = [_submit(number, request, _PROMPT_ALONE)]
+        commands = [_submit(number, replace(request, session=""), _PROMPT_ALONE)]  # a session would pin its turn
         while commands or engine.has_work():
             outputs, commands = engine.step(commands), []
             _note(outputs.deltas, fates, None)

@@ -79,7 +79,10 @@ def _requests(trace: str, options: dict[str, Any]) -> "list[TraceRequest]":
     requests, bad = requests_of(trace, how, skip_bad_rows=options["skip_bad_rows"])
     for row in bad:
         click.echo(f"{trace}: left out {row}", err=True)
-    requests = scale_arrivals(requests, options["slower"])
+    try:
+        requests = scale_arrivals(requests, options["slower"])
+    except ValueError as error:
+        raise click.UsageError(f"--slower: {error}") from None
     return requests if options["most"] is None else first(requests, options["most"])
 
 

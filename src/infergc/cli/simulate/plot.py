@@ -32,16 +32,21 @@ def plot(file: Path, runs: list[tuple[dict[str, Any], list[Sample]]]) -> None:
     for panel, (figures, samples) in zip(panels, runs, strict=True):
         _draw(panel, figures, samples)
     panels[-1].set_xlabel("simulated time, s")
-    handles, labels = panels[0].get_legend_handles_labels()
-    picture.legend(handles[::-1], labels[::-1], loc="outside right upper", fontsize="small")
+    named = {label: area for panel in panels for area, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    labels = [label for label in map(_label, _PARTS) if label in named][::-1]
+    picture.legend([named[label] for label in labels], labels, loc="outside right upper", fontsize="small")
     picture.savefig(file)
+
+
+def _label(part: tuple[str, str, str]) -> str:
+    return f"{part[0].replace('_', ' ')} {part[1]}"
 
 
 def _draw(panel: Axes, figures: dict[str, Any], samples: list[Sample]) -> None:
     seconds = [sample.seconds for sample in samples]
     present = [part for part in _PARTS if any(sample.held.get(part[0], {}).get(part[1]) for sample in samples)]
     columns = [[sample.held[state].get(age, 0) / GIB for sample in samples] for state, age, _ in present]
-    labels = [f"{state.replace('_', ' ')} {age}".strip() for state, age, _ in present]
+    labels = [_label(part) for part in present]
     panel.stackplot(seconds, columns, labels=labels, colors=[colour for *_, colour in present])
     panel.set_title(
         f"{figures['trace']}, {figures['policy']}, {figures['capacity_tokens']:,} tokens", fontsize="medium"
