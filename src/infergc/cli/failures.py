@@ -1,6 +1,8 @@
 """How commands fail: one line on stderr; exit code 2 for what the user wrote, 1 for what went wrong."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 
 import click
@@ -15,6 +17,22 @@ class StartFailure(click.ClickException):
     """The command was well formed but could not be carried out."""
 
     exit_code = 1
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What goes wrong with an engine while the block runs ends the command in a line.
+
+    Raises:
+        click.UsageError: a setting is wrong.
+        StartFailure: the rest.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StartFailure(str(error)) from error
 
 
 def configured(**settings: object) -> EngineConfig:

@@ -1,6 +1,7 @@
 """Simulated time: it goes on with every step that lands, and notes what the heap held at each."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from infergc.engine.loop import Engine
 from infergc.engine.ports import Sink
@@ -24,6 +25,24 @@ class Sample:
     held: dict[str, dict[str, int]]
     running: int
     waiting: int
+
+
+class Held(NamedTuple):
+    """Bytes held over all layer groups, by state."""
+
+    live: int
+    cached: int
+    in_transit: int
+
+
+def held_bytes(engine: Engine) -> Held:
+    """What an engine holds now. Cost: O(groups + pages held in flight)."""
+    live = cached = in_transit = 0
+    for group, pages in zip(engine.heap.stats(), engine.heap.groups, strict=True):
+        live += group.live * pages.spec.page_bytes
+        cached += group.cached * pages.spec.page_bytes
+        in_transit += group.in_transit * pages.spec.page_bytes
+    return Held(live, cached, in_transit)
 
 
 @dataclass(slots=True)
@@ -56,13 +75,9 @@ class Clock(Sink):
 
     def planned(self, plan: StepPlan) -> None:  # noqa: ARG002 - the port's
         """Look at what is held: never more than between planning and landing."""
-        heap = self._watched().heap
-        live = cached = 0
-        for group, pages in zip(heap.stats(), heap.groups, strict=True):
-            live += group.live * pages.spec.page_bytes
-            cached += group.cached * pages.spec.page_bytes
-        self.peak_live = max(self.peak_live, live)
-        self.peak_cached = max(self.peak_cached, cached)
+        held = held_bytes(self._watched())
+        self.peak_live = max(self.peak_live, held.live)
+        self.peak_cached = max(self.peak_cached, held.cached)
         if self.sampled and self.steps % self._every == 0:
             self._sample()
 

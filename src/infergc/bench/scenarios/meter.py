@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from infergc.bench.scenarios.outcome import NO_LIMITS, Limits
 from infergc.sched.plan import StepPlan
-from infergc.sim.clock import Clock
+from infergc.sim.clock import Clock, held_bytes
 
 
 @dataclass(slots=True)
@@ -39,6 +39,5 @@ class Meter(Clock):
     def live_bytes(self) -> int:
         """Bytes that live requests and steps in flight hold now."""
         assert self.engine is not None, "the meter was given no engine"
-        heap = self.engine.heap
-        stats = zip(heap.stats(), heap.groups, strict=True)
-        return sum((group.live + group.in_transit) * pages.spec.page_bytes for group, pages in stats)
+        held = held_bytes(self.engine)
+        return held.live + held.in_transit

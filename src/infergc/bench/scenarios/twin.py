@@ -25,6 +25,7 @@ from infergc.engine.messages import Submit
 from infergc.engine.ports import Executor, Sink
 from infergc.params import SamplingParams
 from infergc.sched.plan import StepPlan
+from infergc.sim.clock import Held, held_bytes
 from infergc.sim.executor import SimExecutor
 from infergc.sim.requests import TraceRequest
 from infergc.sim.served import Progress
@@ -36,7 +37,6 @@ _LONG_SCALE, _SCALE = 32, 4  # lengths are divided by these
 _MOST_OUTPUT = 48  # tokens
 _SETTINGS = {"max_num_seqs": 8, "max_num_batched_tokens": 256, "dtype": "float32"}
 _SHORT_POOL = 0.7  # of the peak with ample memory: short enough to queue and to reclaim
-Held = tuple[int, int, int]  # bytes live, cached, in transit
 
 
 @dataclass(slots=True)
@@ -53,18 +53,12 @@ class HeldBytes(Sink):
     def planned(self, plan: StepPlan) -> None:  # noqa: ARG002 - the port's
         """Look at what is held."""
         assert self.engine is not None
-        heap = self.engine.heap
-        live = cached = transit = 0
-        for group, pages in zip(heap.stats(), heap.groups, strict=True):
-            live += group.live * pages.spec.page_bytes
-            cached += group.cached * pages.spec.page_bytes
-            transit += group.in_transit * pages.spec.page_bytes
-        self.series.append((live, cached, transit))
+        self.series.append(held_bytes(self.engine))
 
     @property
     def peak(self) -> int:
         """Most bytes held for live requests."""
-        return max(live + transit for live, _, transit in self.series)
+        return max(held.live + held.in_transit for held in self.series)
 
     def bytes_for(self, tokens: int) -> int:
         """What a text of so many tokens takes."""

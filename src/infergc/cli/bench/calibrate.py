@@ -9,10 +9,9 @@ from infergc.bench.json_file import write_json
 from infergc.bench.workload import Load, parse_load
 from infergc.cli.bench.json_option import json_option
 from infergc.cli.engine_options import engine_options
-from infergc.cli.failures import StartFailure, configured
+from infergc.cli.failures import configured, told
 from infergc.cli.grouped import GroupedCommand, option
 from infergc.cli.model_dir import model_dir
-from infergc.config import ConfigError
 
 if TYPE_CHECKING:
     from infergc.bench.calibrate import Report
@@ -57,12 +56,8 @@ def calibrate(
     config = configured(model=model_dir(model, "--model"), **engine)
     from infergc.bench.calibrate import run  # noqa: PLC0415 - heavy, and --help must not wait for it
 
-    try:
+    with told():
         report = run(config, loads, rounds, longest)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
-    except (OSError, ValueError, RuntimeError) as error:
-        raise StartFailure(str(error)) from error
     show(report)
     if json_file is not None:
         write_json(json_file, report.calibration.model_dump(mode="json"))

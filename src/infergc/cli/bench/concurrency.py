@@ -9,10 +9,9 @@ import click
 from infergc.bench.json_file import write_json
 from infergc.cli.bench.json_option import json_option
 from infergc.cli.engine_options import engine_options
-from infergc.cli.failures import StartFailure, configured
+from infergc.cli.failures import configured, told
 from infergc.cli.grouped import GroupedCommand, option
 from infergc.cli.model_dir import model_dir
-from infergc.config import ConfigError
 
 if TYPE_CHECKING:
     from infergc.bench.concurrency import Sweep
@@ -37,12 +36,8 @@ def concurrency(model: Path | None, input_len: int, output_len: int, json_file: 
     config = configured(model=model_dir(model, "--model"), **engine)
     from infergc.bench.concurrency import sweep  # noqa: PLC0415 - heavy, and --help must not wait for it
 
-    try:
+    with told():
         found = sweep(config, input_len, output_len)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
-    except (OSError, ValueError, RuntimeError) as error:
-        raise StartFailure(str(error)) from error
     _show(found, f"{input_len} tokens in, {output_len} out")
     if json_file is not None:
         write_json(json_file, {**asdict(found), "measured": found.measured})

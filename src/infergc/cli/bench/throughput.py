@@ -8,10 +8,9 @@ import click
 from infergc.bench.json_file import write_json
 from infergc.cli.bench.json_option import json_option
 from infergc.cli.engine_options import engine_options
-from infergc.cli.failures import StartFailure, configured
+from infergc.cli.failures import configured, told
 from infergc.cli.grouped import GroupedCommand, option
 from infergc.cli.model_dir import model_dir
-from infergc.config import ConfigError
 
 _LOAD = "Load"
 _MEASUREMENT = "Measurement"
@@ -52,12 +51,8 @@ def throughput(
     from infergc.bench.workload import Load  # noqa: PLC0415
     from infergc.cli.bench.throughput_tables import show  # noqa: PLC0415
 
-    try:
+    with told():
         report = run(config, Load(requests, input_len, output_len, config.seed), rounds, warmup, with_bound=with_bound)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
-    except (OSError, ValueError, RuntimeError) as error:
-        raise StartFailure(str(error)) from error
     show(report)
     if json_file is not None:
         write_json(json_file, figures(report))
