@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from infergc.config import ConfigError
+from infergc.config import ConfigError, EngineConfig
+from infergc.engine.assembly import assemble
+from infergc.engine.loop import Engine
+from infergc.engine.ports import Executor, Sink
+from infergc.sched.plan import StepPlan
+from infergc.sim.clock import held_bytes
 from infergc.sim.cost import FixedCost
 from infergc.sim.geometry import Geometry
 from infergc.sim.requests import TraceRequest
@@ -63,6 +68,55 @@ def test_a_shared_prefix_is_computed_once_and_held_once() -> None:
     assert result.figures["token_hit_rate"] == 96 / 192
     alone = run([replace(turn, blocks=()) for turn in turns])
     assert alone.figures["prefix_hit_rate"] == 0
+
+
+def test_an_output_that_the_pool_cuts_is_not_finished_and_counts_what_was_given() -> None:
+    result = run([TraceRequest(0.0, 200, 200), TraceRequest(0.0, 20, 10)], pages=20)
+    cut, whole = result.fates
+    assert (cut.finished, cut.cut, cut.tokens) == (False, True, 120)
+    assert (whole.finished, whole.cut, whole.tokens) == (True, False, 10)
+    figures = result.figures
+    assert (figures["finished"], figures["cut"], figures["refused"]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("beam", [False, True])
+def test_choices_are_counted_together(beam: bool) -> None:
+    (fate,) = run([TraceRequest(0.0, 20, 10, choices=3, beam=beam)]).fates
+    assert (fate.finished, fate.tokens) == (True, 30)
+
+
+def test_a_beam_search_has_no_time_for_each_token() -> None:
+    assert run([TraceRequest(0.0, 20, 10, choices=3, beam=True)]).figures["tpot"] is None
+
+
+def test_refusals_are_counted_by_reason() -> None:
+    figures = run([TraceRequest(0.0, length, 5) for length in (400, 10, 400)], pages=20).figures
+    assert (figures["finished"], figures["cut"], figures["refused"]) == (1, 0, 2)
+    assert figures["refusals"] == {"prompt: 400 tokens; 1 to 319 are allowed": 2}
+
+
+class _Held(Sink):
+    """Most bytes live alone, and live or in transit."""
+
+    live = held = 0
+    engine: Engine
+
+    def planned(self, plan: StepPlan) -> None:
+        now = held_bytes(self.engine)
+        self.live, self.held = max(self.live, now.live), max(self.held, now.live + now.in_transit)
+
+
+def test_what_a_step_in_flight_still_reads_is_held_for_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = _Held()
+
+    def watched(config: EngineConfig, executor: Executor, sinks: list[Sink]) -> Engine:
+        seen.engine = assemble(config, executor, [*sinks, seen])
+        return seen.engine
+
+    monkeypatch.setattr("infergc.sim.simulate.assemble", watched)
+    requests = [TraceRequest(0.0, 30 + 16 * (at % 5), 20 + at % 7) for at in range(60)]
+    figures = run(requests, 200, settings={"pipeline_depth": 2, "enable_prefix_caching": False}).figures
+    assert figures["peak_live_bytes"] == seen.held > seen.live
 
 
 def test_tenants_do_not_share() -> None:

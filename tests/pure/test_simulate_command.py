@@ -10,6 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from infergc.cli.main import main
+from infergc.sim.calibration import TERMS, Calibration, HeldOut
+from infergc.sim.hf_geometry import read_geometry
 
 ROWS = [
     {"timestamp": 500 * at, "input_length": 1000, "output_length": 20, "hash_ids": [0, 1 + at % 3]} for at in range(12)
@@ -109,6 +111,23 @@ def test_bad_rows_are_named_and_may_be_left_out(tmp_path: Path) -> None:
         (["chat:requests=3", "--policy", "lru,mru"], "'mru' is no retention policy; there are generational, lru"),
         (["chat:requests=3", "--capacity", "lots"], "--capacity"),
         (["chat:requests=3", "--capacity", "1"], "--capacity"),
+        (["chat:requests=3", "--capacity", "9" * 20], "--capacity: so large a pool is not simulated"),
+        (["chat:requests=3", "--capacity", "9" * 5000], "--capacity"),
+        (["chat:requests=3", "--capacity", "1000000TiB"], "at most 1,073,741,824 tokens are, 128.0 TiB of llama-3-8b"),
+        (["chat:requests=3", "--capacity", ""], "--capacity"),
+        (["chat:requests=3", "--capacity", "1GiB,,2GiB"], "--capacity"),
+        (["chat:requests=3", "--policy", ""], "--policy"),
+        (["chat:requests=3", "--policy", "lru", "--policy", ""], "--policy"),
+        (["chat:requests=3", "--model", ""], '--model: "" is not known'),
+        (["chat:requests=3", "--device", ""], '--device: "" is not known'),
+        (["chat:requests=3", "--plot", ""], "--plot"),
+        (["chat:requests=3", "--json", ""], "--json"),
+        ([""], 'TRACE: there is no file ""'),
+        (["chat:requests=3", "--rate", "2"], "--rate: is for recorded traces"),
+        (["chat:requests=3", "--block-tokens", "16"], "--block-tokens: is for recorded traces"),
+        (["chat:requests=3", "--replay", "cache", "--slower", "2"], "--slower: --replay cache has no times"),
+        (["chat:requests=3", "--replay", "cache", "--rate", "2"], "--rate: --replay cache has no times"),
+        (["chat:requests=3", "--slower", "1e300"], "--slower"),
         (["chat:requests=3", "--device", "l4", "--model", "llama-3-70b"], "llama-3-70b"),
         (["chat:requests=3", "--rate", "-1"], "--rate"),
         (["chat:requests=3", "--slower", "nan"], "--slower"),
@@ -128,6 +147,56 @@ def test_wrong_input_is_refused_by_name(arguments: list[str], said: str) -> None
 
 
 def test_a_request_that_no_pool_holds_is_said_and_the_others_run(trace: Path) -> None:
-    result = simulate(trace, "beams:requests=2", "--capacity", "960")
+    result = simulate(trace, "beams:requests=2", "--capacity", "960", "--policy", "lru,generational")
     assert result.exit_code == 0
-    assert "refused: prompt: 1000 tokens" in result.output
+    said = "refused: 12 of 12 requests of trace.jsonl.gz in 960 tokens, such as: prompt: 1000 tokens; 1 to 959"
+    assert result.output.count("refused: 12") == 1
+    assert said in result.output
+
+
+def test_reasons_of_refusals_are_in_the_figures(tmp_path: Path) -> None:
+    lengths = tmp_path / "lengths.csv"
+    lengths.write_text("num_prefill_tokens,num_decode_tokens\n400,5\n500,5\n400,5\n10,5\n300,50\n")
+    (run,) = runs(tmp_path / "a.json", lengths, "--capacity", "320")
+    assert run["refusals"] == {
+        "prompt: 400 tokens; 1 to 319 are allowed": 2,
+        "prompt: 500 tokens; 1 to 319 are allowed": 1,
+    }
+    assert (run["requests"], run["refused"], run["cut"], run["finished"]) == (5, 3, 1, 1)
+    output = simulate(lengths, "--capacity", "320").output
+    assert "cut: 1 of 5 requests of lengths.csv in 320 tokens" in output
+
+
+def test_options_that_a_trace_has_no_use_for_are_refused(trace: Path, tmp_path: Path) -> None:
+    lengths = tmp_path / "lengths.csv"
+    lengths.write_text("num_prefill_tokens,num_decode_tokens\n40,5\n50,5\n")
+    assert simulate(lengths, "--rate", "2").exit_code == 0
+    assert simulate(trace, "--block-tokens", "512").exit_code == 0
+    for file, flag in ((trace, "--rate"), (lengths, "--block-tokens")):
+        result = simulate(file, flag, "2")
+        assert result.exit_code == 2
+        assert f"{flag}: is for traces with" in result.output
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_calibration_of_any_dtype_can_be_used(dtype: str, tmp_path: Path) -> None:
+    model = tmp_path / "config.json"
+    shape = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 96}
+    kind = {"architectures": ["LlamaForCausalLM"], "vocab_size": 99, "max_position_embeddings": 512}
+    model.write_text(json.dumps({**shape, **kind, "dtype": "float16"}))
+    measured = Calibration(
+        model=read_geometry(model).run_in(dtype), digest="d", backend="b", threads=1, page_tokens=16, machine="m",
+        software="0", date="2026-11-21", terms=dict.fromkeys(TERMS, 1e-6),
+        held_out=HeldOut(steps=1, median=0.1, p90=0.1),
+    )  # fmt: skip
+    device = tmp_path / "cpu.json"
+    device.write_text(measured.model_dump_json())
+    asked = ("beams:requests=2", "--model", model, "--device", device, "--capacity", "64000")
+    (run,) = runs(tmp_path / "a.json", *asked, "--dtype", dtype)
+    assert run["kv_bytes"] == 64000 * measured.model.kv_bytes_per_token
+    by_itself = simulate(*asked)
+    if dtype == "float32":
+        assert by_itself.exit_code == 0, "float16 models run in float32 unless told otherwise, as under infergc serve"
+    else:
+        assert by_itself.exit_code == 2
+        assert "(dtype float16 there, float32 here); give --dtype float16" in by_itself.output

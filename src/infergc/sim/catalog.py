@@ -8,6 +8,7 @@ from typing import Any
 from infergc.config import ConfigError
 from infergc.sim.geometry import Geometry
 from infergc.sim.hf_geometry import read_geometry
+from infergc.wording import shown
 
 _LLAMA3: dict[str, Any] = {"head_dim": 128, "vocab": 128256, "kv_heads": 8}
 _LLAMA_1B = Geometry("llama-3.2-1b", 16, 2048, 32, 8, 64, 8192, 128256, 131072, tied=True)
@@ -58,14 +59,14 @@ def geometry_named(model: str | Path) -> Geometry:
     if known is not None:
         return known
     path = Path(model)
-    if path.exists():
+    if model and path.exists():
         return read_geometry(path)
     raise ConfigError(f"--model: {unknown(str(model), MODELS, 'a directory or a config.json')}")
 
 
 def unknown(name: str, known: dict[str, Any], otherwise: str) -> str:
     """What is said of a name that is not known: the nearest ones, all of them, and what else may be given."""
-    longer = [other for other in known if other.startswith(name.lower())]
+    longer = [other for other in known if name and other.startswith(name.lower())]
     near = longer or get_close_matches(name.lower(), known, 3, cutoff=0.5)
     guess = f"; did you mean {' or '.join(near)}?" if near else "."
-    return f"{name} is not known{guess} Give {otherwise}, or one of: {', '.join(known)}"
+    return f"{name or shown(name)} is not known{guess} Give {otherwise}, or one of: {', '.join(known)}"

@@ -34,6 +34,11 @@ class Held(NamedTuple):
     cached: int
     in_transit: int
 
+    @property
+    def for_requests(self) -> int:
+        """What is not there for others: held live, and in transit, which a step in flight still reads."""
+        return self.live + self.in_transit
+
 
 def held_bytes(engine: Engine) -> Held:
     """What an engine holds now. Cost: O(groups + pages held in flight)."""
@@ -55,7 +60,7 @@ class Clock(Sink):
         steps: that landed.
         most_running: sequences under way at once, at most.
         running_seconds: those under way in each step times what it took, over all steps.
-        peak_live: most bytes that requests held at once, over all layer groups.
+        peak_live: most bytes that were held for requests at once, over all layer groups, see ``Held.for_requests``.
         peak_cached: most bytes kept for reuse alone.
         sampled: whether to keep ``samples``: each looks at every page.
         samples: at most 512 moments, evenly spread in steps.
@@ -76,7 +81,7 @@ class Clock(Sink):
     def planned(self, plan: StepPlan) -> None:  # noqa: ARG002 - the port's
         """Look at what is held: never more than between planning and landing."""
         held = held_bytes(self._watched())
-        self.peak_live = max(self.peak_live, held.live)
+        self.peak_live = max(self.peak_live, held.for_requests)
         self.peak_cached = max(self.peak_cached, held.cached)
         if self.sampled and self.steps % self._every == 0:
             self._sample()

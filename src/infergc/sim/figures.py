@@ -1,5 +1,6 @@
 """The figures of a simulated run, as plain data for JSON and tables."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,9 +17,10 @@ _PERCENTILES = (50, 90, 99)
 def figures(policy: str, engine: Engine, clock: Clock, fates: Sequence[Fate]) -> dict[str, Any]:
     """What a run gave.
 
-    Keys: ``policy``; ``capacity_tokens`` of the pool; ``requests``, ``finished`` and ``refused``; ``prefix_hit_rate``,
-    the share of the prompts' pages that lay in the leading run found in the cache, and ``token_hit_rate``, the same
-    in tokens; ``peak_live_bytes`` and ``peak_cached_bytes``; ``preemptions`` and ``recomputed_tokens``; ``steps`` and
+    Keys: ``policy``; ``capacity_tokens`` of the pool; ``requests``, ``finished``, ``cut`` (their output ended where
+    the pool did) and ``refused``; ``refusals``, reason → requests; ``prefix_hit_rate``, the share of the prompts'
+    pages that lay in the leading run found in the cache, and ``token_hit_rate``, the same in tokens;
+    ``peak_live_bytes`` and ``peak_cached_bytes``; ``preemptions`` and ``recomputed_tokens``; ``steps`` and
     ``seconds`` of simulated time; ``throughput`` {requests, prompt_tokens, output_tokens} a second of it;
     ``ttft``, ``tpot`` and ``e2e`` {mean, p50, p90, p99} in seconds; these five are None where time does not count;
     ``collector``, running totals of what it did.
@@ -35,7 +37,9 @@ def figures(policy: str, engine: Engine, clock: Clock, fates: Sequence[Fate]) ->
         "capacity_tokens": ready.kv_capacity_tokens,
         "requests": len(fates),
         "finished": sum(fate.finished for fate in fates),
+        "cut": sum(fate.cut for fate in fates),
         "refused": sum(bool(fate.error) for fate in fates),
+        "refusals": dict(Counter(fate.error for fate in fates if fate.error)),
         "prefix_hit_rate": sum(fate.cached // size for fate in fates) / pages if pages else 0.0,
         "token_hit_rate": sum(fate.cached for fate in fates) / asked if asked else 0.0,
         "peak_live_bytes": clock.peak_live,
@@ -62,10 +66,11 @@ def _throughput(fates: Sequence[Fate], seconds: float) -> dict[str, float]:
 
 
 def _tpots(fates: Sequence[Fate]) -> Iterable[float]:
-    """Seconds a token after the first, of requests with more than one."""
+    """Seconds a token after the first, of requests with more than one; a beam search tells its texts whole."""
     for fate in fates:
-        if fate.first is not None and fate.last is not None and fate.request.output_len > 1:
-            yield (fate.last - fate.first) / (fate.request.output_len - 1)
+        length = fate.tokens // fate.request.choices
+        if fate.first is not None and fate.last is not None and length > 1 and not fate.request.beam:
+            yield (fate.last - fate.first) / (length - 1)
 
 
 def _spread(values: Iterable[float]) -> dict[str, float] | None:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from infergc.sim.requests import TraceRequest
-from infergc.sim.traces import BadRow, TraceOptions, read_good_rows, read_trace
+from infergc.sim.traces import BadRow, OptionError, TraceOptions, read_good_rows, read_trace
 from infergc.sim.workloads import KINDS, WorkloadError, workload
+from infergc.wording import shown
 
 _AS_RECORDED = TraceOptions()
 
@@ -22,9 +23,14 @@ def requests_named(
     Raises:
         TraceError: the file cannot be used.
         WorkloadError: there is no such file, nor such a workload; or a knob is wrong.
+        OptionError: an option is given that the file or the workload has no use for.
     """
-    if Path(name).exists():
+    if name and Path(name).exists():
         return read_good_rows(name, options) if skip_bad_rows else (read_trace(name, options), [])
-    if name.partition(":")[0] in KINDS:
-        return workload(name), []
-    raise WorkloadError(f"there is no file {name}, nor such a workload; there are {', '.join(KINDS)}")
+    if name.partition(":")[0] not in KINDS:
+        raise WorkloadError(f"there is no file {shown(name)}, nor such a workload; there are {', '.join(KINDS)}")
+    for option, given in (("rate", options.rate), ("block_tokens", options.block_tokens)):
+        if given is not None:
+            own = "its own is a knob, such as chat:rate=2" if option == "rate" else "blocks are made with it"
+            raise OptionError(f"{option}: is for recorded traces; {name} is made up, and {own}")
+    return workload(name), []

@@ -37,7 +37,20 @@ class Fate:
     @property
     def finished(self) -> bool:
         """Whether it ran to its end."""
+        return self._over and self.tokens == self._wanted
+
+    @property
+    def cut(self) -> bool:
+        """Whether it ended before its end, where the pool did."""
+        return self._over and self.tokens < self._wanted
+
+    @property
+    def _over(self) -> bool:
         return not self.open and not self.error
+
+    @property
+    def _wanted(self) -> int:
+        return self.request.output_len * self.request.choices
 
 
 def serve(
@@ -64,7 +77,7 @@ def serve(
         if not engine.has_work():
             clock.now = max(clock.now, comings.next_arrival)
         outputs = engine.step(comings.until(clock.now, over))
-        more = _note(outputs.deltas, fates, clock.now)
+        more = _note(outputs.deltas, fates, clock.now, engine.ready.max_model_len)
         if more:
             progress(more)
         over += more
@@ -79,12 +92,12 @@ def replay_cache(engine: Engine, requests: Sequence[TraceRequest], progress: Pro
         requests: in order; their times, output lengths and choices play no part.
         progress: told as they go.
     """
-    fates = [Fate(request) for request in requests]
-    for number, request in enumerate(requests):
-        commands = [_submit(number, replace(request, session=""), _PROMPT_ALONE)]  # a session would pin its turn
+    fates = [Fate(_prompt_alone(request)) for request in requests]
+    for number, fate in enumerate(fates):
+        commands = [_submit(number, fate.request, _PROMPT_ALONE)]
         while commands or engine.has_work():
             outputs, commands = engine.step(commands), []
-            _note(outputs.deltas, fates, None)
+            _note(outputs.deltas, fates, None, engine.ready.max_model_len)
         while engine.idle():  # nothing else runs: what the collector owes is done before the next comes
             pass
         progress(1)
@@ -92,6 +105,11 @@ def replay_cache(engine: Engine, requests: Sequence[TraceRequest], progress: Pro
 
 
 _PROMPT_ALONE = SamplingParams(max_tokens=1, ignore_eos=True, temperature=0, seed=0)
+
+
+def _prompt_alone(request: TraceRequest) -> TraceRequest:
+    """What is left of a request where its prompt alone matters; a session would pin its turn."""
+    return replace(request, output_len=1, session="", choices=1, beam=False)
 
 
 class _Comings:
@@ -154,8 +172,11 @@ def _params(request: TraceRequest, number: int) -> SamplingParams:
     return SamplingParams(max_tokens=request.output_len, ignore_eos=True, seed=number, n=request.choices)
 
 
-def _note(deltas: Iterable[Delta], fates: list[Fate], now: float | None) -> int:
-    """Enter first tokens, at times that count, and ends; returns how many requests are over with these."""
+def _note(deltas: Iterable[Delta], fates: list[Fate], now: float | None, longest: int) -> int:
+    """Enter first tokens, at times that count, and ends; returns how many requests are over with these.
+
+    A text of ``longest`` tokens ends there.
+    """
     over = 0
     for delta in deltas:
         fate = fates[int(delta.request_id.partition("#")[0])]
@@ -167,6 +188,6 @@ def _note(deltas: Iterable[Delta], fates: list[Fate], now: float | None) -> int:
         fate.cached = max(fate.cached, delta.cached_tokens)
         if delta.finish:
             fate.open -= 1
-            fate.tokens += 0 if delta.error else fate.request.output_len
+            fate.tokens += 0 if delta.error else min(fate.request.output_len, longest - fate.request.input_len)
             over += not fate.open
     return over

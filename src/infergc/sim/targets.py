@@ -43,11 +43,12 @@ def kv_room(device: str, model: Geometry) -> int:
 def _check_same(calibration: Calibration, model: Geometry, device: str) -> None:
     """Measured times hold for the shape that was measured."""
     measured, asked = calibration.model.shape, model.shape
-    differ = [
-        f"{field} {measured[field]} there, {asked[field]} here" for field in asked if measured[field] != asked[field]
-    ]
+    differ = [field for field in asked if measured[field] != asked[field]]
     if differ:
+        words = "; ".join(f"{field} {measured[field]} there, {asked[field]} here" for field in differ)
+        of_dtype = f"give --dtype {measured['dtype']}"
+        remedy = of_dtype if differ == ["dtype"] else "run infergc bench calibrate for that model"
         raise ConfigError(
             f"--device: {device} was measured with {calibration.model.name}, which is not shaped as --model "
-            f"{model.name} ({'; '.join(differ)}); run infergc bench calibrate for that model"
+            f"{model.name} ({words}); {remedy}"
         )

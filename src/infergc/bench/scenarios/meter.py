@@ -23,21 +23,14 @@ class Meter(Clock):
     preempted: int = 0
 
     def planned(self, plan: StepPlan) -> None:
-        """Look at what is held: pages that a step in flight still reads are not there for others either.
+        """Look at what is held for requests.
 
         Raises:
             GivenUp: the run is over its limits.
         """
-        held = self.live_bytes()
-        self.peak_live = max(self.peak_live, held)
+        self.peak_live = max(self.peak_live, held_bytes(self._watched()).for_requests)
         for binding in plan.bindings:
             assert binding.params.seed is not None
             self.started[binding.params.seed] += 1
             self.preempted += self.started[binding.params.seed] == 2
         self.limits.check(self.now, self.preempted)
-
-    def live_bytes(self) -> int:
-        """Bytes that live requests and steps in flight hold now."""
-        assert self.engine is not None, "the meter was given no engine"
-        held = held_bytes(self.engine)
-        return held.live + held.in_transit

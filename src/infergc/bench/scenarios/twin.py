@@ -58,7 +58,7 @@ class HeldBytes(Sink):
     @property
     def peak(self) -> int:
         """Most bytes held for live requests."""
-        return max(held.live + held.in_transit for held in self.series)
+        return max(held.for_requests for held in self.series)
 
     def bytes_for(self, tokens: int) -> int:
         """What a text of so many tokens takes."""

@@ -12,7 +12,15 @@ from infergc.cli.bench.json_option import json_option
 from infergc.cli.engine_options import some_engine_options
 from infergc.cli.failures import StartFailure
 from infergc.cli.grouped import GroupedCommand, option
-from infergc.cli.simulate.options import check_plot, kv_bytes, listed, policies, requests_of
+from infergc.cli.simulate.options import (
+    check_plot,
+    check_room,
+    check_untimed,
+    kv_bytes,
+    listed,
+    policies,
+    requests_of,
+)
 from infergc.config import ConfigError
 
 if TYPE_CHECKING:
@@ -23,8 +31,8 @@ _WORKLOAD = "Workload"
 _SIMULATED = "What is simulated"
 _OUTPUT = "Output"
 _ENGINE = (
-    "block_size", "enable_prefix_caching", "compaction", "compaction_budget", "max_num_seqs", "max_num_batched_tokens",
-    "scheduling_policy", "pipeline_depth", "gc", "gc_minor_pages", "gc_major_pages", "gc_watermark", "gc_target_free",
+    "dtype", "block_size", "enable_prefix_caching", "compaction", "compaction_budget", "max_num_seqs",
+    "max_num_batched_tokens", "scheduling_policy", "pipeline_depth", "gc", "gc_minor_pages", "gc_major_pages", "gc_watermark", "gc_target_free",
     "gc_young_steps", "gc_survivor_steps", "gc_tenured_steps", "max_sessions",
 )  # fmt: skip
 
@@ -42,10 +50,10 @@ _ENGINE = (
 @option(_SIMULATED, "--replay", default="served", type=click.Choice(["served", "cache"]),
         help="served: in time, with live memory. cache: prompts one by one, to compare retention alone.")  # fmt: skip
 @option(_WORKLOAD, "--requests", "most", type=click.IntRange(min=1), metavar="N", help="Only the first so many.")
-@option(_WORKLOAD, "--slower", default=1.0, type=click.FloatRange(min=0), metavar="FACTOR",
+@option(_WORKLOAD, "--slower", default=1.0, type=click.FloatRange(0, 1e6), metavar="FACTOR",
         help="Let requests come so many times as late; 0: all at once.")  # fmt: skip
 @option(_WORKLOAD, "--rate", type=float, metavar="R", help="Requests a second, where a trace has no times.")
-@option(_WORKLOAD, "--trace-seed", default=0, type=click.IntRange(min=0), help="Draws those times.")
+@option(_WORKLOAD, "--trace-seed", "seed", default=0, type=click.IntRange(min=0), help="Draws those times.")
 @option(_WORKLOAD, "--block-tokens", type=int, metavar="N",
         help="Tokens in a block of hash_ids. Default: found from the rows.")  # fmt: skip
 @option(_WORKLOAD, "--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be used, and say which.")
@@ -62,6 +70,8 @@ def simulate(traces: tuple[str, ...], json_file: Path | None, plot_file: Path | 
     """
     if plot_file is not None:
         check_plot(plot_file)
+    if options["replay"] == "cache":
+        check_untimed(options["rate"], options["slower"])
     engine = {name: options.pop(name) for name in _ENGINE}
     options["sampled"] = plot_file is not None
     runs = [run for trace in traces for run in _runs(trace, _requests(trace, options), engine, options)]
@@ -69,14 +79,10 @@ def simulate(traces: tuple[str, ...], json_file: Path | None, plot_file: Path | 
 
 
 def _requests(trace: str, options: dict[str, Any]) -> "list[TraceRequest]":
-    from infergc.sim.traces import TraceOptions  # noqa: PLC0415 - heavy
-    from infergc.sim.transform import first, scale_arrivals  # noqa: PLC0415
+    from infergc.sim.transform import first, scale_arrivals  # noqa: PLC0415 - heavy
 
-    try:
-        how = TraceOptions(options["block_tokens"], options["rate"], options["trace_seed"])
-    except ValueError as error:
-        raise click.UsageError("--" + str(error).replace("_", "-", 1)) from None
-    requests, bad = requests_of(trace, how, skip_bad_rows=options["skip_bad_rows"])
+    told = {name: options[name] for name in ("block_tokens", "rate", "seed")}
+    requests, bad = requests_of(trace, told, skip_bad_rows=options["skip_bad_rows"])
     for row in bad:
         click.echo(f"{trace}: left out {row}", err=True)
     try:
@@ -116,22 +122,21 @@ def _setups(engine: dict[str, Any], options: dict[str, Any]) -> "list[Setup]":
     from infergc.sim.simulate import Setup  # noqa: PLC0415
     from infergc.sim.targets import cost_on, kv_room  # noqa: PLC0415
 
-    model, device = geometry_named(options["model"]), options["device"]
+    model, device = geometry_named(options["model"]).run_in(engine["dtype"]), options["device"]
     cost = cost_on(device, model)
-    sizes = [kv_bytes(text, model.kv_bytes_per_token) for text in options["capacities"]]
+    sizes = [kv_bytes(text, model) for text in options["capacities"]] or [kv_room(device, model)]
+    for size in sizes:
+        check_room(size, model)
     base = Setup(model, cost, 0, replay=options["replay"], settings=engine)
-    return [
-        replace(base, kv_bytes=size, policy=policy)
-        for size, policy in product(sizes or [kv_room(device, model)], options["names"])
-    ]
+    return [replace(base, kv_bytes=size, policy=policy) for size, policy in product(sizes, options["names"])]
 
 
 def _report(runs: "list[tuple[dict[str, Any], Run]]", json_file: Path | None, plot_file: Path | None) -> None:
-    from infergc.cli.simulate.table import show  # noqa: PLC0415 - heavy
+    from infergc.cli.simulate.table import shortfalls, show  # noqa: PLC0415 - heavy
 
     show([figures for figures, _ in runs])
-    for line in dict.fromkeys(fate.error for _, run in runs for fate in run.fates if fate.error):
-        click.echo(f"refused: {line}", err=True)
+    for line in dict.fromkeys(line for figures, _ in runs for line in shortfalls(figures)):
+        click.echo(line, err=True)
     if json_file is not None:
         write_json(json_file, {"runs": [figures for figures, _ in runs]})
     if plot_file is not None:

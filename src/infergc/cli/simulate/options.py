@@ -1,24 +1,36 @@
 """What the options of ``infergc simulate`` mean, and what is said where they mean nothing."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from infergc.bench.json_file import cannot_write, check_writable
+from infergc.sim.geometry import Geometry
 from infergc.sim.named import requests_named
 from infergc.sim.requests import TraceRequest
-from infergc.sim.traces import BadRow, TraceError, TraceOptions
+from infergc.sim.traces import BadRow, OptionError, TraceError, TraceOptions
 from infergc.sim.workloads import WorkloadError
-from infergc.units import parse_bytes
+from infergc.units import format_bytes, parse_bytes
+from infergc.wording import shown
 
-_TOKENS = re.compile(r"\d+")
+MOST_TOKENS = 1 << 30  # of a pool: some 700 MB of page tables with pages of 16 tokens
+_TOKENS = re.compile(r"[0-9]+")
 _PICTURES = (".png", ".svg", ".pdf")
 
 
 def listed(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ARG001
-    """Values that were given one by one or with commas between, each once."""
-    return tuple(dict.fromkeys(part for text in texts for part in text.split(",") if part))
+    """Values that were given one by one or with commas between, each once.
+
+    Raises:
+        click.BadParameter: one of them is empty.
+    """
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    if "" in parts:
+        raise click.BadParameter(f"{shown(','.join(texts))} names nothing in one place; write {parameter.metavar}")
+    return tuple(dict.fromkeys(parts))
 
 
 def policies(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -54,30 +66,62 @@ def check_plot(file: Path) -> None:
         raise click.UsageError(f"--plot: {cannot_write(file, error)}") from None
 
 
-def kv_bytes(capacity: str, token_bytes: int) -> int:
+def kv_bytes(capacity: str, model: Geometry) -> int:
     """A pool's size in bytes: digits alone are tokens.
 
     Raises:
         click.UsageError: it is neither tokens nor bytes.
     """
-    if _TOKENS.fullmatch(capacity):
-        return int(capacity) * token_bytes
     try:
-        return parse_bytes(capacity)
-    except ValueError:
+        return int(capacity) * model.kv_bytes_per_token if _TOKENS.fullmatch(capacity) else parse_bytes(capacity)
+    except ValueError:  # Python also reads no number of more than 4300 digits
         raise click.UsageError(
-            f"--capacity: {capacity!r} is neither tokens nor bytes; write for example 512000 or 20GiB"
+            f"--capacity: {shown(capacity)} is neither tokens nor bytes; write for example 512000 or 20GiB"
         ) from None
 
 
-def requests_of(trace: str, options: TraceOptions, *, skip_bad_rows: bool) -> tuple[list[TraceRequest], list[BadRow]]:
-    """The requests of a file, or of a workload such as ``chat:rate=2``; and the rows that were left out.
+def check_room(size: int, model: Geometry) -> None:
+    """See that a pool of so many bytes has no more pages than can be kept count of.
 
     Raises:
-        click.UsageError: it is neither, or has rows that cannot be used.
+        click.UsageError: it has.
+    """
+    if size > MOST_TOKENS * model.kv_bytes_per_token:
+        most = format_bytes(MOST_TOKENS * model.kv_bytes_per_token)
+        raise click.UsageError(
+            f"--capacity: so large a pool is not simulated; at most {MOST_TOKENS:,} tokens are, {most} of {model.name}"
+        )
+
+
+def check_untimed(rate: float | None, slower: float) -> None:
+    """See that nobody asks for times where there are none.
+
+    Raises:
+        click.UsageError: somebody does.
+    """
+    for flag, given in (("--rate", rate is not None), ("--slower", slower != 1)):
+        if given:
+            raise click.UsageError(f"{flag}: --replay cache has no times: prompts come one by one")
+
+
+def requests_of(
+    trace: str, options: Mapping[str, Any], *, skip_bad_rows: bool
+) -> tuple[list[TraceRequest], list[BadRow]]:
+    """The requests of a file, or of a workload such as ``chat:rate=2``; and the rows that were left out.
+
+    Args:
+        trace: the file or the workload.
+        options: fields of ``TraceOptions``.
+        skip_bad_rows: leave out rows that cannot be used.
+
+    Raises:
+        click.UsageError: it is neither, has rows that cannot be used, or an option is wrong or of no use for it.
     """
     try:
-        return requests_named(trace, options, skip_bad_rows=skip_bad_rows)
+        return requests_named(trace, TraceOptions(**options), skip_bad_rows=skip_bad_rows)
+    except OptionError as error:
+        name, colon, why = str(error).partition(":")
+        raise click.UsageError(f"--{name.replace('_', '-')}{colon}{why}") from None
     except (TraceError, WorkloadError) as error:
         hint = "\n--skip-bad-rows leaves them out." if isinstance(error, TraceError) and error.bad_rows else ""
         raise click.UsageError(f"TRACE: {error}{hint}") from None

@@ -1,5 +1,6 @@
 """The tables of ``infergc simulate``."""
 
+from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
@@ -26,6 +27,15 @@ def show(runs: list[dict[str, Any]]) -> None:
 def _requests(runs: list[dict[str, Any]]) -> str:
     count, least = runs[0]["requests"], min(run["finished"] for run in runs)
     return f"{count:,} requests, all finished" if least == count else f"{count:,} requests, {least:,} or more finished"
+
+
+def shortfalls(run: dict[str, Any]) -> Iterator[str]:
+    """Lines on requests that did not run to their end; reasons and counts are in ``--json``."""
+    where = f"of {run['requests']:,} requests of {run['trace']} in {run['capacity_tokens']:,} tokens"
+    if run["refused"]:
+        yield f"refused: {run['refused']:,} {where}, such as: {next(iter(run['refusals']))}"
+    if run["cut"]:
+        yield f"cut: {run['cut']:,} {where}: their output ended where the pool did"
 
 
 def _memory(runs: list[dict[str, Any]]) -> Table:

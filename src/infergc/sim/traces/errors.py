@@ -23,6 +23,10 @@ class BadRow:
         return f"line {self.line}: {self.why}"
 
 
+class OptionError(ValueError):
+    """An option holds what it may not, or is of no use for what is read; the message begins with its name."""
+
+
 class TraceError(ValueError):
     """A file cannot be used as a trace.
 

@@ -10,7 +10,7 @@ from infergc.sim.draws import MICROS, Draws
 from infergc.sim.requests import TraceRequest
 from infergc.sim.traces import azure, hash_ids, lengths, servegen
 from infergc.sim.traces.blocks import LineRow, Numbering, SizeError, deduce, fits, misfit
-from infergc.sim.traces.errors import BadRow, TraceError, refusal
+from infergc.sim.traces.errors import BadRow, OptionError, TraceError, refusal
 from infergc.sim.traces.lines import numbered_lines
 from infergc.sim.traces.rows import MOST_TOKENS, Reader, RowError
 from infergc.wording import shown
@@ -33,7 +33,7 @@ class TraceOptions:
         seed: of that process.
 
     Raises:
-        ValueError: a field is out of bounds; the message names it.
+        OptionError: a field is out of bounds.
     """
 
     block_tokens: int | None = None
@@ -42,9 +42,9 @@ class TraceOptions:
 
     def __post_init__(self) -> None:
         if self.block_tokens is not None and not 1 <= self.block_tokens <= MOST_TOKENS:
-            raise ValueError(f"block_tokens: {self.block_tokens} is not allowed; it must be from 1 to {MOST_TOKENS}")
+            raise OptionError(f"block_tokens: {self.block_tokens} is not allowed; it must be from 1 to {MOST_TOKENS}")
         if self.rate is not None and not (isfinite(self.rate) and 1e-6 <= self.rate <= MICROS):
-            raise ValueError(f"rate: {self.rate} is not allowed; it must be from 1e-6 to {MICROS} requests a second")
+            raise OptionError(f"rate: {self.rate} is not allowed; it must be from 1e-6 to {MICROS} requests a second")
 
 
 _DEFAULTS = TraceOptions()
@@ -62,6 +62,7 @@ def read_trace(path: str | Path, options: TraceOptions = _DEFAULTS) -> list[Trac
 
     Raises:
         TraceError: it cannot be read, is of no known format, or has bad rows, the first of which are named.
+        OptionError: an option is given that it has no use for.
     """
     path = Path(path)
     requests, bad, rows = _read(path, options)
@@ -74,7 +75,7 @@ def read_good_rows(path: str | Path, options: TraceOptions = _DEFAULTS) -> tuple
     """As ``read_trace``, but rows that cannot be used are left out, and returned beside the requests.
 
     Raises:
-        TraceError: as there, but for bad rows only if no others are left.
+        TraceError, OptionError: as there, but for bad rows only if no others are left.
     """
     path = Path(path)
     requests, bad, rows = _read(path, options)
@@ -84,7 +85,7 @@ def read_good_rows(path: str | Path, options: TraceOptions = _DEFAULTS) -> tuple
 
 
 def _read(path: Path, options: TraceOptions) -> tuple[list[TraceRequest], list[BadRow], int]:
-    reader, rows, bad = _parse(path)
+    reader, rows, bad = _parse(path, options)
     count = len(rows) + len(bad)
     if not count:
         raise TraceError(path, "it has no rows")
@@ -100,13 +101,14 @@ def _read(path: Path, options: TraceOptions) -> tuple[list[TraceRequest], list[B
     return _with_blocks(rows, _arrivals(rows, reader, options), size), sorted(bad, key=lambda row: row.line), count
 
 
-def _parse(path: Path) -> tuple[Reader, list[LineRow], list[BadRow]]:
+def _parse(path: Path, options: TraceOptions) -> tuple[Reader, list[LineRow], list[BadRow]]:
     """The good rows with their lines, and the bad ones."""
     lines = numbered_lines(path)
     head = next(lines, None)
     if head is None:
         raise TraceError(path, "it is empty")
     reader = _reader(path, head[1])
+    _check_used(path, reader, options)
     rows: list[LineRow] = []
     bad: list[BadRow] = []
     for number, line in lines if reader.header else chain([head], lines):
@@ -133,6 +135,14 @@ def _reader(path: Path, first: bytes) -> Reader:
     if reader is None:
         raise TraceError(path, f"it begins with {shown(text)}, as no known trace does; known are: {_KNOWN}")
     return reader
+
+
+def _check_used(path: Path, reader: Reader, options: TraceOptions) -> None:
+    """Let nobody believe that an option does what it does not."""
+    if reader.timed and options.rate is not None:
+        raise OptionError(f"rate: is for traces without times; {path} has its own")
+    if not reader.blocks and options.block_tokens is not None:
+        raise OptionError(f"block_tokens: is for traces with hash_ids; {path} has none")
 
 
 def _arrivals(rows: Sequence[LineRow], reader: Reader, options: TraceOptions) -> list[float]:
