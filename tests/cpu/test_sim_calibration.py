@@ -51,7 +51,7 @@ def test_what_cannot_run_is_refused_by_flag(tmp_path: Path) -> None:
     model = make_family("llama3", tmp_path / "it")
     cases: list[tuple[tuple[Any, ...], str]] = [
         (("--load", "3x20"), "'3x20' is not a load; write requests"),
-        (("--load", "1x4090x20"), "--load: 1x4090x20 has requests of 4110 tokens, over the 4096"),
+        (("--load", "1x4090x20"), "--load: 4090 + 20 tokens are over the 4096"),
         (("--json", "/nowhere/x.json"), "--json: cannot write /nowhere/x.json"),
         (("--max-num-seqs", "0"), "--max-num-seqs"),
     ]

@@ -10,9 +10,10 @@ import numpy as np
 
 from infergc import __version__
 from infergc.bench.calibration_loads import MOST_OUTPUT, Arrival, Wave, fitted_waves, held_out_waves, run_wave
+from infergc.bench.fits import check_fits
 from infergc.bench.machine import machine
 from infergc.bench.workload import Load
-from infergc.config import ConfigError, EngineConfig
+from infergc.config import EngineConfig
 from infergc.engine.assembly import assemble, load_executor
 from infergc.engine.loop import Engine
 from infergc.engine.ports import Executor, Sink
@@ -118,7 +119,7 @@ def run(config: EngineConfig, loads: Sequence[Load], rounds: int, longest: int) 
     try:
         engine = assemble(config, executor, [times])
         for load in loads:
-            _check_fits(load, engine.ready.max_model_len)
+            check_fits(load, engine.ready.max_model_len, "--load")
         bench = _Bench(config, engine, times, rounds)
         longest = max(1, min(longest, engine.ready.max_model_len - MOST_OUTPUT))
         waves = fitted_waves(config.max_num_seqs, longest)
@@ -151,15 +152,6 @@ class _Bench:
         least = {work: min(each) for work, each in measured.items()}
         repeated = [one / least[work] - 1 for work, each in measured.items() for one in each if len(each) > 1]
         return Steps(tuple(least), tuple(least.values()), median(repeated) if repeated else None)
-
-
-def _check_fits(load: Load, longest: int) -> None:
-    length = load.input_len + load.output_len
-    if length > longest:
-        raise ConfigError(
-            f"--load: {load} has requests of {length} tokens, over the {longest} that one may have; the model's "
-            "context, --max-model-len, --memory and --kv-cache-memory set that limit"
-        )
 
 
 def _wave(load: Load) -> Wave:

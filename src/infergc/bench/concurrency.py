@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from time import perf_counter
 
-from infergc.bench.throughput import check_fits
+from infergc.bench.fits import LENGTHS, check_fits
 from infergc.bench.workload import Load
 from infergc.config import ConfigError, EngineConfig
 from infergc.engine.assembly import build_engine
@@ -135,7 +135,7 @@ def _run(config: EngineConfig, seqs: int, input_len: int, output_len: int) -> Po
     watch = Watch()
     engine = watch.engine = build_engine(config.model_copy(update={"max_num_seqs": seqs}), [watch])
     try:
-        check_fits(load, engine.ready.max_model_len)
+        check_fits(load, engine.ready.max_model_len, LENGTHS)
         start = perf_counter()
         _all_at_once(engine, load)
         seconds = perf_counter() - start

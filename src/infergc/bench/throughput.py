@@ -10,9 +10,10 @@ from statistics import median_low
 from typing import Any, cast
 
 from infergc.bench.bound import Bound, bound, row_counts
+from infergc.bench.fits import LENGTHS, check_fits
 from infergc.bench.rounds import Round, StepLog
 from infergc.bench.workload import Load, digest
-from infergc.config import ConfigError, EngineConfig
+from infergc.config import EngineConfig
 from infergc.engine.assembly import assemble
 from infergc.engine.messages import Submit
 from infergc.engine.rates import MachineRates
@@ -129,24 +130,10 @@ def run(config: EngineConfig, load: Load, rounds: int, warmup: int, *, with_boun
 def _measured(config: EngineConfig, load: Load, rounds: int, warmup: int) -> Report:
     log = StepLog()
     with LLM(**config.model_dump(), sinks=[log]) as llm:
-        check_fits(load, llm.ready.max_model_len)
+        check_fits(load, llm.ready.max_model_len, LENGTHS)
         done = [_round(llm, log, load, number) for number in range(warmup + rounds)]
         ready = llm.ready
     return Report(load, ready.dtype, ready.backend, ready.memory["kv"], done[warmup:], _peak_bytes())
-
-
-def check_fits(load: Load, longest: int) -> None:
-    """Refuse requests that the engine cannot take.
-
-    Raises:
-        ConfigError: naming both flags and the limit.
-    """
-    length = load.input_len + load.output_len
-    if length > longest:
-        raise ConfigError(
-            f"--input-len and --output-len: {load.input_len} + {load.output_len} tokens are over the {longest} that "
-            "one request may have; the model's context, --max-model-len, --memory and --kv-cache-memory set that limit"
-        )
 
 
 def _greedy(load: Load) -> SamplingParams:

@@ -28,7 +28,9 @@ def requests_named(
     if name and Path(name).exists():
         return read_good_rows(name, options) if skip_bad_rows else (read_trace(name, options), [])
     if name.partition(":")[0] not in KINDS:
-        raise WorkloadError(f"there is no file {shown(name)}, nor such a workload; there are {', '.join(KINDS)}")
+        raise WorkloadError(
+            f"there is no file {name or shown(name)}, nor such a workload; there are {', '.join(KINDS)}"
+        )
     for option, given in (("rate", options.rate), ("block_tokens", options.block_tokens)):
         if given is not None:
             own = "its own is a knob, such as chat:rate=2" if option == "rate" else "blocks are made with it"

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from infergc.bench.scenarios.outcome import NO_LIMITS, Limits, Outcome
-from infergc.bench.scenarios.smallest import Search, Smallest
+from infergc.bench.scenarios.smallest import THOROUGH, Care, Search, Smallest
 from infergc.bench.scenarios.systems import CAUTIOUS, DEVICE, DOUBLING, MODEL, TOKEN_BYTES, Load, System
 from infergc.sim.served import Progress
 
@@ -58,10 +58,12 @@ class Bench:
         label: of the workload, for who waits.
         load: the workload.
         tell: told of every run.
+        care: how closely the smallest pools are searched.
     """
 
-    def __init__(self, label: str, load: Load, tell: Tell) -> None:
+    def __init__(self, label: str, load: Load, tell: Tell, care: Care = THOROUGH) -> None:
         self.load = load
+        self._care = care
         self._label, self._tell = label, tell
 
     def ample(self, system: System) -> Cell:
@@ -92,7 +94,8 @@ class Bench:
 
     def _smallest(self, system: System, ample: Outcome, near: int) -> Smallest:
         least = self.load.longest * TOKEN_BYTES
-        return Search(lambda pool, limits: self._run(system, pool, limits), ample, least).near(near)
+        search = Search(lambda pool, limits: self._run(system, pool, limits), ample, least, self._care)
+        return search.near(near)
 
     def _run(self, system: System, pool: int | None, limits: Limits) -> Outcome:
         progress = self._tell(f"{self._label}: {system.title}", len(self.load.requests))

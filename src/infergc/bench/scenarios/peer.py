@@ -66,7 +66,7 @@ class Peer:
             return subprocess.Popen(  # noqa: S603 - the user's own command
                 shlex.split(self._command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, IndexError) as error:
             raise ConfigError(f"--peer: {self._command!r} cannot be run: {error}") from None
 
 

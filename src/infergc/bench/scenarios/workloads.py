@@ -30,15 +30,17 @@ class Sizes:
         many: requests of the other two.
         seats: of which run at once.
         seed: of what is drawn.
+        quick: too little for figures that could be held against the bars; searches are coarse.
     """
 
     long: int = 200
     many: int = 1024
     seats: int = 256
     seed: int = 0
+    quick: bool = False
 
 
-QUICK = Sizes(long=6, many=24, seats=8)
+QUICK = Sizes(long=4, many=16, seats=6, quick=True)
 
 
 class Traces:

@@ -32,18 +32,18 @@ def draw(directory: Path, figures: dict[str, Any]) -> None:
     """Write a picture for each scenario, and one of the sweep."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
+    quick = ", quick: no figure compares with the bars" if figures["sizes"]["quick"] else ""
     for scenario in figures["scenarios"]:
         picture = Figure(figsize=(10, 5.5), layout="constrained")
-        picture.suptitle(
-            f"Scenario {scenario['scenario']}: {scenario['title']} ({figures['model']} on {figures['device']})"
-        )
+        title = f"Scenario {scenario['scenario']}: {scenario['title']} ({figures['model']} on {figures['device']})"
+        picture.suptitle(title + quick)
         peak, pool = picture.subplots(1, 2, sharey=True)
         _memory(peak, scenario, "ample", "peak_bytes", "Most held for live requests, GiB")
         _memory(pool, scenario, "smallest", "pool_bytes", "Smallest pool that serves as well, GiB")
         picture.savefig(directory / f"scenario-{scenario['scenario']}.png", dpi=120)
         if "sweep" in scenario:
             picture = Figure(figsize=(8, 5), layout="constrained")
-            _sweep(picture.subplots(), scenario["sweep"])
+            _sweep(picture.subplots(), scenario["sweep"], quick)
             picture.savefig(directory / f"scenario-{scenario['scenario']}-sweep.png", dpi=120)
 
 
@@ -62,7 +62,7 @@ def _memory(panel: Axes, scenario: dict[str, Any], part: str, figure: str, title
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _sweep(panel: Axes, sweep: list[dict[str, Any]]) -> None:
+def _sweep(panel: Axes, sweep: list[dict[str, Any]], quick: str) -> None:
     shares = [point["share"] for point in sweep]
     for at, first in enumerate(sweep[0]["cells"]):
         sizes = [point["cells"][at]["ample"]["peak_bytes"] / GIB for point in sweep]
@@ -70,7 +70,7 @@ def _sweep(panel: Axes, sweep: list[dict[str, Any]]) -> None:
         panel.plot(shares, sizes, dashed, marker="o", markersize=3, label=first["title"], color=_LINES[first["system"]])
     panel.set_xlabel("share of the mean prompt that is the system prompt, %")
     panel.set_ylabel("most held for live requests, GiB")
-    panel.set_title("Scenario 3: one system prompt, share swept")
+    panel.set_title(f"Scenario 3: one system prompt, share swept{quick}")
     panel.grid(visible=True, alpha=0.25)
     panel.set_ylim(bottom=0)
     panel.legend(fontsize="small")

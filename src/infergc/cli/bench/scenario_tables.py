@@ -3,22 +3,25 @@
 from collections.abc import Iterable
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from infergc.units import GIB
 
-_HEADINGS = (
-    "peak, GiB", "smallest\npool, GiB", "tokens/s,\nample", "tokens/s,\nsmallest", "preempted\nthere",
-    "tokens/s on\nthe device", "preempted\nthere",
-)  # fmt: skip
+_QUICK = "Quick: too few requests, and a coarse search: no figure compares with the bars or with those of a whole run"
+
+
+_VERDICTS = {True: "met", False: "MISSED", None: "no verdict, quick"}
 
 
 def show(figures: dict[str, Any]) -> None:
     """Print tables of all scenarios."""
     console = Console(highlight=False)
     for scenario in figures["scenarios"]:
-        console.print(_cells(scenario))
+        console.print(_heading(scenario, quick=figures["sizes"]["quick"]))
+        console.print(_memory(scenario))
+        console.print(_speed(scenario["cells"]))
         console.print(_without(scenario))
         if "sweep" in scenario:
             console.print(_sweep(scenario["sweep"]))
@@ -30,17 +33,38 @@ def show(figures: dict[str, Any]) -> None:
         console.print(_twin(twin))
 
 
-def _cells(scenario: dict[str, Any]) -> Table:
+def _heading(scenario: dict[str, Any], *, quick: bool) -> str:
+    """What was run, in words."""
     work = scenario["workload"]
-    caption = f"{work['requests']} requests, mean {work['mean_input']:,.0f} tokens in, {work['mean_output']:,.0f} out"
+    said = f"{work['requests']} requests, mean {work['mean_input']:,.0f} tokens in, {work['mean_output']:,.0f} out"
     if "offered_rate" in work:
-        caption += f"; {work['offered_rate']:.3f} requests a second, of {work['saturated_rate']:.3f} at most"
+        said += f"; {work['offered_rate']:.3f} requests a second, of {work['saturated_rate']:.3f} at most"
     if "system_tokens" in work:
-        caption += f"; {work['system_tokens']} of them shared"
-    table = _table(f"Scenario {scenario['scenario']}: {scenario['title']}", caption, ("system", *_HEADINGS))
-    for cell in scenario["cells"]:
+        said += f"; {work['system_tokens']} of them shared"
+    lines = [f"[bold]Scenario {scenario['scenario']}: {scenario['title']}[/bold]", said]
+    return "\n".join([*lines, f"[bold]{_QUICK}[/bold]"] if quick else lines)
+
+
+def _memory(scenario: dict[str, Any]) -> Table:
+    """How much each system holds, and how far ours is below."""
+    cells, ours = scenario["cells"], scenario["cells"][-1]
+    caption = "\n".join(["GiB, and how far Infer-GC is below", *_fragmentation(cells)])
+    table = _table(caption, ("memory", "peak", "below", "smallest\npool", "below"))
+    for cell in cells:
+        row = [cell["title"]]
+        for part, figure in (("ample", "peak_bytes"), ("smallest", "pool_bytes")):
+            value, own = cell[part][figure], ours[part][figure]
+            row += [_gib(value), "" if cell is ours else f"{1 - own / value:.1%}"]
+        table.add_row(*row)
+    return table
+
+
+def _speed(cells: Iterable[dict[str, Any]]) -> Table:
+    """Output tokens a second, and the requests that were preempted."""
+    headings = ("tokens/s", "ample", "smallest\npool", "pre-\nempted", "device", "pre-\nempted")
+    table = _table(None, headings)
+    for cell in cells:
         table.add_row(*_row(cell))
-    table.caption = "\n".join([caption, *_fragmentation(scenario["cells"])])
     return table
 
 
@@ -57,49 +81,41 @@ def _fragmentation(cells: Iterable[dict[str, Any]]) -> Iterable[str]:
 
 def _row(cell: dict[str, Any]) -> Iterable[str]:
     yield cell["title"]
-    yield _gib(cell["ample"]["peak_bytes"])
     smallest, device = cell["smallest"], cell.get("device")
-    yield _gib(smallest["pool_bytes"])
-    yield f"{cell['ample']['throughput']:,.1f}"
-    yield f"{smallest['throughput']:,.1f}"
+    yield _rate(cell["ample"]["throughput"])
+    yield _rate(smallest["throughput"])
     yield _share(smallest)
     if device is not None:
-        yield f"{device['throughput']:,.1f}" if device["whole"] else "cannot"
+        yield _rate(device["throughput"]) if device["whole"] else "cannot"
         yield _share(device)
 
 
 def _without(scenario: dict[str, Any]) -> Table:
     """What each technique contributes: ours without it, beside ours."""
     ours = scenario["cells"][-1]
-    headings = ("Infer-GC …", "peak, GiB", "", "smallest pool, GiB", "", "tokens/s, ample", "")
-    table = _table(f"Scenario {scenario['scenario']}: what each technique contributes", None, headings)
+    headings = ("what each technique contributes", "peak", "", "smallest\npool", "", "tokens/s", "")
+    table = _table("GiB; tokens a second with ample memory", headings)
     for cell in (ours, *scenario["without"]):
         row = [cell["title"]]
         for part, figure in (("ample", "peak_bytes"), ("smallest", "pool_bytes"), ("ample", "throughput")):
             value, own = cell[part][figure], ours[part][figure]
-            row += [f"{value:,.1f}" if figure == "throughput" else _gib(value), f"{100 * (value / own - 1):+.1f} %"]
+            row += [_rate(value) if figure == "throughput" else _gib(value), f"{value / own - 1:+.1%}"]
         table.add_row(*row)
     return table
 
 
 def _sweep(sweep: list[dict[str, Any]]) -> Table:
     names = [cell["title"].split()[0] for cell in sweep[0]["cells"]]
-    headings = (
-        "shared, tokens",
-        "of the prompt",
-        *(f"{name}\npeak, GiB" for name in names),
-        "below (c)",
-        "tokens/s\nover (c)",
-    )
-    table = _table("Scenario 3: share swept, ample memory", None, headings)
+    headings = ("shared\ntokens", "of\nprompt", *names, "below\n(c)", "tokens/s\nover (c)")
+    table = _table("The share swept: peaks in GiB with ample memory", headings)
     for point in sweep:
         cells = {cell["system"]: cell["ample"] for cell in point["cells"]}
         ours, paged = cells["ours"], cells["paged"]
         peaks = (_gib(cell["peak_bytes"]) for cell in cells.values())
         table.add_row(
-            f"{point['system_tokens']:,}", f"{point['share']:.0f} %", *peaks,
-            f"{100 * (1 - ours['peak_bytes'] / paged['peak_bytes']):.1f} %",
-            f"{100 * (ours['throughput'] / paged['throughput'] - 1):+.1f} %",
+            f"{point['system_tokens']:,}", f"{point['share']:.0f}%", *peaks,
+            f"{1 - ours['peak_bytes'] / paged['peak_bytes']:.1%}",
+            f"{ours['throughput'] / paged['throughput'] - 1:+.1%}",
         )  # fmt: skip
     return table
 
@@ -107,14 +123,14 @@ def _sweep(sweep: list[dict[str, Any]]) -> Table:
 def _matched(matched: dict[str, Any]) -> str:
     return (
         f"Infer-GC serves as fast as {matched['against']} with ample memory in {_gib(matched['pool_bytes'])} GiB: "
-        f"{matched['below']:.1f} % below the smallest pool in which that does"
+        f"{matched['below']:.1f}% below the smallest pool in which that does"
     )
 
 
 def _bars(bars: list[dict[str, Any]]) -> Iterable[str]:
     for bar in bars:
-        verdict = "met" if bar["met"] else "MISSED"
-        yield f"{verdict}: {bar['figure']}: {bar['measured']:.1f} %, wanted {bar['wanted']:.1f} % or more"
+        verdict = _VERDICTS[bar["met"]]
+        yield f"{verdict}: {bar['figure']}: {bar['measured']:.1f}%, wanted {bar['wanted']:.1f}% or more"
 
 
 def _twin(twin: dict[str, Any]) -> str:
@@ -125,15 +141,19 @@ def _twin(twin: dict[str, Any]) -> str:
     )
 
 
-def _table(title: str, caption: str | None, headings: Iterable[str]) -> Table:
-    table = Table(title=title, caption=caption)
+def _table(caption: str | None, headings: Iterable[str]) -> Table:
+    table = Table(caption=caption, box=SIMPLE_HEAD, padding=(0, 0), caption_justify="left", pad_edge=False)
     for at, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if at else "left")
+        table.add_column(heading, justify="right" if at else "left", no_wrap=True)
     return table
 
 
 def _gib(size: int) -> str:
     return f"{size / GIB:,.1f}"
+
+
+def _rate(tokens: float) -> str:
+    return f"{tokens:,.1f}" if tokens < 1000 else f"{tokens:,.0f}"
 
 
 def _share(outcome: dict[str, Any]) -> str:

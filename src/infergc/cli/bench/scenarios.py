@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,9 @@ import click
 
 from infergc.bench.json_file import write_json
 from infergc.cli.bench.json_option import json_option
+from infergc.cli.failures import told
 from infergc.cli.grouped import GroupedCommand, option
-from infergc.config import ConfigError
+from infergc.cli.model_dir import model_dir
 
 if TYPE_CHECKING:
     from infergc.bench.scenarios.cells import Tell
@@ -30,19 +32,27 @@ def _numbers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...
     return tuple(map(int, numbers))
 
 
+def _directory(_: click.Context, __: click.Parameter, text: str | None) -> Path | None:
+    """Read a directory's name: an empty one is a mistake, not the directory that one is in."""
+    if text == "":
+        raise click.BadParameter("'' is no directory; name one, as in --plots pictures")
+    return None if text is None else Path(text)
+
+
 @click.command(cls=GroupedCommand, short_help="The mission's three loads: memory beside other ways to keep KV.")
 @option(_LOAD, "--traces", required=True, metavar="DIR",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         help="Where mooncake_conversation*.jsonl and azure*conv*.csv lie, plain or gzip.")  # fmt: skip
 @option(_LOAD, "--scenario", "numbers", default="1,2,3", metavar="N,N,…", callback=_numbers,
         help="1: long contexts. 2: 256 concurrent. 3: 256 concurrent with one system prompt.")  # fmt: skip
-@option(_LOAD, "--quick", is_flag=True, help="A few dozen requests: seconds instead of minutes, and no figure to cite.")
+@option(_LOAD, "--quick", is_flag=True,
+        help="A few requests and a coarse search: seconds instead of minutes, no verdict on any bar.")  # fmt: skip
 @option(_LOAD, "--seed", default=0, type=click.IntRange(min=0), help="Draws requests from the Azure trace.")
 @option(_BESIDE, "--peer", metavar="COMMAND",
         help="Another engine's scheduler: a process as benchmarks/peers/run_vllm_scenarios.py.")  # fmt: skip
 @option(_BESIDE, "--cpu-model", metavar="DIR", type=_PATH,
         help="Run each in small on the CPU engine with this model too, and compare bytes.")  # fmt: skip
-@option(_OUTPUT, "--plots", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+@option(_OUTPUT, "--plots", metavar="DIR", type=click.Path(file_okay=False), callback=_directory,
         help="Draw there: scenario-1.png and so on. Needs matplotlib: infergc[plot].")  # fmt: skip
 @json_option(_OUTPUT)
 def scenarios(
@@ -57,12 +67,12 @@ def scenarios(
 
     if plots is not None:
         check_plots(plots)
-    try:
+    if cpu_model is not None:
+        cpu_model = model_dir(cpu_model, "--cpu-model")
+    with told():
         figures = _measured(numbers, traces, peer, **sizes)
         if cpu_model is not None:
             figures["cpu"] = _twins(numbers, traces, cpu_model, sizes["seed"])
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
     show(figures)
     if plots is not None:
         draw(plots, figures)
@@ -77,7 +87,7 @@ def _measured(numbers: tuple[int, ...], directory: Path, peer: str | None, *, qu
     from infergc.bench.scenarios.peer import Peer  # noqa: PLC0415
     from infergc.bench.scenarios.workloads import QUICK, Sizes, Traces  # noqa: PLC0415
 
-    peers = [Peer(peer)] if peer else []
+    peers = [] if peer is None else [Peer(peer)]
     sizes = replace(QUICK if quick else Sizes(), seed=seed)
     try:
         with _bar() as tell:
@@ -97,20 +107,9 @@ def _twins(numbers: tuple[int, ...], directory: Path, model: Path, seed: int) ->
 
 @contextmanager
 def _bar() -> "Iterator[Tell]":
-    """A bar for the run that goes on, on stderr where that is a terminal."""
-    from rich.console import Console  # noqa: PLC0415 - heavy
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    """A bar for the run that goes on."""
+    from infergc.llm.progress import progress_bars  # noqa: PLC0415 - heavy
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("")
-        runs = 0
-
-        def tell(label: str, requests: int) -> Any:
-            nonlocal runs
-            runs += 1
-            progress.update(task, description=f"run {runs}, scenario {label}", total=requests, completed=0)
-            return lambda more: progress.advance(task, more)
-
-        yield tell
+    runs = count(1)
+    with progress_bars(show=True) as begin:
+        yield lambda label, requests: begin(f"run {next(runs)}, scenario {label}", requests)
