@@ -19,6 +19,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 
 TENSOR_SIDE = ("infergc.worker", "infergc.models", "infergc.kernels")
 CORE = ("heap", "sched", "policies")
+BY_NAME = {"importlib", "runpy", "pkgutil", "__import__"}  # ways to import what no import names
 NOT_REPLAYABLE = {"time", "random", "secrets", "uuid", "datetime", "os", "threading"}
 
 
@@ -29,6 +30,27 @@ def sources() -> list[Path]:
 def modules() -> list[str]:
     names = (".".join(path.relative_to(SOURCE.parent).with_suffix("").parts) for path in sources())
     return [name.removesuffix(".__init__") for name in names]
+
+
+def imports(code: str) -> set[str]:
+    """Names of all that code imports, whatever the form; ``__import__`` for a call of that."""
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Name) and node.id == "__import__":
+            found.add(node.id)
+    return found
+
+
+def ours(name: str) -> str:
+    """The module of this package in which an imported name is found; "" if in none."""
+    known = set(modules())
+    while name and name not in known:
+        name = name.rpartition(".")[0]
+    return name
 
 
 def test_files_are_short():
@@ -90,14 +112,30 @@ def test_the_core_reads_no_clock_and_draws_no_numbers(layer):
 def test_the_simulator_schedules_and_allocates_nothing_itself():
     """Of scheduler, heap and policies it knows plain data: plans, groups, what a dump counts."""
     plain = {"infergc.sched.plan", "infergc.heap.groups", "infergc.heap.dump", "infergc.heap.errors"}
-    imported = {
-        node.module
-        for path in (SOURCE / "sim").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and node.module
-    }
-    core = {name for name in imported if name.split(".")[1:2] and name.split(".")[1] in CORE}
-    assert core == plain
+    imported = {name for path in (SOURCE / "sim").rglob("*.py") for name in imports(path.read_text())}
+    by_name = {name for name in imported if name.split(".")[0] in BY_NAME}
+    assert not by_name, "what is imported by its name cannot be seen here"
+    found = {ours(name) for name in imported}
+    assert "infergc" not in found, "all of the package can be reached from there"
+    assert {name for name in found if name.split(".")[1:2] and name.split(".")[1] in CORE} == plain
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("from infergc.heap.heap import Heap", "infergc.heap.heap.Heap"),
+        ("from infergc.heap import heap", "infergc.heap.heap"),
+        ("from infergc import heap", "infergc.heap"),
+        ("import infergc.heap.heap", "infergc.heap.heap"),
+        ("import infergc.sched.scheduler as plans", "infergc.sched.scheduler"),
+        ("def f():\n    from infergc.policies import retention", "infergc.policies.retention"),
+        ("import importlib", "importlib"),
+        ("from importlib import import_module as load", "importlib.import_module"),
+        ("heap = __import__('infergc.heap.heap')", "__import__"),
+    ],
+)
+def test_no_form_of_an_import_goes_unseen(line, name):
+    assert name in imports(line)
 
 
 def test_every_dependency_has_its_reason():

@@ -218,6 +218,11 @@ def test_long_contexts_come_at_their_share_of_the_rate(traces: Traces) -> None:
     assert len({request.blocks[0] for request in slow}) < len(slow), "they share as they did"
 
 
+def test_requests_that_come_at_once_cannot_be_slowed() -> None:
+    with pytest.raises(ConfigError, match=r"--traces: the long prompts .* all come at once \(2 of them\)"):
+        slowed(Load((TraceRequest(0.0, 9000, 5), TraceRequest(0.0, 9000, 5))), 0.5)
+
+
 def test_sharing_holds_the_system_prompt_once(traces: Traces) -> None:
     load = loads(traces)["shared"]
     ours, paged = (each.run(load, None, NO_LIMITS, quietly) for each in (OURS, PAGED))

@@ -94,7 +94,7 @@ def _shared(traces: Traces, sizes: Sizes, peers: Sequence[System], tell: Tell) -
     compared = _compared(_bench("3", load, sizes, tell), peers, PAGED)
     said = {"share": JUDGED_SHARE, "system_tokens": system, **_said(load)}
     found = _scenario(3, f"{sizes.seats} with one system prompt", said, compared, 52.9)
-    shares = SHARES[::3] if sizes.quick else SHARES
+    shares = SHARES[::9] if sizes.quick else SHARES
     found["sweep"] = [_point(tails, system_tokens(tails.requests, share), tell) for share in shares]
     found["sweep"].append(_point(tails, _PLAIN_PROMPT, tell))
     found["sweep"].sort(key=lambda point: point["system_tokens"])

@@ -40,7 +40,7 @@ class Sizes:
     quick: bool = False
 
 
-QUICK = Sizes(long=4, many=16, seats=6, quick=True)
+QUICK = Sizes(long=6, many=16, seats=6, quick=True)
 
 
 class Traces:
@@ -69,10 +69,18 @@ def long_contexts(traces: Traces, sizes: Sizes) -> Load:
 
 
 def slowed(load: Load, saturated: float) -> Load:
-    """Let requests come at ``LOADED`` of a rate, in requests a second."""
-    requests = load.requests
+    """Let requests come at ``LOADED`` of a rate, in requests a second.
+
+    Raises:
+        ConfigError: all of them come at once, so that there is nothing to slow.
+    """
+    requests, last = load.requests, load.requests[-1].arrival
+    if not last:
+        raise ConfigError(
+            f"--traces: the long prompts of the Mooncake trace all come at once ({len(requests)} of them)"
+        )
     wanted = (len(requests) - 1) / (LOADED * saturated)
-    return replace(load, requests=tuple(scale_arrivals(requests, wanted / requests[-1].arrival if wanted else 0)))
+    return replace(load, requests=tuple(scale_arrivals(requests, wanted / last)))
 
 
 def together(load: Load) -> Load:
