@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
@@ -59,10 +60,9 @@ class Load:
         span = taken[-1].arrival
         return scale_arrivals(taken, len(taken) / span / rate) if span else taken
 
-    def pages(self, page_tokens: int) -> tuple[int, int]:
-        """(mean, most) pages of a request at its end, nothing shared."""
-        pages = [ceil_div(int(tokens), page_tokens) for tokens in self.lengths]
-        return max(1, sum(pages) // len(pages)), max(pages)
+    def most_pages(self, page_tokens: int) -> int:
+        """Pages of the longest request at its end, nothing shared."""
+        return ceil_div(int(self.lengths.max()), page_tokens)
 
 
 def of_one_length(input_len: int, output_len: int, count: int) -> Load:
@@ -82,7 +82,7 @@ def load_named(name: str) -> Load:
     except (TraceError, WorkloadError) as error:
         raise ConfigError(f"--trace: {error}") from error
     span = requests[-1].arrival
-    words = f"{len(requests):,} requests of {name}"
+    words = f"{len(requests):,} requests of {Path(name).name}"
     if not span:
         return Load(_by_chance(requests), words)
     return Load(requests, words, own_rate=len(requests) / span)
