@@ -64,6 +64,14 @@ class Load:
         """Pages of the longest request at its end, nothing shared."""
         return ceil_div(int(self.lengths.max()), page_tokens)
 
+    def most_taken(self, page_tokens: int) -> int:
+        """Most pages that a request needs to run beside others: its own, or those of its prompt and one to go on with.
+
+        The scheduler lets nobody in who would take that one from those that run.
+        """
+        prompt = max(ceil_div(request.input_len, page_tokens) + request.choices for request in self.requests)
+        return max(self.most_pages(page_tokens), prompt)
+
 
 def of_one_length(input_len: int, output_len: int, count: int) -> Load:
     """Requests that share nothing and come by a Poisson process."""

@@ -183,10 +183,10 @@ def _pool(question: Question) -> tuple[int, int]:
     memory = question.memory
     config = engine_config(model=".", kv_cache_memory=memory.kv, **question.settings)
     pages, longest = pool_pages(question.model, memory, config.block_size), question.load.most_pages(config.block_size)
-    if not pages // longest:
+    if pages < longest:
         needed = longest * config.block_size * question.model.kv_bytes_per_token
         raise ConfigError(
             f"{memory.flag}: {format_bytes(memory.kv)} for KV are too little: the longest request takes "
             f"{format_bytes(needed)}; give {format_bytes(needed - memory.kv)} more, or ask for shorter ones"
         )
-    return pages * config.block_size, pages // longest
+    return pages * config.block_size, max(1, pages // question.load.most_taken(config.block_size))
