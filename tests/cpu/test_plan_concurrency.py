@@ -2,32 +2,53 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from cpu.families import make_family
-from infergc.bench.concurrency import sweep
+from infergc.bench.concurrency import Sweep, sweep
 from infergc.cli import main
 from infergc.config import engine_config
 
 CASES = [("llama3", 48, 24), ("llama3", 20, 60), ("llama3", 100, 12), ("qwen2_mixed", 30, 30)]
 
 
+def measured(model: Path, input_len: int, output_len: int, step: int) -> Sweep:
+    memory = {"kv_cache_memory": "1MiB", "max_num_batched_tokens": step}
+    found = sweep(engine_config(model=model, dtype="float32", **memory), input_len, output_len)
+    assert found.measured >= 8, "the sweep is fine enough to tell a tenth"
+    assert not found.points[-1].holds, "the sweep goes to the end of what holds"
+    return found
+
+
+def planned(model: Path, input_len: int, output_len: int, step: int) -> dict[str, Any]:
+    file = model.parent / "plan.json"
+    memory = ["--kv-cache-memory", "1MiB", "--max-num-batched-tokens", str(step), "--device", "l4"]
+    lengths = ["--input", str(input_len), "--output", str(output_len)]
+    result = CliRunner().invoke(main, ["plan", "--model", str(model), *lengths, *memory, "--json", str(file)])
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
 @pytest.mark.parametrize(("family", "input_len", "output_len"), CASES)
 def test_the_plan_is_within_a_tenth_of_what_is_measured(
     family: str, input_len: int, output_len: int, tmp_path: Path
 ) -> None:
-    model, file = make_family(family, tmp_path / "model"), tmp_path / "plan.json"
-    memory = {"kv_cache_memory": "1MiB", "max_num_batched_tokens": 128}
-    found = sweep(engine_config(model=model, dtype="float32", **memory), input_len, output_len)
-    assert found.measured >= 8, "the sweep is fine enough to tell a tenth"
-    assert not found.points[-1].holds, "memory is the limit, not the sweep"
+    model = make_family(family, tmp_path / "model")
+    found = measured(model, input_len, output_len, step=128)
+    plan = planned(model, input_len, output_len, step=128)
+    assert abs(plan["run_at_once"] - found.measured) <= 0.1 * found.measured
+    assert plan["run_at_once"] == found.planned
+    assert plan["fit"] >= plan["run_at_once"]
 
-    arguments = ["--kv-cache-memory", "1MiB", "--max-num-batched-tokens", "128", "--device", "l4", "--json", str(file)]
-    lengths = ["--input", str(input_len), "--output", str(output_len)]
-    result = CliRunner().invoke(main, ["plan", "--model", str(model), *lengths, *arguments])
-    assert result.exit_code == 0, result.output
-    plan = json.loads(file.read_text())
-    assert abs(plan["concurrency"] - found.measured) <= 0.1 * found.measured
-    assert plan["concurrency"] == found.planned
+
+def test_what_fits_is_measured_where_a_step_takes_all_prompts(tmp_path: Path) -> None:
+    """With short steps fewer run at once: answers of two tokens end before memory is full."""
+    model = make_family("llama3", tmp_path / "model")
+    plan = planned(model, 60, 2, step=128)
+    found = measured(model, 60, 2, step=4096)
+    assert abs(plan["fit"] - found.measured) <= 0.1 * found.measured
+    assert plan["run_at_once"] < 0.5 * found.measured

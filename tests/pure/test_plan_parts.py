@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infergc.planner.advice import Findings, advise
+from infergc.planner.cases import Case
 from infergc.planner.load import of_one_length
 from infergc.planner.memory import rounded, written
+from infergc.planner.probe import Outcome
 from infergc.planner.search import highest_rate, largest
 from infergc.sim.catalog import geometry_named
 from infergc.sim.cost import FixedCost
@@ -66,3 +69,42 @@ def test_clients_ask_again_when_they_have_their_answers(clients: int) -> None:
         assert come >= end, "one comes for each that is over"
     assert run.clock.most_running == min(clients, 12)
     assert run.figures["ttft"]["p50"] <= 2.0
+
+
+def full_load(clients: int, rate: float, preempted: float = 0.0) -> Case:
+    outcome = Outcome(
+        requests=100, running=clients, most_running=clients, preempted=preempted, recomputed=preempted, rate=rate,
+        prompt_rate=rate, output_rate=rate, ttft=None, tpot=None, hits=0.0, evicted=0, refused=0,
+    )  # fmt: skip
+    return Case("", "", clients, outcome)
+
+
+@pytest.mark.parametrize(
+    ("rate", "preempted", "verdict", "flag"),
+    [
+        (0.9, 0.07, "on", "--max-num-seqs 12"),
+        (0.995, 0.07, "little gain", ""),
+        (1.2, 0.07, "little gain", ""),
+        (0.9, 0.01, "does not apply", ""),
+    ],
+)
+def test_a_cap_is_advised_where_letting_more_in_is_slower(
+    rate: float, preempted: float, verdict: str, flag: str
+) -> None:
+    cases = {"crowd": full_load(48, rate, preempted)}
+    load = of_one_length(100, 10, 4)
+    found = Findings(geometry_named("llama-3.2-1b"), load, full_load(24, 1.0), cases, certain=24, places=12)
+    restore = next(one for one in advise(found) if "asynchronous restore" in one.technique)
+    assert (restore.verdict, restore.flag, restore.offered) == (verdict, flag, bool(flag))
+
+
+def test_the_largest_is_sought_above_what_is_known() -> None:
+    tried: list[int] = []
+
+    def run(number: int) -> int | None:
+        tried.append(number)
+        return number if number <= 40 else None
+
+    assert largest(run, 26, 4096, known=25) == (40, 40)
+    assert min(tried) > 25
+    assert largest(run, 26, 4096, known=5000) is None

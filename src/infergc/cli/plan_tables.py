@@ -5,7 +5,7 @@ from typing import get_args
 
 from rich.table import Table
 
-from infergc.planner.advice import Advice, Verdict
+from infergc.planner.advice import MUCH, Advice, Verdict
 from infergc.planner.plan import USUAL, Plan
 from infergc.planner.probe import Outcome, Spread
 from infergc.planner.targets import Allowed, Targets
@@ -41,7 +41,7 @@ def advice_table(found: Plan) -> Table:
 
 
 def _sentence(one: Advice) -> str:
-    missing = "" if one.offered or one.verdict == "does not apply" else ". Not in this version"
+    missing = "" if one.offered or one.verdict not in ("would help", "little gain") else ". Not in this version"
     flag = f". {one.flag}" if one.flag else ""
     return f"{one.technique}, where {one.when}: {one.finding}{missing}{flag}"
 
@@ -60,14 +60,18 @@ def _memory(found: Plan) -> Iterator[_Row]:
 
 def _flat_out(found: Plan) -> Iterator[_Row]:
     outcome, clients = found.base.outcome, found.base.clients
-    yield "requests that fit at a time", f"{clients:,} ({outcome.preempted:.1%} preempted)"
+    yield "requests that fit in memory", f"{found.fit:,} at a time"
+    yield "  for certain", f"{found.certain:,}, even if all are as long as the longest"
+    yield f"flat out, with {clients:,} clients", _speed(outcome)
+    yield "  run at once", f"{outcome.running:.1f} on the average, {outcome.most_running:,} at most"
+    if found.fit > (1 + MUCH) * clients:
+        yield "  held back by", "the speed of prompts, not memory: of more clients not all would run at once"
+    yield "  preempted", f"{outcome.preempted:.1%}"
     if found.short:
         yield "  beware", "the load has too few requests to fill so many places again and again; take a longer one"
-    yield "  for certain", f"{found.certain:,}, even if all are as long as the longest"
-    yield "flat out, with as many clients", _speed(outcome)
     yield "  each token after the first", _spread(outcome.tpot)
     usual = found.usual
-    yield f"at {USUAL:.0%} of that rate", f"{usual.running:.1f} at a time on the average"
+    yield f"at {USUAL:.0%} of that rate", f"{usual.running:.1f} run at once on the average"
     yield "  first token", _spread(usual.ttft)
     yield "  each token after it", _spread(usual.tpot)
 
@@ -81,7 +85,7 @@ def _within(found: Plan) -> Iterator[_Row]:
         return
     outcome = found.allowed.outcome
     yield f"within {_words(targets)}", f"{found.allowed.rate:.3g} requests/s, {outcome.output_rate:,.0f} tokens/s out"
-    yield "  requests at a time", f"{outcome.running:.1f} on the average, {outcome.most_running} at most"
+    yield "  run at once", f"{outcome.running:.1f} on the average, {outcome.most_running} at most"
     yield "  first token", _spread(outcome.ttft)
     yield "  each token after it", _spread(outcome.tpot)
 
@@ -92,7 +96,7 @@ def _limits(found: Plan) -> Iterator[_Row]:
         yield f"  twice as much {resource}", f"{gain:+.0%} requests/s"
     half = found.cases.get("half_pool")
     if half is not None:
-        yield "  half the KV storage", f"{half.clients:,} at a time, {half.rate_gain(found.base):+.0%} requests/s"
+        yield "  half the KV storage", f"{half.rate_gain(found.base):+.0%} requests/s, {half.clients:,} at once"
     own = found.question.load.own_rate
     if own is not None:
         yield "the load's own rate", f"{own:.3g} requests/s"

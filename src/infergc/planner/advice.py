@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from infergc.planner.cases import BUDGET, TIER, Case
+from infergc.planner.cases import BUDGET, LONG, TIER, Case
 from infergc.planner.load import Load
 from infergc.planner.probe import PREEMPTED
+from infergc.sim.geometry import Geometry
 
-Verdict = Literal["on", "would help", "little gain", "does not apply"]
+Verdict = Literal["on", "would help", "little gain", "cannot be told", "does not apply"]
 
-MUCH = 0.05  # of the rate, or of those that run: less is no reason to change anything
-_HITS = 0.01  # of the prompts' tokens
+MUCH = 0.05  # of the rate: less is no reason to build or buy anything
+_WORTH_A_FLAG = 0.01  # of the rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +41,26 @@ class Findings:
     """What advice is drawn from.
 
     Attributes:
+        model: that is served.
         load: that is planned for.
         base: the engine that was asked for, at its full load.
         cases: what else was tried, by name.
         certain: requests that never preempt each other, however long each is.
+        places: sequences that the engine is to run at most.
     """
 
+    model: Geometry
     load: Load
     base: Case
     cases: Mapping[str, Case]
     certain: int
+    places: int
+
+    @property
+    def lengths(self) -> str:
+        """Of the load's texts, for people."""
+        mean, most = int(self.load.lengths.mean()), int(self.load.lengths.max())
+        return f"{most:,} tokens each" if mean == most else f"{mean:,} tokens on the average and {most:,} at most"
 
 
 def advise(found: Findings) -> list[Advice]:
@@ -59,18 +70,19 @@ def advise(found: Findings) -> list[Advice]:
 
 
 def _quantise(found: Findings) -> Advice:
-    technique, when = "quantised KV", "KV storage is the limit"
-    case = found.cases.get("half_kv")
+    technique, when = "quantised KV", "storing or reading KV is the limit"
+    case, model = found.cases.get("kv_8_bits"), found.model
     if case is None:
-        return Advice(technique, when, "does not apply", "it could not be simulated")
-    return Advice(technique, when, _gain(case, found.base), f"8 bits: {_change(case, found.base)}")
+        return Advice(technique, when, "cannot be told", "it could not be simulated")
+    words = f"8 bits instead of {8 * model.value_bytes} ({model.dtype}): {_change(case, found.base)}"
+    return Advice(technique, when, _gain(case, found.base), words)
 
 
 def _evict(found: Findings) -> Advice:
     technique, when = "eviction within a text", "contexts are long"
     case = found.cases.get("bounded")
     if case is None:
-        return Advice(technique, when, "does not apply", f"texts have {_mean_length(found):,} tokens on the average")
+        return Advice(technique, when, "does not apply", _why_not_bounded(found))
     finding = f"{BUDGET:,} tokens kept of each text: {_change(case, found.base)}"
     return Advice(technique, when, _gain(case, found.base), finding)
 
@@ -80,37 +92,34 @@ def _offload(found: Findings) -> Advice:
     case = found.cases.get("large_cache")
     if case is None:
         return Advice(technique, when, "does not apply", "no prompts begin alike: what is kept is not asked for again")
-    gained = case.outcome.hits - found.base.outcome.hits
-    finding = (
-        f"a cache of {TIER} times the size would find {case.outcome.hits:.1%} of prompt tokens instead of "
-        f"{found.base.outcome.hits:.1%}: no tier of that size can do better"
-    )
-    return Advice(technique, when, "would help" if gained >= MUCH else "little gain", finding)
+    finding = f"at best, as a cache of {TIER} times the size: {_hits(case, found.base)}, {_rate(case, found.base)}"
+    return Advice(technique, when, _gain(case, found.base), finding)
 
 
 def _restore(found: Findings) -> Advice:
     technique, when = "asynchronous restore", "work is preempted"
-    cap = "a cap on what runs, in place of asynchronous restore"
-    case, flag = found.cases.get("crowd"), f"--max-num-seqs {_places(found)}"
+    case = found.cases.get("crowd")
     if case is None:
-        return Advice(technique, when, "does not apply", "all of the load fits at once")
-    finding = (
-        f"with {case.clients} let in at a time, {case.outcome.preempted:.1%} are preempted and "
-        f"{case.outcome.recomputed:.1%} of the tokens computed twice; with {found.base.clients} next to none"
-    )
-    if case.outcome.preempted <= PREEMPTED:
-        return Advice(technique, when, "does not apply", finding)
-    return Advice(cap, when, "on", finding, flag, offered=True)
+        return Advice(technique, when, "does not apply", "all of the load runs at once")
+    outcome, base = case.outcome, found.base
+    preempted = f"with {case.clients:,} let in at a time, {outcome.preempted:.1%} are preempted"
+    if outcome.preempted <= PREEMPTED:
+        return Advice(technique, when, "does not apply", preempted)
+    finding = f"{preempted} and {outcome.recomputed:.1%} of the tokens computed twice, which is all that it can save"
+    if base.rate_gain(case) < _WORTH_A_FLAG:
+        return Advice(technique, when, "little gain", f"{finding}; even so {_rate(case, base)}")
+    cap = "a cap on what runs, for want of asynchronous restore"
+    finding = f"{preempted}; with {base.clients:,}, {base.outcome.preempted:.1%}, and {_rate(base, case)}"
+    return Advice(cap, when, "on", finding, f"--max-num-seqs {found.places}", offered=True)
 
 
 def _share(found: Findings) -> Advice:
     technique, when, flag = "sharing by prefix", "prompts begin alike", "--enable-prefix-caching"
-    case = found.cases.get("no_prefix_cache")
-    if case is None:
+    without = found.cases.get("no_prefix_cache")
+    if without is None:
         return Advice(technique, when, "does not apply", "no prompts begin alike in this load", offered=True)
-    finding = f"{found.base.outcome.hits:.1%} of prompt tokens found: with that {_change(found.base, case)}"
-    verdict: Verdict = "on" if found.base.outcome.hits > _HITS else "little gain"
-    return Advice(technique, when, verdict, finding, flag if verdict == "on" else "", offered=True)
+    finding = f"{found.base.outcome.hits:.1%} of prompt tokens found: {_change(found.base, without)}"
+    return _flagged(technique, when, finding, flag, found.base.rate_gain(without))
 
 
 def _order(found: Findings) -> Advice:
@@ -118,38 +127,36 @@ def _order(found: Findings) -> Advice:
     case = found.cases.get("lru")
     if case is None:
         return Advice(technique, when, "does not apply", "nothing that is shared is evicted", offered=True)
-    gained = case.outcome.hits - found.base.outcome.hits
-    finding = f"finds {case.outcome.hits:.1%} of prompt tokens, generations {found.base.outcome.hits:.1%}"
-    better = gained >= _HITS
-    flag = "--retention-policy lru" if better else ""
-    return Advice(technique, when, "on" if better else "little gain", finding, flag, offered=True)
+    finding = f"{_hits(case, found.base)} by generations, {_rate(case, found.base)}"
+    return _flagged(technique, when, finding, "--retention-policy lru", case.rate_gain(found.base))
 
 
 def _persist(found: Findings) -> Advice:
     technique, when = "persistence of prefixes", "prompts begin alike after a restart"
-    if not found.cases.get("no_prefix_cache") or found.base.outcome.hits <= _HITS:
-        return Advice(technique, when, "does not apply", "hardly any prompt tokens are found in the cache")
-    finding = f"a restart loses what finds {found.base.outcome.hits:.1%} of prompt tokens, until it is warm again"
-    return Advice(technique, when, "would help", finding)
+    cold = found.cases.get("no_prefix_cache")
+    if cold is None:
+        return Advice(technique, when, "does not apply", "no prompts begin alike: there is nothing to keep")
+    finding = f"a cache that begins empty costs at most what none does: {_rate(cold, found.base)}"
+    return Advice(technique, when, _gain(found.base, cold), finding)
 
 
 def _rebuild(found: Findings) -> Advice:
-    technique, when = "selective reconstruction", "prompts share pieces that do not stand first"
-    said = "lengths name no pieces" if not found.load.shares else "the load names beginnings only"
-    return Advice(technique, when, "does not apply", f"{said}: what it would gain cannot be told")
+    said = "the load names beginnings only" if found.load.shares else "the load has lengths alone"
+    return Advice("selective reconstruction", "prompts share pieces that do not stand first", "cannot be told", said)
 
 
 def _predictable(found: Findings) -> Advice:
     technique, when = "constrained caches", "batches must be predictable"
-    longest, mean = int(found.load.lengths.max()), _mean_length(found)
-    finding = f"texts have {mean:,} tokens on the average and {longest:,} at most"
-    if longest <= 1.1 * mean:
-        return Advice(technique, when, "does not apply", f"{finding}: they are predictable as they are")
-    finding = f"{finding}: whatever comes, only {found.certain} at a time never preempt each other"
+    sure = found.cases.get("certain")
+    if sure is None:
+        finding = f"texts have {found.lengths}: {found.certain:,} never preempt each other as they are"
+        return Advice(technique, when, "does not apply", finding)
+    finding = f"without them only {sure.clients:,} never preempt each other: {_rate(sure, found.base)}"
     case = found.cases.get("bounded")
-    if case is not None:
-        finding = f"{finding}, and {case.clients} with {BUDGET:,} tokens kept of each"
-    return Advice(technique, when, "would help", finding)
+    if case is None:
+        return Advice(technique, when, "does not apply", f"{finding}; {_why_not_bounded(found)}")
+    finding = f"{finding}; with {BUDGET:,} tokens kept of each text, {_change(case, sure)}"
+    return Advice(technique, when, _gain(case, sure), finding)
 
 
 def _encoder(_: Findings) -> Advice:
@@ -157,23 +164,33 @@ def _encoder(_: Findings) -> Advice:
     return Advice("coarser schemes", "the model is an encoder", "does not apply", finding)
 
 
+def _flagged(technique: str, when: str, finding: str, flag: str, gain: float) -> Advice:
+    """What a flag sets: to be pasted if it gives anything."""
+    if gain >= _WORTH_A_FLAG:
+        return Advice(technique, when, "on", finding, flag, offered=True)
+    return Advice(technique, when, "little gain", finding, offered=True)
+
+
 def _gain(case: Case, base: Case) -> Verdict:
-    """Whether more run at a time, or more are served."""
-    more = case.clients / base.clients - 1
-    return "would help" if max(more, case.rate_gain(base)) >= MUCH else "little gain"
+    """Whether more are served. More that only wait for each other would be no gain."""
+    return "would help" if case.rate_gain(base) >= MUCH else "little gain"
 
 
 def _change(case: Case, base: Case) -> str:
-    more = case.clients / base.clients - 1
-    places = "as many at a time" if abs(more) < MUCH else f"{case.clients} at a time instead of {base.clients}"
-    rates = f"{case.outcome.rate:.3g} requests/s instead of {base.outcome.rate:.3g} ({case.rate_gain(base):+.0%})"
-    return f"{places}, {rates}"
+    same = case.clients == base.clients
+    places = "as many run at once" if same else f"{case.clients:,} run at once instead of {base.clients:,}"
+    return f"{places}, {_rate(case, base)}"
 
 
-def _places(found: Findings) -> int:
-    """Sequences that these clients' requests are."""
-    return found.base.clients * found.load.choices
+def _rate(case: Case, base: Case) -> str:
+    return f"{case.outcome.rate:.3g} requests/s instead of {base.outcome.rate:.3g} ({case.rate_gain(base):+.0%})"
 
 
-def _mean_length(found: Findings) -> int:
-    return int(found.load.lengths.mean())
+def _hits(case: Case, base: Case) -> str:
+    return f"{case.outcome.hits:.1%} of prompt tokens found instead of {base.outcome.hits:.1%}"
+
+
+def _why_not_bounded(found: Findings) -> str:
+    if found.model.windows:
+        return "this model's sliding windows bound them"
+    return f"texts have {found.lengths}; tried from {LONG:,} on, keeping {BUDGET:,}"

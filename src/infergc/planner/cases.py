@@ -7,8 +7,9 @@ from infergc.planner.probe import Engine, Outcome, Prober, tried
 from infergc.planner.search import most_clients
 
 BUDGET = 2048  # tokens kept of a text: what TriAttention is run with (docs/planner.md)
+LONG = BUDGET * 3 // 2  # tokens of a text from which on bounding it is tried
 TIER = 4  # times the pool: a cache whose larger part lies elsewhere
-_PRECISION = 0.05  # of how many fit
+_PRECISION = 0.05  # of how many run at once
 _CHUNK = 2048  # tokens of a step with bounded texts: a sequence holds two chunks beside its window
 
 
@@ -19,7 +20,7 @@ class Case:
     Attributes:
         name: as in JSON.
         words: for people.
-        clients: whose requests run at a time.
+        clients: whose requests run at once.
         outcome: of the run.
     """
 
@@ -49,20 +50,25 @@ class Cases:
         self._base = base
         self._most = most
 
-    def all(self) -> dict[str, Case]:
-        """Those that make sense for this load, model and machine, by name."""
+    def all(self, certain: int) -> dict[str, Case]:
+        """Those that make sense for this load, model and machine, by name.
+
+        Args:
+            certain: requests that never preempt each other, however long they are.
+        """
         makers: tuple[Callable[[], list[Case | None]], ...] = (
             self._pools,
             self._machines,
             self._caches,
             self._crowd,
             self._bounded,
+            lambda: self._certain(certain),
         )
         made = [case for maker in makers for case in maker() if case is not None]
         return {case.name: case for case in made}
 
     def _pools(self) -> list[Case | None]:
-        """Half and twice the memory, and values of half the bytes in the same memory."""
+        """Half and twice the memory, and values of one byte in the same memory."""
         base, engine = self._base, self._engine
         half = replace(engine, kv_bytes=engine.kv_bytes // 2)
         twice = replace(engine, kv_bytes=engine.kv_bytes * 2)
@@ -70,8 +76,11 @@ class Cases:
             self._searched("half_pool", "half the KV memory", half, base.clients // 2),
             self._searched("double_pool", "twice the KV memory", twice, base.clients * 2),
         ]
-        clients = found[1].clients if found[1] else base.clients
-        return [*found, self._at("half_kv", "K and V in 8 bits", replace(twice, half_reads=True), clients)]
+        times = engine.model.value_bytes
+        shrunk = replace(engine, kv_bytes=engine.kv_bytes * times, shrink=times)
+        if times == 2 and found[1] is not None:  # as many as in twice the memory
+            return [*found, self._at("kv_8_bits", "K and V in 8 bits", shrunk, found[1].clients)]
+        return [*found, self._searched("kv_8_bits", "K and V in 8 bits", shrunk, base.clients * times)]
 
     def _machines(self) -> list[Case | None]:
         """Twice as fast in one thing or the other."""
@@ -103,16 +112,22 @@ class Cases:
         return [*found, self._at("lru", "the least recently used goes first", lru, clients)]
 
     def _crowd(self) -> list[Case | None]:
-        """Twice as many let in as fit."""
+        """Twice as many let in as run at once."""
         clients = min(self._most, 2 * self._base.clients)
-        return (
-            [self._at("crowd", "twice as many let in", self._engine, clients)] if clients > self._base.clients else []
-        )
+        if clients == self._base.clients:
+            return []
+        return [self._at("crowd", "twice as many let in", self._engine, clients)]
+
+    def _certain(self, certain: int) -> list[Case | None]:
+        """Only as many let in as never preempt each other."""
+        if certain >= self._base.clients:
+            return []
+        return [self._at("certain", "as many as never preempt each other", self._engine, certain)]
 
     def _bounded(self) -> list[Case | None]:
         """At most so many tokens kept of each text: the engine's own sliding windows, in every layer."""
         model, lengths = self._engine.model, self._prober.load.lengths
-        if model.windows or lengths.mean() < 1.5 * BUDGET:
+        if model.windows or lengths.max() < LONG:
             return []
         chunk = min(_CHUNK, self._engine.settings.get("max_num_batched_tokens", _CHUNK))
         bounded = replace(

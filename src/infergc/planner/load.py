@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
@@ -59,10 +60,17 @@ class Load:
         span = taken[-1].arrival
         return scale_arrivals(taken, len(taken) / span / rate) if span else taken
 
-    def pages(self, page_tokens: int) -> tuple[int, int]:
-        """(mean, most) pages of a request at its end, nothing shared."""
-        pages = [ceil_div(int(tokens), page_tokens) for tokens in self.lengths]
-        return max(1, sum(pages) // len(pages)), max(pages)
+    def most_pages(self, page_tokens: int) -> int:
+        """Pages of the longest request at its end, nothing shared."""
+        return ceil_div(int(self.lengths.max()), page_tokens)
+
+    def most_taken(self, page_tokens: int) -> int:
+        """Most pages that a request needs to run beside others: its own, or those of its prompt and one to go on with.
+
+        The scheduler lets nobody in who would take that one from those that run.
+        """
+        prompt = max(ceil_div(request.input_len, page_tokens) + request.choices for request in self.requests)
+        return max(self.most_pages(page_tokens), prompt)
 
 
 def of_one_length(input_len: int, output_len: int, count: int) -> Load:
@@ -82,7 +90,7 @@ def load_named(name: str) -> Load:
     except (TraceError, WorkloadError) as error:
         raise ConfigError(f"--trace: {error}") from error
     span = requests[-1].arrival
-    words = f"{len(requests):,} requests of {name}"
+    words = f"{len(requests):,} requests of {Path(name).name}"
     if not span:
         return Load(_by_chance(requests), words)
     return Load(requests, words, own_rate=len(requests) / span)

@@ -58,22 +58,24 @@ class Machine:
         return replace(self, terms={name: each / max(compute, reading) for name, each in self.terms.items()})
 
 
-class HalvedReads:
-    """A cost as if each position of K and V were half the bytes to read; unpacking them is taken to be free.
+class FewerReads:
+    """A cost as if each position of K and V were fewer bytes to read; unpacking them is taken to be free.
 
     Args:
         cost: as it is.
         model: whose steps they are.
+        times: how many times fewer.
     """
 
-    def __init__(self, cost: WorkCost, model: Geometry) -> None:
+    def __init__(self, cost: WorkCost, model: Geometry, times: int) -> None:
         self._cost = cost
+        self._times = times
         self._windows = model.window_layers
 
     def seconds(self, plan: StepPlan) -> float:
         """See ``sim.cost.CostModel``."""
         work = work_of(plan, self._windows)
-        chunks, decodes = work.chunk_positions // 2, work.decode_positions // 2
+        chunks, decodes = work.chunk_positions // self._times, work.decode_positions // self._times
         return self._cost.of(replace(work, chunk_positions=chunks, decode_positions=decodes))
 
 
@@ -89,8 +91,8 @@ def machine_named(name: str, model: Geometry) -> Machine:
     return Machine(name, terms=read_calibration(Path(name)).terms)
 
 
-def machine_for(memory: int) -> Machine:
-    """The listed device whose memory is nearest to so many bytes; of several alike the first.
+def machine_for(memory: int, flag: str = "--memory") -> Machine:
+    """The listed device whose memory is nearest to so many bytes, which a flag says; of several alike the first.
 
     Raises:
         ConfigError: it is over twice what the largest has.
@@ -98,7 +100,7 @@ def machine_for(memory: int) -> Machine:
     nearest = min(DEVICES.values(), key=lambda device: abs(device.memory - memory))
     if memory > 2 * nearest.memory:
         raise ConfigError(
-            f"--memory: {format_bytes(memory)} is more than any listed device has; plan for one device, at most "
-            f"{format_bytes(nearest.memory)}, or name the machine with --device"
+            f"{flag}: {format_bytes(memory)} for weights and KV is more than any listed device has; plan for one "
+            f"device, at most {format_bytes(nearest.memory)}, or name the machine with --device"
         )
     return Machine(nearest.name, nearest)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from infergc.config import ConfigError
+from infergc.heap.groups import split_budget
 from infergc.planner.machine import Machine
 from infergc.sim.devices import KV_SHARE
 from infergc.sim.geometry import Geometry
@@ -22,6 +23,11 @@ class Memory:
     total: int | None
     weights: int
     kv: int
+
+    @property
+    def flag(self) -> str:
+        """That says how much there is."""
+        return "--kv-cache-memory" if self.total is None else "--memory"
 
     @property
     def spare(self) -> int | None:
@@ -56,6 +62,18 @@ def memory_of(model: Geometry, machine: Machine, total: int | None, kv: int | No
             f"libraries; it must be more than {least}MiB"
         )
     return Memory(total, model.weight_bytes, rounded(room))
+
+
+def pool_pages(model: Geometry, memory: Memory, block_size: int) -> int:
+    """Pages of so many tokens that the pool holds, each with a part in every layer.
+
+    Raises:
+        ConfigError: not even one.
+    """
+    try:
+        return min(group.capacity for group in split_budget(model.facts(block_size).groups, memory.kv))
+    except ValueError as error:
+        raise ConfigError(f"{memory.flag}: for KV, {error}") from None
 
 
 def rounded(count: int) -> int:

@@ -6,15 +6,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from infergc.config import ConfigError, engine_config
-from infergc.heap.groups import split_budget
 from infergc.planner.advice import Advice, Findings, advise
 from infergc.planner.bottleneck import bottleneck, gains
 from infergc.planner.cases import Case, Cases
 from infergc.planner.load import Load
 from infergc.planner.machine import Machine
-from infergc.planner.memory import Memory, written
+from infergc.planner.memory import Memory, pool_pages, written
 from infergc.planner.probe import MOST_SEQS, PREEMPTED, Engine, Outcome, Prober
-from infergc.planner.search import most_clients
+from infergc.planner.search import most_clients, most_held
 from infergc.planner.targets import Allowed, Targets, allowed
 from infergc.sim.geometry import Geometry
 from infergc.units import format_bytes
@@ -55,7 +54,9 @@ class Plan:
         question: that was asked.
         pool_tokens: that the pool holds.
         certain: requests of the longest kind that the pool holds whole: never preempted, whatever comes.
-        base: at its full load: the most requests at a time of which hardly any are preempted.
+        fit: requests of this load that the pool holds at once with hardly any preempted, at least ``certain``.
+        base: at its full load: as many clients as have their requests run at once. Fewer than fit where answers are
+            so short that they end before other prompts are computed.
         short: whether the load has too few requests to fill so many places again and again.
         usual: the same engine at ``USUAL`` of that rate, requests coming by chance or in the load's own rhythm.
         allowed: what the targets allow; None without targets.
@@ -63,12 +64,14 @@ class Plan:
         bottleneck: the resource that gives most.
         cases: what else was tried.
         advice: the decision tree.
+        places: sequences that the engine should run at most: what runs at once, or what the targets allow.
         runs: simulations that it took.
     """
 
     question: Question
     pool_tokens: int
     certain: int
+    fit: int
     base: Case
     short: bool
     usual: Outcome
@@ -77,14 +80,8 @@ class Plan:
     bottleneck: str
     cases: dict[str, Case]
     advice: list[Advice]
+    places: int
     runs: int
-
-    @property
-    def places(self) -> int:
-        """Sequences that the engine should run at most: what fits, or what the targets allow."""
-        if self.allowed is not None and self.allowed.rate:
-            return self.allowed.outcome.most_running
-        return min(MOST_SEQS, self.base.clients * self.question.load.choices)
 
     @property
     def command(self) -> str:
@@ -109,8 +106,9 @@ class Plan:
             "memory": asdict(question.memory),
             "pool_tokens": self.pool_tokens,
             "targets": asdict(question.targets),
-            "concurrency": self.base.clients,
-            "certain_concurrency": self.certain,
+            "fit": self.fit,
+            "certain": self.certain,
+            "run_at_once": self.base.clients,
             "load_is_short": self.short,
             "max_preempted": PREEMPTED,
             "flat_out": asdict(self.base.outcome),
@@ -136,55 +134,59 @@ def make_plan(question: Question, progress: Callable[[int], None] = lambda _: No
     Raises:
         ConfigError: the pool does not hold one request, or a setting is wrong; the message names the flag.
     """
+    load = question.load
     engine = Engine(question.model, question.machine, question.memory.kv, question.settings)
     pool_tokens, certain = _pool(question)
-    prober = Prober(question.load, progress)
-    most = len(question.load.requests) if question.load.recorded else MOST_SEQS
-    most = min(most, MOST_SEQS // question.load.choices)
-    base = _base(prober, engine, most, pool_tokens)
-    places = min(MOST_SEQS, base.clients * question.load.choices)
-    usual = prober.at_rate(engine, USUAL * base.outcome.rate, places, base.outcome.rate)
-    within = allowed(prober, engine, question.targets, places, base.outcome.rate) if question.targets else None
-    cases = Cases(prober, engine, base, most).all()
+    prober = Prober(load, progress)
+    most = min(len(load.requests) if load.recorded else MOST_SEQS, MOST_SEQS // load.choices)
+    guess = int(pool_tokens / load.lengths.mean())
+    base = _base(prober, engine, guess, most)
+    fit = most_held(prober, engine, max(certain, base.clients), guess, most)
+    seqs, rate = min(MOST_SEQS, base.clients * load.choices), base.outcome.rate
+    usual = prober.at_rate(engine, USUAL * rate, seqs, rate)
+    within = allowed(prober, engine, question.targets, seqs, rate) if question.targets else None
+    places = within.outcome.most_running if within is not None and within.rate else seqs
+    cases = Cases(prober, engine, base, most).all(certain)
     gained = gains(base, cases)
     return Plan(
         question=question,
         pool_tokens=pool_tokens,
         certain=certain,
+        fit=fit,
         base=base,
-        short=question.load.recorded and 2 * base.clients > len(question.load.requests),
+        short=load.recorded and 2 * base.clients > len(load.requests),
         usual=usual,
         allowed=within,
         gains=gained,
         bottleneck=bottleneck(gained),
         cases=cases,
-        advice=advise(Findings(question.load, base, cases, certain)),
+        advice=advise(Findings(question.model, load, base, cases, certain, places)),
+        places=places,
         runs=prober.runs,
     )
 
 
-def _base(prober: Prober, engine: Engine, most: int, pool_tokens: int) -> Case:
-    """The most that fit. A recorded load is run again with as many requests as all that it is compared with."""
-    found = most_clients(prober, engine, int(pool_tokens / prober.load.lengths.mean()), most)
+def _base(prober: Prober, engine: Engine, guess: int, most: int) -> Case:
+    """The most that run at once. Of a recorded load, with as many requests as in all that it is compared with."""
+    found = most_clients(prober, engine, guess, most)
+    if found is not None and prober.load.recorded:
+        prober.count = min(len(prober.load.requests), max(_FEWEST, min(_MOST, _WAVES * found[0])))
+        if prober.count > found[1].requests:
+            found = most_clients(prober, engine, found[0], most)
     if found is None:
         raise ConfigError("--kv-cache-memory: not even one request at a time runs without being preempted")
-    if not prober.load.recorded:
-        return Case("asked", "as asked", *found)
-    prober.count = min(len(prober.load.requests), max(_FEWEST, min(_MOST, _WAVES * found[0])))
-    return Case("asked", "as asked", found[0], prober.flat_out(engine, found[0]))
+    return Case("asked", "as asked", *found)
 
 
 def _pool(question: Question) -> tuple[int, int]:
     """Tokens that the pool holds, and how many of the longest requests."""
-    config = engine_config(model=".", kv_cache_memory=question.memory.kv, **question.settings)
-    groups = question.model.facts(config.block_size).groups
-    bundle = sum(group.page_bytes for group in groups)
-    longest = question.load.pages(config.block_size)[1]
-    if question.memory.kv < longest * bundle:
-        flag = "--kv-cache-memory" if question.memory.total is None else "--memory"
+    memory = question.memory
+    config = engine_config(model=".", kv_cache_memory=memory.kv, **question.settings)
+    pages, longest = pool_pages(question.model, memory, config.block_size), question.load.most_pages(config.block_size)
+    if pages < longest:
+        needed = longest * config.block_size * question.model.kv_bytes_per_token
         raise ConfigError(
-            f"{flag}: {format_bytes(question.memory.kv)} are left for KV, and the longest request takes "
-            f"{format_bytes(longest * bundle)}"
+            f"{memory.flag}: {format_bytes(memory.kv)} for KV are too little: the longest request takes "
+            f"{format_bytes(needed)}; give {format_bytes(needed - memory.kv)} more, or ask for shorter ones"
         )
-    pages = min(group.capacity for group in split_budget(groups, question.memory.kv))
-    return pages * config.block_size, pages // longest
+    return pages * config.block_size, max(1, pages // question.load.most_taken(config.block_size))

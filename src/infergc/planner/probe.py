@@ -8,7 +8,7 @@ import numpy as np
 
 from infergc.config import ConfigError
 from infergc.planner.load import Load
-from infergc.planner.machine import HalvedReads, Machine
+from infergc.planner.machine import FewerReads, Machine
 from infergc.sim.cost import CostModel
 from infergc.sim.geometry import Geometry
 from infergc.sim.requests import TraceRequest
@@ -31,7 +31,7 @@ class Engine:
         kv_bytes: of the pool.
         settings: of the engine, fields of ``EngineConfig``.
         policy: of retention.
-        half_reads: whether K and V are half the bytes to read.
+        shrink: how many times fewer bytes K and V are to read.
     """
 
     model: Geometry
@@ -39,13 +39,13 @@ class Engine:
     kv_bytes: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     policy: str = "generational"
-    half_reads: bool = False
+    shrink: int = 1
 
     @property
     def cost(self) -> CostModel:
         """Of its steps."""
         cost = self.machine.cost(self.model)
-        return HalvedReads(cost, self.model) if self.half_reads else cost
+        return FewerReads(cost, self.model, self.shrink) if self.shrink > 1 else cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class Prober:
 
 
 def fits(outcome: Outcome, clients: int) -> bool:
-    """Whether so many clients really had their requests run together, hardly any preempted."""
+    """Whether so many clients really had their requests run at once, hardly any preempted."""
     return outcome.preempted <= PREEMPTED and outcome.most_running >= clients and not outcome.refused
 
 

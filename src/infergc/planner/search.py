@@ -1,6 +1,7 @@
 """Bisection over runs: the most that still holds."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from infergc.planner.probe import Engine, Outcome, Prober, fits, tried
@@ -9,12 +10,16 @@ Found = TypeVar("Found")
 
 _GROWTH = 1.3  # from guess to guess, until one holds and one does not
 PRECISION = 0.02  # of what is found
+MOST_TOKENS = 1 << 20  # of a step
+_WAVES = 3  # requests of a run for each that memory holds, at least
 
 
 def most_clients(
     prober: Prober, engine: Engine, guess: int, most: int, precision: float = PRECISION
 ) -> tuple[int, Outcome] | None:
-    """The most clients whose requests fit at a time, and the run with them; None if not even one's do.
+    """The most clients whose requests run at once, and the run with them; None if not even one's do.
+
+    Memory holds them back, or else the speed of prompts: short answers end before others have begun.
 
     Args:
         prober: of the load.
@@ -31,15 +36,35 @@ def most_clients(
     return largest(run, guess, most, precision)
 
 
+def most_held(prober: Prober, engine: Engine, known: int, guess: int, most: int) -> int:
+    """The most requests whose KV memory holds at once, whatever the speed of prompts: a step takes all there are.
+
+    Args:
+        prober: of the load.
+        engine: whose memory it is.
+        known: requests that it is known to hold.
+        guess: where to begin.
+        most: requests that are tried.
+    """
+    whole = replace(engine, settings={**engine.settings, "max_num_batched_tokens": MOST_TOKENS})
+
+    def run(clients: int) -> Outcome | None:
+        outcome = tried(lambda: prober.flat_out(whole, clients, max(prober.count, _WAVES * clients)))
+        return outcome if outcome is not None and fits(outcome, clients) else None
+
+    found = largest(run, max(guess, known + 1), most, known=known)
+    return found[0] if found else known
+
+
 def largest(
-    run: Callable[[int], Found | None], guess: int, most: int, precision: float = PRECISION
+    run: Callable[[int], Found | None], guess: int, most: int, precision: float = PRECISION, known: int = 0
 ) -> tuple[int, Found] | None:
-    """The largest number from 1 to ``most`` for which ``run`` gives something, and what it gives.
+    """The largest number from ``known`` + 1 to ``most`` for which ``run`` gives something, and what it gives.
 
     Whoever is below one that holds is taken to hold. Cost: O(log) runs of the distance between guess and answer.
     """
     best: tuple[int, Found] | None = None
-    low, high = 0, most + 1  # holds, does not hold
+    low, high = known, most + 1  # holds, does not hold
     trial = max(1, min(guess, most))
     while high - low > max(1, int(precision * low)):
         found = run(trial)
