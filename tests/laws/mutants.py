@@ -229,7 +229,6 @@ def reclaim_leaves_the_tokens_of_the_pages_it_takes(patch: Patch) -> None:
 def a_shrunken_leaf_is_forgotten(patch: Patch) -> None:
     def trim(original: Any, tree: PrefixTree, leaf: Node, pages: int) -> Any:
         removed = original(tree, leaf, pages)
-        tree.order._queue = [entry for entry in tree.order._queue if entry[-1] is not leaf]
         tree.order._queued.pop(leaf.id, None)
         return removed
 

@@ -177,6 +177,7 @@ def test_a_flood_of_the_young_does_not_displace_what_was_served() -> None:
     finished(heap, PROMPT)
     sequence = open_stream(heap, [*PROMPT, 1])
     heap.share_prefix(sequence, 3 * P)
+    heap.asked(sequence, 3 * P)
     heap.close(sequence)
     for flood in range(20):
         finished(heap, range(1000 + 100 * flood, 1000 + 100 * flood + 4 * P))

@@ -56,6 +56,7 @@ def compute(heap: Heap, sequence: Sequence, upto: int, start: int = 0, *, publis
 def finished(heap: Heap, tokens: Iterable[int], salt: str = "") -> None:
     """A request that came, computed all its tokens, published them and went."""
     sequence = open_stream(heap, tokens, salt)
+    heap.asked(sequence, sequence.tokens.size)
     compute(heap, sequence, sequence.tokens.size)
     heap.close(sequence)
     heap.check()

@@ -71,6 +71,11 @@ class Heap(Holdings):
             self.tree.serve(node, self.planning)
         return total
 
+    def asked(self, sequence: Sequence, prompt_len: int) -> None:
+        """A request starts for the first time, with so many tokens of prompt: retention may remember it."""
+        if self.config.prefix_caching and sequence.exact:
+            self.tree.order.retention.asked(sequence.namespace, sequence.tokens.view()[:prompt_len])
+
     def fork(self, sequence: Sequence, owner: str) -> Sequence | None:
         """Open a branch that shares every page; either side copies the tail when it first writes to it.
 

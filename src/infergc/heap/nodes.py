@@ -2,11 +2,14 @@
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 I32 = NDArray[np.int32]
+U64 = NDArray[np.uint64]
+Kind = TypeVar("Kind", np.int32, np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +26,18 @@ class Namespace:
     salt: str = ""
 
 
-class Column:
-    """A growing int32 array. Appending is O(1) amortised an entry."""
+class Column(Generic[Kind]):
+    """A growing array. Appending is O(1) amortised an entry."""
 
-    def __init__(self, values: I32) -> None:
-        self._data = np.array(values, np.int32)
+    def __init__(self, values: NDArray[Kind]) -> None:
+        self._data: NDArray[Kind] = values.copy()
         self.size = len(values)
 
-    def view(self) -> I32:
+    def view(self) -> NDArray[Kind]:
         """The entries; valid until the next change. Cost: O(1)."""
         return self._data[: self.size]
 
-    def extend(self, values: I32) -> None:
+    def extend(self, values: NDArray[Kind]) -> None:
         """Append entries. Cost: O(entries appended) amortised."""
         need = self.size + len(values)
         if need > len(self._data):
@@ -42,17 +45,20 @@ class Column:
         self._data[self.size : need] = values
         self.size = need
 
-    def shift(self, count: int) -> I32:
+    def shift(self, count: int) -> NDArray[Kind]:
         """Remove the first entries and return them. Cost: O(entries)."""
         head = self._data[:count].copy()
         self._data = self._data[count : self.size].copy()
         self.size -= count
         return head
 
-    def drop(self, count: int) -> I32:
+    def drop(self, count: int) -> NDArray[Kind]:
         """Remove the last entries and return them. Cost: O(count)."""
         self.size -= count
         return self._data[self.size : self.size + count].copy()
+
+
+_NO_MARKS = np.empty(0, np.uint64)
 
 
 class Node:
@@ -70,11 +76,13 @@ class Node:
         uses: how often a request was served from here or below.
         generation: 0 young, 1 survivor, 2 tenured.
         proved: ``uses`` when it was last looked at.
+        marks: of the first pages of the edge, each page's fingerprint together with all before it (``heap.marks``);
+            worked out for a policy that asks. A root's is what those of its namespace begin with.
         resting: young, was looked at and not served, and will be looked at again once it is.
     """
 
     __slots__ = (
-        "children", "generation", "id", "keys", "pages", "parent", "proved", "resting", "tokens", "used",
+        "children", "generation", "id", "keys", "marks", "pages", "parent", "proved", "resting", "tokens", "used",
         "users", "uses",
     )  # fmt: skip
 
@@ -83,6 +91,7 @@ class Node:
         self.parent = parent
         self.tokens = Column(tokens)
         self.pages = tuple(Column(column) for column in pages)
+        self.marks = Column(_NO_MARKS)
         self.children: dict[bytes, Node] = {}
         self.keys: list[bytes] = []
         self.users = 0

@@ -96,7 +96,9 @@ class Reclaimer:
         leaf = self._tree.order.pop()
         if leaf is None:
             return 0
-        count = min(pages, leaf.length)
+        retention = self._tree.order.retention
+        count = retention.span(leaf, min(pages, leaf.length))
+        retention.reclaimed(leaf, count)
         removed = self._tree.trim(leaf, count)
         self.residency.add(leaf.generation, removed[0], self._groups[0].born, step)
         for group, numbers in zip(self._groups, removed, strict=True):

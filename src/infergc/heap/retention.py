@@ -1,31 +1,79 @@
-"""The order in which idle leaves of the prefix tree are reclaimed; the policy says who goes first."""
+"""What a retention policy may say, and the order in which idle leaves of the prefix tree are reclaimed by it."""
 
+from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
-from typing import Protocol
+from typing import NamedTuple
 
-from infergc.heap.nodes import Node
+from infergc.heap.nodes import I32, Namespace, Node
 
 
-class Retention(Protocol):
-    """What stays in the cache when not everything can."""
+class End(NamedTuple):
+    """The leaf at one end of a queue, and its rank there."""
+
+    rank: float
+    node: Node
+
+
+class Retention:
+    """What stays in the cache when not everything can: a policy says which idle leaf goes next.
+
+    A policy files each idle leaf in one of its queues, by rank, and chooses between their ends. Most have one queue
+    and say no more than ``rank``. A leaf's place changes when it is used or cut, and where ``ReclaimOrder.renew`` is
+    called, at no other time. Nothing here may read a clock or draw at random (law 10).
+
+    Attributes:
+        queues: how many there are.
+        both_ends: whether leaves may also go from where the rank is greatest.
+    """
+
+    queues: int = 1
+    both_ends: bool = False
+
+    def begin(self, pages: int, page_tokens: int) -> None:
+        """The heap holds so many pages, in its smallest layer group, of so many tokens. Called once, first."""
+
+    def asked(self, namespace: Namespace, prompt: I32) -> None:
+        """A request with this prompt starts, for the first time: what is cached of it is in use by now."""
 
     def rank(self, node: Node) -> float:
-        """Leaves of the smallest rank are reclaimed first; ties go to the older node. Reads history only."""
-        ...
+        """Where an idle leaf stands in its queue: the smallest goes first; ties go to the older node."""
+        raise NotImplementedError
+
+    def place(self, node: Node) -> tuple[int, float]:
+        """An idle leaf's queue, 0 to ``queues`` - 1, and its rank there."""
+        return 0, self.rank(node)
+
+    def choose(self, ends: Sequence[End | None]) -> int:
+        """Which leaf goes next: the index of one that is there, of which there is one at least.
+
+        Args:
+            ends: by queue the leaf of least rank; with ``both_ends`` each is followed by that of greatest, its rank
+                negated.
+        """
+        return next(index for index, end in enumerate(ends) if end is not None)
+
+    def span(self, node: Node, pages: int) -> int:  # noqa: ARG002 - for policies that tell pages of an edge apart
+        """How many of the leaf's last ``pages`` pages may go at once, at least one: those that are worth the same."""
+        return pages
+
+    def reclaimed(self, node: Node, pages: int) -> None:
+        """The leaf's last ``pages`` pages are about to be reclaimed."""
 
 
 _STALE = 64  # entries that may lie about in any case: fewer are not worth a look at all of them
 
+_Entry = tuple[float, int, int, Node, int, int]  # rank, id, entry's number, node, when it was used, its length
+
 
 class ReclaimOrder:
-    """A priority queue of idle leaves. Entries of nodes that were used meanwhile are refreshed on the way out.
+    """Priority queues of idle leaves. Entries of nodes that were used meanwhile are refreshed on the way out.
 
     Those whose place another took are dropped on the way out too, and all at once when they come to be the most.
     """
 
     def __init__(self, retention: Retention) -> None:
-        self._retention = retention
-        self._queue: list[tuple[float, int, int, Node]] = []  # rank, id, entry's number, node
+        self.retention = retention
+        self._heaps: list[list[_Entry]] = [[] for _ in range(retention.queues * (1 + retention.both_ends))]
         self._queued: dict[int, int] = {}  # id → number of the entry that counts
         self._entries = 0
 
@@ -38,26 +86,51 @@ class ReclaimOrder:
         """The node's rank may have fallen: what is queued of it would come too late. Cost: O(log leaves) amortised."""
         if node.id in self._queued:
             self._push(node)
-            if len(self._queue) > 2 * len(self._queued) + _STALE:
-                self._queue = [each for each in self._queue if self._queued.get(each[1]) == each[2]]
-                heapify(self._queue)
 
     def pop(self) -> Node | None:
-        """Remove and return the idle leaf to reclaim next, None if there is none. Cost: O(log leaves) amortised."""
-        while self._queue:
-            rank, node_id, entry, node = heappop(self._queue)
-            if self._queued.get(node_id) != entry:
-                continue  # another entry took its place
-            del self._queued[node_id]
-            if node.idle and self._retention.rank(node) == rank:
-                return node
-            self.offer(node)
+        """Remove and return the idle leaf to reclaim next, None if there is none.
+
+        Cost: O(queues), and O(log leaves) amortised.
+        """
+        ends = [self._end(heap) for heap in self._heaps]
+        if not any(ends):
+            return None
+        end = ends[self.retention.choose(ends) if len(ends) > 1 else 0]
+        assert end is not None, "a policy chooses a leaf that is there"
+        del self._queued[end.node.id]
+        return end.node
+
+    def _end(self, heap: list[_Entry]) -> End | None:
+        """The end of a queue, its rank as it was filed; what stands before it and does not count goes."""
+        while heap:
+            rank, _, entry, node, used, length = heap[0]
+            if self._queued.get(node.id) != entry:
+                heappop(heap)  # another entry took its place, or it was reclaimed
+            elif node.idle and node.used == used and node.length == length:
+                return End(rank, node)
+            else:
+                del self._queued[node.id]
+                heappop(heap)
+                self.offer(node)
         return None
 
     def _push(self, node: Node) -> None:
         self._entries += 1
         self._queued[node.id] = self._entries
-        heappush(self._queue, (self._retention.rank(node), node.id, self._entries, node))
+        queue, rank = self.retention.place(node)
+        entry = (self._entries, node, node.used, node.length)
+        if self.retention.both_ends:
+            self._file(2 * queue, (rank, node.id, *entry))
+            self._file(2 * queue + 1, (-rank, -node.id, *entry))
+        else:
+            self._file(queue, (rank, node.id, *entry))
+
+    def _file(self, index: int, entry: _Entry) -> None:
+        heap = self._heaps[index]
+        heappush(heap, entry)
+        if len(heap) > 2 * len(self._queued) + _STALE:
+            heap[:] = [each for each in heap if self._queued.get(each[3].id) == each[2]]
+            heapify(heap)
 
     def __contains__(self, node: Node) -> bool:
         return node.id in self._queued

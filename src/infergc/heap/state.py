@@ -44,6 +44,7 @@ class HeapState:
         self.groups = tuple(self._pages_of(group) for group in range(len(config.groups)))
         self.tables = tuple(BlockTables(config.max_sequences) for _ in config.groups)
         capacities = tuple(spec.capacity for spec in config.groups)
+        retention.begin(min(capacities), config.page_tokens)
         generations = Generations(config.ages, self._moved_generation)
         self.tree = PrefixTree(config.page_tokens, capacities, retention, generations)
         self.sequences: dict[int, Sequence] = {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from infergc.heap.generations import Generations
+from infergc.heap.marks import seed_of
 from infergc.heap.nodes import I32, Namespace, Node
 from infergc.heap.objects import Sequence
 from infergc.heap.page_index import PageIndex
@@ -40,7 +41,7 @@ class PrefixTree:
     Args:
         page_tokens: P.
         capacities: pages that exist, one number a layer group.
-        retention: says which idle leaves go first.
+        retention: says which idle leaves go first; has begun.
         generations: where nodes are registered as they are born.
     """
 
@@ -61,6 +62,7 @@ class PrefixTree:
         if namespace not in self.roots:
             empty = np.empty(0, np.int32)
             root = self.roots[namespace] = self._make(None, empty, (empty,) * self._groups)
+            root.marks.extend(np.array([seed_of(namespace)], np.uint64))
             self._namespaces[root.id] = namespace
         return self.roots[namespace]
 
@@ -106,6 +108,7 @@ class PrefixTree:
         key, parent = self.key(node), node.parent
         tokens = node.tokens.shift(into * self.page_tokens)
         upper = self._make(parent, tokens, tuple(column.shift(into) for column in node.pages))
+        upper.marks.extend(node.marks.shift(min(into, node.marks.size)))
         self._inherit(upper, node, step)
         parent.children[key] = upper
         node.parent = upper
@@ -166,6 +169,7 @@ class PrefixTree:
         """Cut the last pages off a leaf's edge and return them by group; an empty leaf goes. Cost: O(pages)."""
         key = self.key(leaf)
         leaf.tokens.drop(pages * self.page_tokens)
+        leaf.marks.drop(max(0, leaf.marks.size - leaf.length + pages))
         removed = tuple(column.drop(pages) for column in leaf.pages)
         if leaf.length:
             self.order.offer(leaf)

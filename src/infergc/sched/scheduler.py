@@ -244,6 +244,7 @@ class Scheduler(Seating):
         self._sit(request, sequence, cached)
         if request.cached is None:
             request.cached = cached
+            self.heap.asked(sequence, request.prompt_len)
             self.counters.prompt_tokens += request.prompt_len
             self.counters.prefix_queries += request.prompt_len
             self.counters.prefix_hits += cached

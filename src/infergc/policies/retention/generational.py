@@ -1,26 +1,113 @@
-"""Least recently used, but what has proved useful counts as used later than it was."""
+"""Ours: prefixes inherit what was learnt of their like, and what is worth least for the room it takes goes first."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infergc.heap.generations import TENURED
-from infergc.heap.nodes import Node
+import numpy as np
+from numpy.typing import NDArray
+
+from infergc.heap.marks import marks_in, marks_of, seed_of
+from infergc.heap.nodes import I32, U64, Namespace, Node
+from infergc.heap.retention import End, Retention
+from infergc.policies.retention.history import History
+from infergc.policies.retention.reuse import Reuse
+
+_FIRST_LOOK = 16  # pages asked for
 
 
 @dataclass(frozen=True, slots=True)
-class Generational:
-    """Reclaim the leaf whose last use, there or below, lies furthest back, with a credit by generation.
-
-    A leaf that was served since it was last looked at counts as of the generation that it will go to. Credits instead
-    of strict classes bound what a wrong guess costs: an old survivor goes before what is that much younger.
+class Knobs:
+    """Of ``Generational``; sizes are in pools.
 
     Attributes:
-        survivor, tenured: credits in steps.
+        classes: how many times a prefix came again, as far as they are told apart.
+        remembered: prefixes remembered, in pools of pages; at most ``remembered_most`` pages.
+        learn_every: pages asked for between two looks at what was learnt, in pools; at least ``learn_least`` pages.
+            The first looks come sooner, each when twice as many were asked for.
+        trust: pages that a guess without knowledge counts for, in pools.
     """
 
-    survivor: int = 256
-    tenured: int = 512
+    classes: int = 8
+    remembered: float = 64
+    remembered_most: int = 1 << 22
+    learn_every: float = 0.5
+    learn_least: int = 512
+    trust: float = 0.02
 
-    def rank(self, node: Node) -> float:
-        """The step of the last use, and the credit."""
-        generation = min(node.generation + (node.uses > node.proved), TENURED)
-        return node.used + (0, self.survivor, self.tenured)[generation]
+
+class Generational(Retention):
+    """Reclaim the leaf that can be expected to give the fewest hits for the room it takes.
+
+    How often a prefix came again, whether it was cached or not, tells how likely it is to come once more: that is its
+    class, and ``Reuse`` learns from the load how soon pages of each class do. Leaves of a class are queued by when
+    they were asked for last. Both ends may go: where pages come again later than the pool is large, the newest are
+    worth least, and a stable part stays instead of a flow of which nothing lives to be hit.
+    """
+
+    both_ends = True
+
+    def __init__(self, knobs: Knobs = Knobs()) -> None:
+        self.queues = knobs.classes
+        self._knobs = knobs
+        self._now = 1  # pages asked for, and 1
+
+    def begin(self, pages: int, page_tokens: int) -> None:
+        """Make room for what is to be remembered."""
+        knobs = self._knobs
+        self._page_tokens = page_tokens
+        entries = min(int(knobs.remembered * pages), knobs.remembered_most)
+        self._history = History(entries)
+        self._reuse = Reuse(knobs.classes, pages, knobs.trust * pages, entries)
+        self._every = max(int(knobs.learn_every * pages), knobs.learn_least)
+        self._learn_at = _FIRST_LOOK
+
+    def asked(self, namespace: Namespace, prompt: I32) -> None:
+        """Note each page's prefix, and whether and when it came before. Cost: O(prompt) array work."""
+        whole = len(prompt) // self._page_tokens
+        marks = marks_of(prompt[: whole * self._page_tokens], self._page_tokens, seed_of(namespace), 0)
+        self._note(marks)
+        self._now += whole
+        if self._now >= self._learn_at:
+            self._reuse.learn(self._now)
+            self._learn_at = self._now + min(self._now, self._every)
+
+    def place(self, node: Node) -> tuple[int, float]:
+        """Queued by class; ranked by when it was asked for, or was written if nobody did."""
+        done = node.marks.size
+        marks = marks_in(node)
+        seen = self._history.look(marks[-1:])
+        if done < len(marks) and not seen.known[0]:
+            self._note_written(marks[done:])
+            return 0, self._now
+        return int(self._classes(seen.uses)[0]), int(seen.when[0])
+
+    def choose(self, ends: Sequence[End | None]) -> int:
+        """The end that is worth least; of two the first, which is the older."""
+        worths = [(self._worth(index, end), index) for index, end in enumerate(ends) if end is not None]
+        return min(worths)[1]
+
+    def span(self, node: Node, pages: int) -> int:
+        """Pages at the end that are of one class."""
+        classes = self._classes(self._history.look(marks_in(node)[-pages:]).uses)
+        other = np.flatnonzero(classes != classes[-1])
+        return len(classes) if not len(other) else len(classes) - 1 - int(other[-1])
+
+    def _worth(self, index: int, end: End) -> float:
+        when = -end.rank if index % 2 else end.rank
+        return self._reuse.worth(index // 2, self._now - when)
+
+    def _note(self, marks: U64) -> None:
+        seen = self._history.note(marks, self._now)
+        uses = seen.uses.astype(np.int64)
+        self._reuse.came_again(self._classes(uses[seen.known]), self._now - seen.when[seen.known])
+        self._reuse.began(self._classes(uses + seen.known))
+
+    def _note_written(self, marks: U64) -> None:
+        """Pages of text that was generated: no prompt has had them yet."""
+        new = marks[~self._history.look(marks).known]
+        self._history.note(new, self._now)
+        self._reuse.began(np.zeros(len(new), np.int64))
+
+    def _classes(self, uses: NDArray[np.integer]) -> NDArray[np.int64]:
+        classes: NDArray[np.int64] = np.minimum(uses, self.queues - 1).astype(np.int64)
+        return classes

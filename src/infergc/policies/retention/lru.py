@@ -1,12 +1,10 @@
 """Least recently used."""
 
-from dataclasses import dataclass
-
 from infergc.heap.nodes import Node
+from infergc.heap.retention import Retention
 
 
-@dataclass(frozen=True, slots=True)
-class Lru:
+class Lru(Retention):
     """Reclaim the leaf whose last use, there or below, lies furthest back."""
 
     def rank(self, node: Node) -> float:
