@@ -1,15 +1,15 @@
 """Ours: prefixes inherit what was learnt of their like, and what is worth least for the room it takes goes first."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from infergc.heap.marks import marks_in, marks_of, seed_of
 from infergc.heap.nodes import I32, U64, Namespace, Node
 from infergc.heap.retention import End, Retention
-from infergc.policies.retention.history import History
+from infergc.policies.retention.history import I64, History
 from infergc.policies.retention.reuse import Reuse
 
 _FIRST_LOOK = 16  # pages asked for
@@ -75,11 +75,13 @@ class Generational(Retention):
         """Queued by class; ranked by when it was asked for, or was written if nobody did."""
         done = node.marks.size
         marks = marks_in(node)
-        seen = self._history.look(marks[-1:])
-        if done < len(marks) and not seen.known[0]:
+        found = self._history.find(int(marks[-1]))
+        if found is None and done < len(marks):
             self._note_written(marks[done:])
             return 0, self._now
-        return int(self._classes(seen.uses)[0]), int(seen.when[0])
+        if found is None:
+            return 0, 0
+        return min(found[0], self.queues - 1), self._now - self._history.age(found[1], self._now)
 
     def choose(self, ends: Sequence[End | None]) -> int:
         """The end that is worth least; of two the first, which is the older."""
@@ -87,10 +89,12 @@ class Generational(Retention):
         return min(worths)[1]
 
     def span(self, node: Node, pages: int) -> int:
-        """Pages at the end that are of one class."""
-        classes = self._classes(self._history.look(marks_in(node)[-pages:]).uses)
-        other = np.flatnonzero(classes != classes[-1])
-        return len(classes) if not len(other) else len(classes) - 1 - int(other[-1])
+        """Pages at the end that are of one class. The nearer to the root, the more often a page came again."""
+        marks = marks_in(node)
+        last = self._class_of(marks[-1])
+        if self._class_of(marks[-pages]) == last:
+            return pages
+        return bisect_left(range(1, pages), True, key=lambda count: self._class_of(marks[-count - 1]) != last) + 1
 
     def _worth(self, index: int, end: End) -> float:
         when = -end.rank if index % 2 else end.rank
@@ -98,16 +102,19 @@ class Generational(Retention):
 
     def _note(self, marks: U64) -> None:
         seen = self._history.note(marks, self._now)
-        uses = seen.uses.astype(np.int64)
-        self._reuse.came_again(self._classes(uses[seen.known]), self._now - seen.when[seen.known])
-        self._reuse.began(self._classes(uses + seen.known))
+        self._reuse.came_again(self._classes(seen.uses), seen.age)
+        self._reuse.began(self._classes(seen.uses + 1))
+        self._reuse.began(np.zeros(len(marks) - len(seen.uses), np.int64))
 
     def _note_written(self, marks: U64) -> None:
         """Pages of text that was generated: no prompt has had them yet."""
-        new = marks[~self._history.look(marks).known]
-        self._history.note(new, self._now)
-        self._reuse.began(np.zeros(len(new), np.int64))
+        first = bisect_left(range(len(marks)), True, key=lambda at: self._history.find(int(marks[at])) is None)
+        self._history.note(marks[first:], self._now)
+        self._reuse.began(np.zeros(len(marks) - first, np.int64))
 
-    def _classes(self, uses: NDArray[np.integer]) -> NDArray[np.int64]:
-        classes: NDArray[np.int64] = np.minimum(uses, self.queues - 1).astype(np.int64)
-        return classes
+    def _class_of(self, mark: np.uint64) -> int:
+        found = self._history.find(int(mark))
+        return 0 if found is None else min(found[0], self.queues - 1)
+
+    def _classes(self, uses: I64) -> I64:
+        return np.minimum(uses, self.queues - 1)
