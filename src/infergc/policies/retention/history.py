@@ -64,14 +64,17 @@ class History:
         tags = (marks >> np.uint64(64 - 24)) << np.uint64(_TAG)
         entries = self._table[rows]
         same = (((entries ^ tags[:, None]) & _TAG_BITS) == 0) & (entries > 0)
-        age = (np.uint64(now & _LATEST) - (entries >> np.uint64(_WHEN))) & np.uint64(_LATEST)
-        ways = np.where(same, np.uint64(_LATEST + 1), age).argmax(1)
+        ages = (np.uint64(now & _LATEST) - (entries >> np.uint64(_WHEN))) & np.uint64(_LATEST)
+        ways = np.where(same, np.uint64(_LATEST + 1), ages).argmax(1)
         each = np.arange(len(rows))
-        known = same[each, ways]
-        uses = entries[each, ways] & _USES_BITS
+        known, uses = same[each, ways], entries[each, ways] & _USES_BITS
         more = np.where(known, np.minimum(uses + np.uint64(1), _USES_BITS), np.uint64(0))
-        self._table[rows, ways] = np.uint64((now & _LATEST) << _WHEN) | tags | more
-        return Seen(known, uses[known].astype(np.int64), age[each, ways][known].astype(np.int64))
+        noted = np.uint64((now & _LATEST) << _WHEN) | tags | more
+        self._table[rows, ways] = noted
+        lost = self._table[rows, ways] != noted  # two that are new came to one place
+        if lost.any():
+            self.note(marks[lost], now)
+        return Seen(known, uses[known].astype(np.int64), ages[each, ways][known].astype(np.int64))
 
     def age(self, when: int, now: int) -> int:
         """How long before ``now`` a time of ``find`` was."""
