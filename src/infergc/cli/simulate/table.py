@@ -25,8 +25,11 @@ def show(runs: list[dict[str, Any]]) -> None:
 
 
 def _requests(runs: list[dict[str, Any]]) -> str:
-    count, least = runs[0]["requests"], min(run["finished"] for run in runs)
-    return f"{count:,} requests, all finished" if least == count else f"{count:,} requests, {least:,} or more finished"
+    count, finished = runs[0]["requests"], [run["finished"] for run in runs]
+    least, most = min(finished), max(finished)
+    if least == count:
+        return f"{count:,} requests, all finished"
+    return f"{count:,} requests, {least:,}{'' if least == most else f' to {most:,}'} finished"
 
 
 def shortfalls(run: dict[str, Any]) -> Iterator[str]:
