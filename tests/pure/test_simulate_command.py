@@ -69,6 +69,17 @@ def test_several_traces_and_workloads_in_one_call(trace: Path, tmp_path: Path) -
     assert max(map(len, result.output.splitlines())) <= 80
 
 
+def test_no_figure_is_cut_short_however_wide_the_table(tmp_path: Path) -> None:
+    """A small model on a large device was printed with 23,433,9… tokens."""
+    model = tmp_path / "config.json"
+    shape = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 96}
+    kind = {"architectures": ["LlamaForCausalLM"], "vocab_size": 99, "max_position_embeddings": 512}
+    model.write_text(json.dumps({**shape, **kind}))
+    output = simulate("beams:requests=2", "--model", model, "--capacity", "123456000").output
+    assert output.count("123,456,000") == 2
+    assert "…" not in output
+
+
 def test_only_the_first_requests(trace: Path, tmp_path: Path) -> None:
     (run,) = runs(tmp_path / "a.json", trace, "--requests", "5")
     assert run["requests"] == 5
