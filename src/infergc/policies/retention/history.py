@@ -12,6 +12,7 @@ I64 = NDArray[np.int64]
 _WAYS = 4  # places that a prefix may have: of these the one that came longest ago gives way
 _MOST_USES = 255
 _WHEN, _TAG = 32, 8  # an entry, from its highest bit: the time it came, 24 bits of its mark, 8 bits of uses
+_LOW = 8  # bits of a mark that say nothing here, so that others may choose marks by them
 _TAG_BITS = np.uint64(0xFFFFFF << _TAG)
 _USES_BITS = np.uint64(_MOST_USES)
 _LATEST = (1 << 32) - 1  # times begin anew after this one
@@ -48,7 +49,7 @@ class History:
     def find(self, mark: int) -> tuple[int, int] | None:
         """How often a prefix came again and the time it came last, None if nothing is remembered. Cost: O(1)."""
         tag = _tag_of(mark)
-        for entry in self._table[mark & self._rows].tolist():
+        for entry in self._table[mark >> _LOW & self._rows].tolist():
             if entry and (entry ^ tag) & int(_TAG_BITS) == 0:
                 return entry & _MOST_USES, entry >> _WHEN
         return None
@@ -60,9 +61,9 @@ class History:
             marks: of a prompt's pages.
             now: the time, more than 0.
         """
-        rows = (marks & np.uint64(self._rows)).astype(np.int64)
+        rows = ((marks >> np.uint64(_LOW)) & np.uint64(self._rows)).astype(np.int64)
         tags = (marks >> np.uint64(64 - 24)) << np.uint64(_TAG)
-        entries = self._table[rows]
+        entries = self._table.take(rows, 0)
         same = (((entries ^ tags[:, None]) & _TAG_BITS) == 0) & (entries > 0)
         ages = (np.uint64(now & _LATEST) - (entries >> np.uint64(_WHEN))) & np.uint64(_LATEST)
         ways = np.where(same, np.uint64(_LATEST + 1), ages).argmax(1)
