@@ -13,7 +13,7 @@ from infergc.heap.retention import Retention
 from infergc.heap.stats import HeapConfig
 from infergc.policies.retention.generational import Generational
 from infergc.policies.retention.lru import Lru
-from samples.heaps import P, open_stream
+from samples.heaps import P, ask
 
 POOL = 256  # pages
 
@@ -22,21 +22,9 @@ def heap_of(retention: Retention, pages: int = POOL) -> Heap:
     return Heap(HeapConfig((GroupSpec("all", 1, None, pages),), P, 8), retention)
 
 
-def ask(heap: Heap, tokens: range) -> float:
-    """One request for these tokens, and no more; returns the share of its pages that were cached."""
-    sequence = open_stream(heap, tokens)
-    hit = heap.share_prefix(sequence, len(tokens) - 1) // P
-    heap.asked(sequence, len(tokens))
-    step_start = hit * P
-    heap.truncate(sequence, step_start)
-    assert heap.reserve([(sequence, len(tokens))])
-    step = heap.planning
-    heap.begin_step(*(np.array([number], np.int32) for number in (sequence.slot, step_start, len(tokens) - step_start)))
-    heap.take_moves()
-    heap.complete(step)
-    heap.publish(sequence, len(tokens))
-    heap.close(sequence)
-    return hit / (len(tokens) // P - 1)
+def share(heap: Heap, tokens: range) -> float:
+    """The share of a request's pages that was cached."""
+    return ask(heap, tokens) / (len(tokens) // P - 1)
 
 
 def text(number: int, pages: int = 16) -> range:
@@ -60,7 +48,7 @@ def test_a_flood_of_ten_pools_leaves_what_proved_itself() -> None:
         for _ in range(3):
             ask(heap, text(1, 32))
         flood(heap, 10, seed=200)
-        hits[type(policy)] = ask(heap, text(1, 32))
+        hits[type(policy)] = share(heap, text(1, 32))
         heap.check()
     assert hits[Lru] == 0
     assert hits[Generational] >= 0.9
@@ -71,7 +59,7 @@ def test_where_all_cannot_stay_a_part_does() -> None:
     hits = {}
     for policy in (Lru(), Generational()):
         heap = heap_of(policy)
-        rounds = [np.mean([ask(heap, text(number)) for number in range(32)]) for _ in range(12)]
+        rounds = [np.mean([share(heap, text(number)) for number in range(32)]) for _ in range(12)]
         hits[type(policy)] = np.mean(rounds[6:])
     assert hits[Lru] == 0
     assert hits[Generational] >= 0.3  # half of it fits
@@ -82,9 +70,9 @@ def test_a_prefix_that_was_reclaimed_is_known_when_it_comes_back() -> None:
     for _ in range(3):
         ask(heap, text(1, 32))
     ask(heap, text(2, POOL))  # takes everything
-    assert ask(heap, text(1, 32)) == 0
+    assert share(heap, text(1, 32)) == 0
     flood(heap, 2)
-    assert ask(heap, text(1, 32)) >= 0.9
+    assert share(heap, text(1, 32)) >= 0.9
 
 
 def test_a_load_that_changes_is_learnt_anew() -> None:
@@ -93,7 +81,7 @@ def test_a_load_that_changes_is_learnt_anew() -> None:
     for _ in range(40):
         for number in range(6):
             ask(heap, text(number, 32))
-    later = [np.mean([ask(heap, text(100 + number, 32)) for number in range(6)]) for _ in range(40)]
+    later = [np.mean([share(heap, text(100 + number, 32)) for number in range(6)]) for _ in range(40)]
     assert np.mean(later[-10:]) >= 0.9
 
 

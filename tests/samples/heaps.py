@@ -62,6 +62,19 @@ def finished(heap: Heap, tokens: Iterable[int], salt: str = "") -> None:
     heap.check()
 
 
+def ask(heap: Heap, tokens: Iterable[int]) -> int:
+    """A request with this prompt and no more, computed in one step; returns the pages that were cached. No checks."""
+    sequence = open_stream(heap, tokens)
+    known = sequence.tokens.size
+    cached = heap.share_prefix(sequence, known - 1, whole_pages=True)
+    heap.asked(sequence, known)
+    step, _ = begin(heap, sequence, cached, known)
+    heap.complete(step)
+    heap.publish(sequence, known)
+    heap.close(sequence)
+    return cached // P
+
+
 def pages_held(heap: Heap, sequence: Sequence, group: int = 0) -> list[int]:
     """Physical pages of a sequence, in order."""
     return [page for first, count in heap.tables[group].row(sequence.slot) for page in range(first, first + count)]
