@@ -105,4 +105,4 @@ def test_tenants_do_not_share_what_is_remembered() -> None:
         policy.asked(Namespace("m", salt), prompt)
         policy.asked(Namespace("m", salt), prompt)
     last = marks_of(prompt, P, seed_of(Namespace("m", "a")), 0)[-1]
-    assert policy._history.find(int(last)) == (1, 25)
+    assert policy._history.find(int(last)) == (1, 0, 25)

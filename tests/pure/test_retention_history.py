@@ -13,6 +13,11 @@ def marks(count: int) -> np.ndarray:
     return RNG.integers(0, 1 << 64, count, np.uint64)
 
 
+def told(history: History, mark: int) -> tuple[int, int] | None:
+    found = history.find(mark)
+    return None if found is None else (found.uses, found.when)
+
+
 def test_it_says_what_a_dictionary_would() -> None:
     history, truth, now = History(1 << 14), dict[int, tuple[int, int]](), 1
     known = marks(500)
@@ -24,8 +29,8 @@ def test_it_says_what_a_dictionary_would() -> None:
         assert seen.uses.tolist() == [uses for uses, _ in was]
         assert seen.age.tolist() == [now - when for _, when in was]
         for mark in some.tolist():
-            truth[mark] = (min(truth[mark][0] + 1, 255) if mark in truth else 0, now)
-        assert all(history.find(mark) == told for mark, told in truth.items())
+            truth[mark] = (min(truth[mark][0] + 1, 31) if mark in truth else 0, now)
+        assert all(told(history, mark) == (min(uses, 31), when) for mark, (uses, when) in truth.items())
         now += 20
 
 
@@ -33,7 +38,7 @@ def test_uses_stop_at_what_an_entry_holds() -> None:
     history, mark = History(64), marks(1)
     for now in range(1, 400):
         seen = history.note(mark, now)
-    assert seen.uses.tolist() == [255]
+    assert seen.uses.tolist() == [31]
 
 
 def test_it_forgets_what_came_longest_ago_and_stays_as_large() -> None:
@@ -49,6 +54,16 @@ def test_it_forgets_what_came_longest_ago_and_stays_as_large() -> None:
     assert history._table.size == 1024
 
 
+def test_depth_is_how_many_prompts_stand_before() -> None:
+    history, turns = History(1 << 12), np.split(marks(40), 4)
+    for now in range(1, 5):
+        seen = history.note(np.concatenate(turns[:now]), now)
+        assert seen.below == now - 1
+    found = [history.find(int(turn[-1])) for turn in turns]
+    assert [one and one.depth for one in found] == [0, 1, 2, 3]
+    assert seen.depth.tolist() == [0] * 10 + [1] * 10 + [2] * 10
+
+
 def test_times_begin_anew() -> None:
     history, mark = History(64), marks(1)
     late = (1 << 32) - 5
@@ -56,12 +71,12 @@ def test_times_begin_anew() -> None:
     assert history.note(mark, late + 10).age.tolist() == [10]
     found = history.find(int(mark[0]))
     assert found is not None
-    assert history.age(found[1], late + 12) == 2
+    assert history.age(found.when, late + 12) == 2
 
 
 def learnt(gaps: list[float], chances: list[float], pages: int = 4000, rate: int = 10) -> Reuse:
     """Classes of which so large a share comes again after its gap, exponentially distributed; the others never."""
-    reuse, now = Reuse(len(gaps), 1000, 20.0, 1 << 30), 0
+    reuse, now = Reuse(len(gaps), 1, 1000, 20.0, 1 << 30), 0
     coming: list[tuple[int, int, int]] = []
     for _ in range(pages):
         now += rate
@@ -97,7 +112,7 @@ def test_old_pages_of_which_most_never_come_are_worth_less() -> None:
 
 
 def test_pages_that_come_late_are_worth_more_when_they_are_old() -> None:
-    reuse, now = Reuse(1, 1000, 20.0, 1 << 30), 0
+    reuse, now = Reuse(1, 1, 1000, 20.0, 1 << 30), 0
     for step in range(3000):
         now += 10
         reuse.began(np.zeros(1, np.int64))
@@ -110,13 +125,13 @@ def test_pages_that_come_late_are_worth_more_when_they_are_old() -> None:
 
 
 def test_before_anything_is_known_use_and_youth_count() -> None:
-    reuse = Reuse(3, 1000, 20.0, 1 << 30)
+    reuse = Reuse(3, 1, 1000, 20.0, 1 << 30)
     assert reuse.worth(0, 10) > reuse.worth(0, 10_000)
     assert reuse.worth(2, 10) > reuse.worth(1, 10) > reuse.worth(0, 10)
 
 
 def test_what_was_counted_long_ago_counts_less() -> None:
-    reuse, now = Reuse(1, 100, 2.0, 2000), 0
+    reuse, now = Reuse(1, 1, 100, 2.0, 2000), 0
     for step in range(2000):
         now += 10
         reuse.began(np.zeros(10, np.int64))
@@ -127,3 +142,19 @@ def test_what_was_counted_long_ago_counts_less() -> None:
         if step == 290:
             before = reuse.worth(0, 1)
     assert reuse.worth(0, 1) < 0.1 * before
+
+
+def test_kin_are_guessed_to_be_alike_until_more_is_known() -> None:
+    reuse, now = Reuse(4, 3, 100, 1.0, 1 << 30), 0
+    for step in range(2000):
+        now += 10
+        reuse.began(np.array([0, 0]))
+        if step < 5:
+            reuse.began(np.array([1]))
+        if step > 1000:
+            reuse.began(np.array([2]))
+            reuse.came_again(np.array([2]), np.array([50]))
+        if step % 50 == 0:
+            reuse.learn(now)
+    reuse.learn(now)
+    assert 20 * reuse.worth(0, 10) < reuse.worth(1, 10) < 0.5 * reuse.worth(2, 10)

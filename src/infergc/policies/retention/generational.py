@@ -9,10 +9,9 @@ import numpy as np
 from infergc.heap.marks import marks_in, marks_of, seed_of
 from infergc.heap.nodes import I32, U64, Namespace, Node
 from infergc.heap.retention import End, Retention
-from infergc.policies.retention.history import I64, History
+from infergc.policies.retention.history import I64, History, Told
 from infergc.policies.retention.reuse import Reuse
 
-_NONE = np.empty(0, np.int64)
 _FIRST_LOOK = 16  # pages asked for
 _ONE_IN = 4  # pages: that one is remembered, and where a prompt ends
 
@@ -22,7 +21,8 @@ class Knobs:
     """Of ``Generational``; sizes are in pools.
 
     Attributes:
-        classes: how many times a prefix came again, as far as they are told apart.
+        uses: how many times a prefix came again, as far as they are told apart.
+        depths: how many prompts wrote what stands before a page that never came again, as far as they are told apart.
         remembered: prefixes remembered, in pools of pages; at most ``remembered_most`` pages. Of four
             one is noted, in 8 bytes.
         learn_every: pages asked for between two looks at what was learnt, in pools; at least ``learn_least`` pages.
@@ -30,7 +30,8 @@ class Knobs:
         trust: pages that a guess without knowledge counts for, in pools.
     """
 
-    classes: int = 8
+    uses: int = 6
+    depths: int = 3
     remembered: float = 64
     remembered_most: int = 1 << 22
     learn_every: float = 0.5
@@ -41,16 +42,17 @@ class Knobs:
 class Generational(Retention):
     """Reclaim the leaf that can be expected to give the fewest hits for the room it takes.
 
-    How often a prefix came again, whether it was cached or not, tells how likely it is to come once more: that is its
-    class, and ``Reuse`` learns from the load how soon pages of each class do. Leaves of a class are queued by when
-    they were asked for last. Both ends may go: where pages come again later than the pool is large, the newest are
-    worth least, and a stable part stays instead of a flow of which nothing lives to be hit.
+    How often a prefix came again, whether it was cached or not, tells how likely it is to come once more; where it
+    never did, how often its ancestors were continued does (a second turn is likelier than a first to be followed by
+    another). That is its class, and ``Reuse`` learns from the load how soon pages of each class come again. Leaves of
+    a class are queued by when they were asked for last. Both ends may go: where pages come again later than the pool
+    is large, the newest are worth least, and a stable part stays instead of a flow of which nothing lives to be hit.
     """
 
     both_ends = True
 
     def __init__(self, knobs: Knobs = Knobs()) -> None:
-        self.queues = knobs.classes
+        self.queues = knobs.depths + knobs.uses
         self._knobs = knobs
         self._now = 1  # pages asked for, and 1
 
@@ -60,7 +62,7 @@ class Generational(Retention):
         self._page_tokens = page_tokens
         entries = min(int(knobs.remembered * pages), knobs.remembered_most) // _ONE_IN
         self._history = History(entries)
-        self._reuse = Reuse(knobs.classes, pages, knobs.trust * pages / _ONE_IN, entries * _ONE_IN)
+        self._reuse = Reuse(self.queues, knobs.depths, pages, knobs.trust * pages / _ONE_IN, entries * _ONE_IN)
         self._every = max(int(knobs.learn_every * pages), knobs.learn_least)
         self._learn_at = _FIRST_LOOK
 
@@ -86,7 +88,7 @@ class Generational(Retention):
         found = self._find(marks, len(marks) - 1)
         if found is None:
             return 0, 0
-        return min(found[0], self.queues - 1), self._now - self._history.age(found[1], self._now)
+        return self._class_of(found), self._now - self._history.age(found.when, self._now)
 
     def choose(self, ends: Sequence[End | None]) -> int:
         """The end that is worth least; of two the first, which is the older."""
@@ -108,18 +110,24 @@ class Generational(Retention):
 
     def _note(self, marks: U64) -> None:
         seen = self._history.note(marks, self._now)
-        self._reuse.came_again(self._classes(seen.uses), seen.age)
-        self._reuse.began(self._classes(seen.uses + 1), new=len(marks) - len(seen.uses))
+        self._reuse.came_again(self._classes(seen.uses, seen.depth), seen.age)
+        self._reuse.began(self._classes(seen.uses + 1, seen.depth))
+        self._began(len(marks) - len(seen.uses), seen.below)
 
     def _note_written(self, marks: U64) -> None:
         """Pages that no prompt has had, for their text was generated, are known from now on."""
         noted = _noted(marks)
         first = bisect_left(range(len(noted)), True, key=lambda at: self._history.find(int(noted[at])) is None)
         if first < len(noted):
-            self._history.note(noted[first:], self._now)
-            self._reuse.began(_NONE, new=len(noted) - first)
+            before = self._history.find(int(noted[first - 1])) if first else None
+            depth = 0 if before is None else before.depth  # the same request wrote them
+            self._history.note(noted[first:], self._now, depth)
+            self._began(len(noted) - first, depth)
 
-    def _find(self, marks: U64, at: int) -> tuple[int, int] | None:
+    def _began(self, pages: int, depth: int) -> None:
+        self._reuse.began(np.full(pages, min(depth, self._knobs.depths - 1)))
+
+    def _find(self, marks: U64, at: int) -> Told | None:
         """What is remembered of a page, or else of the nearest before it on its edge of which something is to be."""
         mark = int(marks[at])
         found = self._history.find(mark)
@@ -131,10 +139,15 @@ class Generational(Retention):
 
     def _class_at(self, marks: U64, at: int) -> int:
         found = self._find(marks, at)
-        return 0 if found is None else min(found[0], self.queues - 1)
+        return 0 if found is None else self._class_of(found)
 
-    def _classes(self, uses: I64) -> I64:
-        return np.minimum(uses, self.queues - 1)
+    def _class_of(self, told: Told) -> int:
+        depths, uses = self._knobs.depths, self._knobs.uses
+        return depths - 1 + min(told.uses, uses) if told.uses else min(told.depth, depths - 1)
+
+    def _classes(self, uses: I64, depth: I64) -> I64:
+        depths = self._knobs.depths
+        return np.where(uses > 0, depths - 1 + np.minimum(uses, self._knobs.uses), np.minimum(depth, depths - 1))
 
 
 def _noted(marks: U64) -> U64:

@@ -1,4 +1,4 @@
-"""What is remembered of prefixes, whether they are cached or not: how often a prompt had them, and when last."""
+"""What is remembered of prefixes, whether they are cached or not: how often prompts had them, after how many others."""
 
 from typing import NamedTuple
 
@@ -10,26 +10,43 @@ from infergc.heap.nodes import U64
 I64 = NDArray[np.int64]
 
 _WAYS = 4  # places that a prefix may have: of these the one that came longest ago gives way
-_MOST_USES = 255
-_WHEN, _TAG = 32, 8  # an entry, from its highest bit: the time it came, 24 bits of its mark, 8 bits of uses
 _LOW = 8  # bits of a mark that say nothing here, so that others may choose marks by them
+_WHEN, _TAG, _DEPTH = 32, 8, 5  # an entry, from its highest bit: when it came, 24 bits of its mark, depth, uses
 _TAG_BITS = np.uint64(0xFFFFFF << _TAG)
-_USES_BITS = np.uint64(_MOST_USES)
+_MOST_USES, _MOST_DEPTH = (1 << _DEPTH) - 1, (1 << _TAG - _DEPTH) - 1
+_USES_BITS, _DEPTH_BITS = np.uint64(_MOST_USES), np.uint64(_MOST_DEPTH << _DEPTH)
 _LATEST = (1 << 32) - 1  # times begin anew after this one
 
 
-class Seen(NamedTuple):
-    """What was remembered of those of some prefixes that were known.
+class Told(NamedTuple):
+    """What is remembered of a prefix.
 
     Attributes:
-        known: of each prefix, whether anything was remembered.
-        uses: of those that are known, how often they came again.
-        age: how long ago they came last.
+        uses: how often it came again.
+        depth: how many prompts wrote what stands before it, each going on where another ended.
+        when: the time it came last.
+    """
+
+    uses: int
+    depth: int
+    when: int
+
+
+class Seen(NamedTuple):
+    """What was remembered of a prompt's prefixes.
+
+    Attributes:
+        known: of each, whether anything was.
+        uses, depth: of those that are known.
+        age: how long ago those came last.
+        below: the depth of the others, from now on.
     """
 
     known: NDArray[np.bool_]
     uses: I64
+    depth: I64
     age: I64
+    below: int
 
 
 class History:
@@ -46,20 +63,21 @@ class History:
         self._table: U64 = np.zeros((sets, _WAYS), np.uint64)  # 0: empty
         self._rows = sets - 1
 
-    def find(self, mark: int) -> tuple[int, int] | None:
-        """How often a prefix came again and the time it came last, None if nothing is remembered. Cost: O(1)."""
+    def find(self, mark: int) -> Told | None:
+        """What is remembered of a prefix, None if nothing is. Cost: O(1)."""
         tag = _tag_of(mark)
         for entry in self._table[mark >> _LOW & self._rows].tolist():
             if entry and (entry ^ tag) & int(_TAG_BITS) == 0:
-                return entry & _MOST_USES, entry >> _WHEN
+                return Told(entry & _MOST_USES, entry >> _DEPTH & _MOST_DEPTH, entry >> _WHEN)
         return None
 
-    def note(self, marks: U64, now: int) -> Seen:
+    def note(self, marks: U64, now: int, below: int | None = None) -> Seen:
         """A prompt has these prefixes; returns what was remembered of them before. Cost: O(marks) array work.
 
         Args:
             marks: of a prompt's pages.
             now: the time, more than 0.
+            below: the depth of those that are not known; else it is one more than that of the last that is.
         """
         rows = ((marks >> np.uint64(_LOW)) & np.uint64(self._rows)).astype(np.int64)
         tags = (marks >> np.uint64(64 - 24)) << np.uint64(_TAG)
@@ -68,14 +86,17 @@ class History:
         ages = (np.uint64(now & _LATEST) - (entries >> np.uint64(_WHEN))) & np.uint64(_LATEST)
         ways = np.where(same, np.uint64(_LATEST + 1), ages).argmax(1)
         each = np.arange(len(rows))
-        known, uses = same[each, ways], entries[each, ways] & _USES_BITS
-        more = np.where(known, np.minimum(uses + np.uint64(1), _USES_BITS), np.uint64(0))
-        noted = np.uint64((now & _LATEST) << _WHEN) | tags | more
+        known, chosen = same[each, ways], entries[each, ways]
+        uses, depth = chosen & _USES_BITS, (chosen & _DEPTH_BITS) >> np.uint64(_DEPTH)
+        below = min(int(depth[known][-1]) + 1, _MOST_DEPTH) if below is None and known.any() else below or 0
+        again = np.minimum(uses + np.uint64(1), _USES_BITS) | (chosen & _DEPTH_BITS)
+        noted = np.uint64((now & _LATEST) << _WHEN) | tags | np.where(known, again, np.uint64(below << _DEPTH))
         self._table[rows, ways] = noted
         lost = self._table[rows, ways] != noted  # two that are new came to one place
         if lost.any():
-            self.note(marks[lost], now)
-        return Seen(known, uses[known].astype(np.int64), ages[each, ways][known].astype(np.int64))
+            self.note(marks[lost], now, below)
+        uses, depth, age = (each[known].astype(np.int64) for each in (uses, depth, ages[each, ways]))
+        return Seen(known, uses, depth, age, below)
 
     def age(self, when: int, now: int) -> int:
         """How long before ``now`` a time of ``find`` was."""

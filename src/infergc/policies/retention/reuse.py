@@ -22,6 +22,7 @@ F64 = NDArray[np.float64]
 _AN_OCTAVE = 2  # ages told apart between one and its double
 _FIRST, _LAST = 2.0**-8, 2.0**7  # in pools: what is younger, or older, is of one age
 _GUESS = 0.1  # the chance to come again within a pool of pages, about, of what never did
+_TRUST_IN_KIN = 10  # times as much as in a guess from nothing
 _STRETCHES = 128  # of time that are told apart
 
 
@@ -30,12 +31,13 @@ class Reuse:
 
     Args:
         classes: of pages whose chances differ.
+        kin: the first so many of them are much alike: until more is known of one, it is guessed to be as they all are.
         scale: an age, in pages asked for: where nothing is known yet, the chance to come again falls beyond it.
         trust: how many pages the guess from before anything is known counts for.
         memory: pages asked for after which what was counted counts half.
     """
 
-    def __init__(self, classes: int, scale: int, trust: float, memory: int) -> None:
+    def __init__(self, classes: int, kin: int, scale: int, trust: float, memory: int) -> None:
         bounds = scale * _FIRST * 2 ** (np.arange(_AN_OCTAVE * log2(_LAST / _FIRST) + 1) / _AN_OCTAVE)
         self._bounds: list[float] = bounds.tolist()  # where each age but the first begins
         self._widths: F64 = np.diff(np.array([0.0, *bounds, 2 * bounds[-1]]))
@@ -43,17 +45,16 @@ class Reuse:
         self._again = np.zeros((classes, len(self._middles)))
         self._since: list[int] = [0]  # times at which pages were counted
         self._born: list[F64] = [np.zeros(classes)]  # and how many had begun to wait by then, by class
-        self._scale, self._trust, self._memory = scale, trust, memory
+        self._kin, self._scale, self._memory = kin, scale, memory
+        self._trust = np.where(np.arange(classes) < kin, _TRUST_IN_KIN, 1.0) * trust
         self._halve_at = memory
         self._worth: list[list[float]] = []
         self.learn(0)
 
-    def began(self, classes: NDArray[np.int64], new: int = 0) -> None:
-        """Pages of these classes, and so many of class 0, wait from now on to come again. Cost: O(pages) array work."""
-        born = self._born[-1]
-        born[0] += new
+    def began(self, classes: NDArray[np.int64]) -> None:
+        """Pages of these classes wait from now on to come again. Cost: O(pages) array work."""
         if len(classes):
-            born += np.bincount(classes, minlength=len(born))
+            self._born[-1] += np.bincount(classes, minlength=len(self._again))
 
     def came_again(self, classes: NDArray[np.int64], ages: NDArray[np.int64]) -> None:
         """Pages of these classes came again, so old. Cost: O(pages) array work."""
@@ -82,18 +83,20 @@ class Reuse:
 
     def _chances(self, now: int) -> F64:
         """The chance to come again at each age, of a page that did not before: [classes, ages]."""
-        chances = self._guesses()
-        left = np.ones(len(self._again))
+        chances, kin = self._guesses(), slice(0, self._kin)
+        left, left_of_kin = np.ones(len(self._again)), np.ones(())
         for age, middle in enumerate(self._middles):
-            could = left * self._born_by(now - middle)
-            counted = np.minimum(self._again[:, age], could)
-            chances[:, age] = (counted + chances[:, age] * self._trust) / (could + self._trust)
+            born, again = self._born_by(now - middle), self._again[:, age]
+            of_kin = _chance(again[kin].sum(), left_of_kin * born[kin].sum(), chances[0, age], self._trust[-1])
+            left_of_kin = left_of_kin * (1 - of_kin)
+            chances[kin, age] = of_kin
+            chances[:, age] = _chance(again, left * born, chances[:, age], self._trust)
             left = left * (1 - chances[:, age])
         return chances
 
     def _guesses(self) -> F64:
         """What is said of pages of which nothing is known: the older the less likely, the more often used the more."""
-        often = np.arange(1, len(self._again) + 1)[:, None]
+        often = np.maximum(1, np.arange(2 - self._kin, 2 - self._kin + len(self._again)))[:, None]
         guess: F64 = -np.expm1(-_GUESS * often * self._widths / (self._middles + self._scale))
         return guess
 
@@ -115,6 +118,11 @@ class Reuse:
             self._born.append(self._born[-1].copy())
         if len(self._since) > _STRETCHES:
             del self._since[1::2], self._born[1::2]
+
+
+def _chance(again: F64, could: F64, guess: F64, trust: F64) -> F64:
+    """The share that came again of those that could, and of so many more of which the guess holds."""
+    return (np.minimum(again, could) + guess * trust) / (could + trust)
 
 
 def _slopes(time: F64, hits: F64) -> F64:
