@@ -125,7 +125,8 @@ class PrefixTree:
     def extend(self, tip: Node, tokens: I32, pages: tuple[I32, ...], step: int, marks: U64 | None = None) -> Node:
         """Hang new pages below ``tip``, on its own edge if only one sequence stands there, and return the new tip.
 
-        ``marks`` are those of the first of these pages, as far as they are known. The caller moves its stand to the returned node. Cost: O(pages) amortised.
+        ``marks`` are those of the first of these pages, as far as they are known. The caller moves its stand to the
+        returned node. Cost: O(pages) amortised.
         """
         if tip.users == 1 and not tip.children and tip.parent is not None:
             if marks is not None and tip.marks.size == tip.length:
