@@ -43,12 +43,15 @@ class Retention:
         """An idle leaf's queue, 0 to ``queues`` - 1, and its rank there."""
         return 0, self.rank(node)
 
-    def choose(self, ends: Sequence[End | None]) -> int:
+    def choose(self, ends: Sequence[End | None]) -> int | None:
         """Which leaf goes next: the index of one that is there, of which there is one at least.
 
         Args:
             ends: by queue the leaf of least rank; with ``both_ends`` each is followed by that of greatest, its rank
                 negated.
+
+        Returns:
+            None where one of these has another place by now: then each is filed anew, and the policy chooses again.
         """
         return next(index for index, end in enumerate(ends) if end is not None)
 
@@ -90,15 +93,18 @@ class ReclaimOrder:
     def pop(self) -> Node | None:
         """Remove and return the idle leaf to reclaim next, None if there is none.
 
-        Cost: O(queues), and O(log leaves) amortised.
+        Cost: O(queues), and O(log leaves) amortised, each time that the policy chooses.
         """
-        ends = [self._end(heap) for heap in self._heaps]
-        if not any(ends):
-            return None
-        end = ends[self.retention.choose(ends) if len(ends) > 1 else 0]
-        assert end is not None, "a policy chooses a leaf that is there"
-        del self._queued[end.node.id]
-        return end.node
+        while any(ends := [self._end(heap) for heap in self._heaps]):
+            chosen = self.retention.choose(ends) if len(ends) > 1 else 0
+            if chosen is not None:
+                end = ends[chosen]
+                assert end is not None, "a policy chooses a leaf that is there"
+                del self._queued[end.node.id]
+                return end.node
+            for end in filter(None, ends):
+                self._push(end.node)
+        return None
 
     def _end(self, heap: list[_Entry]) -> End | None:
         """The end of a queue, its rank as it was filed; what stands before it and does not count goes."""
