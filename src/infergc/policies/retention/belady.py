@@ -74,8 +74,8 @@ class _Future:
         lengths = np.array([len(marks) for marks in prompts], np.int64)
         self._ends = np.cumsum(lengths)
         every = np.concatenate([*prompts, np.empty(0, np.uint64)])
-        self._known, self._which = np.unique(every, return_inverse=True)
-        self._which = self._which.astype(np.int32)
+        self._known, which = np.unique(every, return_inverse=True)
+        self._which: NDArray[np.int32] = which.astype(np.int32)
         self._then = _next_of_each(self._which, np.repeat(np.arange(len(prompts), dtype=np.int32), lengths))
         self._next = np.full(len(self._known), _NEVER, np.int32)
         self._at = 0  # the prompt that is expected
