@@ -24,10 +24,13 @@ class Retention:
     Attributes:
         queues: how many there are.
         both_ends: whether leaves may also go from where the rank is greatest.
+        falls: whether use may lower a leaf's rank, so that it is filed anew after each: if not, it is when its turn
+            comes.
     """
 
     queues: int = 1
     both_ends: bool = False
+    falls: bool = False
 
     def begin(self, pages: int, page_tokens: int) -> None:
         """The heap holds so many pages, in its smallest layer group, of so many tokens. Called once, first."""
@@ -82,7 +85,7 @@ class ReclaimOrder:
 
     def offer(self, node: Node) -> None:
         """The node may have become idle. Cost: O(log leaves)."""
-        if node.idle and node.id not in self._queued:
+        if node.idle and (self.retention.falls or node.id not in self._queued):
             self._push(node)
 
     def renew(self, node: Node) -> None:
