@@ -25,6 +25,8 @@ class Belady(Retention):
         prompts: all that will come, in order; read once, when the first does. Memory: 28 bytes a page of them.
     """
 
+    falls = True
+
     def __init__(self, prompts: Iterable[Asked]) -> None:
         self._prompts = prompts
         self._future: _Future | None = None
