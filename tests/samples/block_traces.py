@@ -45,7 +45,6 @@ class BlockCache:
         self.heap.complete(self.heap.planning - 1)
         self.heap.publish(sequence, sequence.tokens.size)
         self.heap.close(sequence)
-        self.heap.check()
         return hit // P
 
     def holds(self, blocks: Blocks, salt: str = "") -> int:
@@ -65,7 +64,9 @@ class BlockCache:
 def hits(retention: Retention, prompts: Iterable[Blocks], pages: int) -> list[int]:
     """Blocks found in the cache by each prompt."""
     cache = BlockCache(retention, pages)
-    return [cache.ask(prompt) for prompt in prompts]
+    found = [cache.ask(prompt) for prompt in prompts]
+    cache.heap.check()
+    return found
 
 
 def skewed(seed: int, count: int, blocks: int) -> list[list[int]]:

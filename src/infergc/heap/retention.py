@@ -24,13 +24,13 @@ class Retention:
     Attributes:
         queues: how many there are.
         both_ends: whether leaves may also go from where the rank is greatest.
-        falls: whether use may lower a leaf's rank, so that it is filed anew after each: if not, it is when its turn
-            comes.
+        eager: whether a leaf is filed anew after each use; if not, it is when its turn comes, which is as good where
+            use never lowers a rank.
     """
 
     queues: int = 1
     both_ends: bool = False
-    falls: bool = False
+    eager: bool = False
 
     def begin(self, pages: int, page_tokens: int) -> None:
         """The heap holds so many pages, in its smallest layer group, of so many tokens. Called once, first."""
@@ -85,7 +85,7 @@ class ReclaimOrder:
 
     def offer(self, node: Node) -> None:
         """The node may have become idle. Cost: O(log leaves)."""
-        if node.idle and (self.retention.falls or node.id not in self._queued):
+        if node.idle and (self.retention.eager or node.id not in self._queued):
             self._push(node)
 
     def renew(self, node: Node) -> None:
@@ -98,7 +98,7 @@ class ReclaimOrder:
 
         Cost: O(queues), and O(log leaves) amortised, each time that the policy chooses.
         """
-        while any(ends := [self._end(heap) for heap in self._heaps]):
+        while any(ends := self._ends()):
             chosen = self.retention.choose(ends) if len(ends) > 1 else 0
             if chosen is not None:
                 end = ends[chosen]
@@ -108,6 +108,14 @@ class ReclaimOrder:
             for end in filter(None, ends):
                 self._push(end.node)
         return None
+
+    def _ends(self) -> list[End | None]:
+        """The ends of all queues: looked at once more where a leaf went from one to another meanwhile."""
+        while True:
+            entries = self._entries
+            ends = [self._end(heap) for heap in self._heaps]
+            if entries == self._entries:
+                return ends
 
     def _end(self, heap: list[_Entry]) -> End | None:
         """The end of a queue, its rank as it was filed; what stands before it and does not count goes."""

@@ -25,7 +25,7 @@ class Belady(Retention):
         prompts: all that will come, in order; read once, when the first does. Memory: 28 bytes a page of them.
     """
 
-    falls = True
+    eager = True
 
     def __init__(self, prompts: Iterable[Asked]) -> None:
         self._prompts = prompts
