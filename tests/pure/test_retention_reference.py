@@ -21,7 +21,7 @@ from samples.block_traces import P, hits, skewed, tokens_of
 Reference = Callable[[list[int], int], list[bool]]  # blocks, pool → whether each was hit
 
 
-def oldest(blocks: "OrderedDict[int, None]") -> int:
+def oldest(blocks: OrderedDict[int, None]) -> int:
     return next(iter(blocks))
 
 
@@ -70,128 +70,154 @@ def slru(trace: list[int], pool: int) -> list[bool]:
     return found
 
 
-def arc(trace: list[int], pool: int, *, adapt_first: bool = False) -> list[bool]:
+class ReferenceArc:
     """Figure 4 of the paper; unless ``adapt_first``, the target changes after the victim is chosen."""
-    once, often, gone_once, gone_often = (OrderedDict[int, None]() for _ in range(4))
-    target = 0.0
-    found = []
 
-    def replace(*, from_often: bool) -> None:
-        if once and (len(once) > target or (adapt_first and from_often and len(once) == target) or not often):
-            gone_once[once.popitem(last=False)[0]] = None
+    def __init__(self, pool: int, *, adapt_first: bool) -> None:
+        self.pool, self.adapt_first = pool, adapt_first
+        self.once, self.often, self.gone_once, self.gone_often = (OrderedDict[int, None]() for _ in range(4))
+        self.target = 0.0
+
+    def ask(self, block: int) -> bool:
+        if block in self.once or block in self.often:
+            self.once.pop(block, None)
+            self.often[block] = None
+            self.often.move_to_end(block)
+            return True
+        if block in self.gone_once or block in self.gone_often:
+            self.come_back(block)
         else:
-            gone_often[often.popitem(last=False)[0]] = None
+            self.make_room()
+            self.once[block] = None
+        return False
 
-    def adapted(block: int) -> float:
-        if block in gone_once:
-            return min(target + max(1.0, len(gone_often) / len(gone_once)), pool)
-        if block in gone_often:
-            return max(target - max(1.0, len(gone_once) / len(gone_often)), 0.0)
-        return target
+    def come_back(self, block: int) -> None:
+        if self.adapt_first:
+            self.adapt(block)
+        self.replace(ties=self.adapt_first and block in self.gone_often)
+        if not self.adapt_first:
+            self.adapt(block)
+        self.gone_once.pop(block, None)
+        self.gone_often.pop(block, None)
+        self.often[block] = None
 
-    for block in trace:
-        hit = block in once or block in often
-        found.append(hit)
-        if hit:
-            once.pop(block, None)
-            often[block] = None
-            often.move_to_end(block)
-            continue
-        known = [block in gone_once, block in gone_often]
-        if adapt_first:
-            target = adapted(block)
-        if any(known):
-            replace(from_often=known[1])
-            if not adapt_first:
-                target = adapted(block)
-            gone_once.pop(block, None)
-            gone_often.pop(block, None)
-            often[block] = None
+    def adapt(self, block: int) -> None:
+        if block in self.gone_once:
+            self.target = min(self.target + max(1.0, len(self.gone_often) / len(self.gone_once)), self.pool)
         else:
-            if len(once) + len(gone_once) == pool:
-                if len(once) < pool:
-                    gone_once.popitem(last=False)
-                    replace(from_often=False)
-                else:
-                    once.popitem(last=False)
-            elif len(once) + len(often) + len(gone_once) + len(gone_often) >= pool:
-                if len(once) + len(often) + len(gone_once) + len(gone_often) == 2 * pool:
-                    gone_often.popitem(last=False)
-                if len(once) + len(often) == pool:
-                    replace(from_often=False)
-            once[block] = None
-    return found
+            self.target = max(self.target - max(1.0, len(self.gone_once) / len(self.gone_often)), 0.0)
+
+    def make_room(self) -> None:
+        cached, gone = len(self.once) + len(self.often), len(self.gone_once) + len(self.gone_often)
+        if len(self.once) == self.pool:
+            self.once.popitem(last=False)
+        elif len(self.once) + len(self.gone_once) == self.pool:
+            self.gone_once.popitem(last=False)
+            self.replace()
+        elif cached == self.pool:
+            if gone == self.pool:
+                self.gone_often.popitem(last=False)
+            self.replace()
+
+    def replace(self, *, ties: bool = False) -> None:
+        large = len(self.once) > self.target or (ties and len(self.once) == self.target)
+        if self.once and (large or not self.often):
+            self.gone_once[self.once.popitem(last=False)[0]] = None
+        else:
+            self.gone_often[self.often.popitem(last=False)[0]] = None
+
+
+def arc(trace: list[int], pool: int, *, adapt_first: bool = False) -> list[bool]:
+    cache = ReferenceArc(pool, adapt_first=adapt_first)
+    return [cache.ask(block) for block in trace]
+
+
+class ReferenceS3Fifo:
+    """Algorithm 1 of the paper, whose choice of a queue is made anew after each block that is moved."""
+
+    def __init__(self, pool: int) -> None:
+        self.pool = pool
+        self.small, self.main, self.ghosts = (OrderedDict[int, None]() for _ in range(3))
+        self.uses: Counter[int] = Counter()
+
+    def ask(self, block: int) -> bool:
+        if block in self.small or block in self.main:
+            self.uses[block] = min(self.uses[block] + 1, 3)
+            return True
+        full = len(self.small) + len(self.main) == self.pool
+        while full and not (self.evict_small() if self.turn_of_small() else self.evict_main()):
+            pass
+        (self.main if block in self.ghosts else self.small)[block] = None
+        self.ghosts.pop(block, None)
+        return False
+
+    def turn_of_small(self) -> bool:
+        return len(self.small) >= 0.1 * self.pool or not self.main
+
+    def evict_small(self) -> bool:
+        block, _ = self.small.popitem(last=False)
+        if self.uses.pop(block, 0) > 1:
+            self.main[block] = None
+            return False
+        self.ghosts[block] = None
+        if len(self.ghosts) > int(0.9 * self.pool):
+            self.ghosts.popitem(last=False)
+        return True
+
+    def evict_main(self) -> bool:
+        block, _ = self.main.popitem(last=False)
+        if not self.uses[block]:
+            return True
+        self.uses[block] -= 1
+        self.main[block] = None
+        return False
 
 
 def s3_fifo(trace: list[int], pool: int) -> list[bool]:
-    small, main, ghosts = (OrderedDict[int, None]() for _ in range(3))
-    uses: Counter[int] = Counter()
-    found = []
+    cache = ReferenceS3Fifo(pool)
+    return [cache.ask(block) for block in trace]
 
-    def evict() -> None:
-        while True:
-            if len(small) >= 0.1 * pool or not main:
-                block, _ = small.popitem(last=False)
-                if uses.pop(block, 0) <= 1:
-                    ghosts[block] = None
-                    if len(ghosts) > int(0.9 * pool):
-                        ghosts.popitem(last=False)
-                    return
-                main[block] = None
-            else:
-                block, _ = main.popitem(last=False)
-                if not uses[block]:
-                    return
-                uses[block] -= 1
-                main[block] = None
 
-    for block in trace:
-        hit = block in small or block in main
-        found.append(hit)
-        if hit:
-            uses[block] = min(uses[block] + 1, 3)
-            continue
-        if len(small) + len(main) == pool:
-            evict()
-        (main if block in ghosts else small)[block] = None
-        ghosts.pop(block, None)
-    return found
+class ReferenceTinyLfu:
+    """With the engine's own sketch, which has a test of its own, and its marks."""
+
+    def __init__(self, pool: int) -> None:
+        self.pool, self.most_window = pool, max(1, pool // 100)
+        self.window, self.probation, self.protected = (OrderedDict[int, None]() for _ in range(3))
+        self.sketch = Sketch(pool, 10 * pool)
+
+    def ask(self, block: int) -> bool:
+        hit = block in self.window or block in self.probation or block in self.protected
+        if not hit and len(self.window) + len(self.probation) + len(self.protected) == self.pool:
+            self.evict()
+        self.sketch.add(mark(block))
+        home = self.protected if hit and block not in self.window else self.window
+        self.probation.pop(block, None)
+        home[block] = None
+        home.move_to_end(block)
+        self.settle()
+        return hit
+
+    def evict(self) -> None:
+        while len(self.window) >= self.most_window:
+            candidate, _ = self.window.popitem(last=False)
+            rival = oldest(self.probation or self.protected)
+            if self.sketch.estimate(mark(candidate)) <= self.sketch.estimate(mark(rival)):
+                return
+            self.probation[candidate] = None
+        (self.probation or self.protected).popitem(last=False)
+
+    def settle(self) -> None:
+        room = self.pool - self.most_window
+        while len(self.protected) > int(0.8 * room):
+            self.probation[self.protected.popitem(last=False)[0]] = None
+        while len(self.window) > self.most_window and len(self.probation) + len(self.protected) < room:
+            self.probation[self.window.popitem(last=False)[0]] = None
 
 
 def tinylfu(trace: list[int], pool: int) -> list[bool]:
-    """With the engine's own sketch, which has a test of its own, and its marks."""
-    window, probation, protected = (OrderedDict[int, None]() for _ in range(3))
-    sketch = Sketch(pool, 10 * pool)
-    most_window = max(1, pool // 100)
-    most_protected = int(0.8 * (pool - most_window))
-    found = []
-
-    def evict() -> None:
-        while len(window) >= most_window:
-            candidate, rival = oldest(window), oldest(probation or protected)
-            window.popitem(last=False)
-            if sketch.estimate(mark(candidate)) <= sketch.estimate(mark(rival)):
-                return
-            probation[candidate] = None
-        (probation or protected).popitem(last=False)
-
-    for block in trace:
-        found.append(block in window or block in probation or block in protected)
-        if not found[-1] and len(window) + len(probation) + len(protected) == pool:
-            evict()
-        sketch.add(mark(block))
-        if block in probation or block in protected:
-            probation.pop(block, None)
-            protected[block] = None
-            protected.move_to_end(block)
-            while len(protected) > most_protected:
-                probation[protected.popitem(last=False)[0]] = None
-        else:
-            window[block] = None
-            window.move_to_end(block)
-        while len(window) > most_window and len(probation) + len(protected) < pool - most_window:
-            probation[window.popitem(last=False)[0]] = None
-    return found
+    cache = ReferenceTinyLfu(pool)
+    return [cache.ask(block) for block in trace]
 
 
 def belady(trace: list[int], pool: int) -> list[bool]:

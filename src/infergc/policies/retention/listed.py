@@ -32,6 +32,7 @@ class Listed(Retention):
         coming: pages reclaimed since the last prompt was asked for: so many of the next are in no list yet.
     """
 
+    eager = True  # so that text that was generated is in a list as soon as it is idle
     pages: int
     lists: list[PageList]
     now: int

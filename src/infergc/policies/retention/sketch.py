@@ -34,10 +34,9 @@ class Sketch:
 
     def add(self, marks: U64) -> None:
         """Count marks, of which none comes twice. Cost: O(marks) array work, and O(counters) once a sample."""
-        places = self._places(marks)
-        counts = np.take_along_axis(self._counts, places, 1)
-        more = np.minimum(counts.min(0) + np.uint8(1), _MOST)
-        np.put_along_axis(self._counts, places, np.maximum(counts, more), 1)
+        more = np.minimum(self.estimate(marks) + np.uint8(1), _MOST)
+        for row, places in zip(self._counts, self._places(marks), strict=True):
+            np.maximum.at(row, places, more)  # two marks may share a counter
         self._counted += len(marks)
         if self._counted >= self._sample:
             self._counts >>= np.uint8(1)
