@@ -66,7 +66,7 @@ class EngineConfig(BaseModel):
         "fcfs",
         description="Order of waiting requests: first come first served, or by the request's priority.",
     )
-    retention_policy: Literal["generational", "lru"] = Field(
+    retention_policy: Literal["generational", "lru", "lfu", "slru", "arc", "s3-fifo", "tinylfu"] = Field(
         "generational", description="Which cached pages stay when memory runs short."
     )
     compaction: bool = Field(True, description="Move the pages of sparse superblocks together as requests come and go.")

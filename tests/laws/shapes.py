@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 from infergc.heap.generations import Ages
 from infergc.heap.groups import GroupSpec
+from infergc.heap.retention import Retention
 from infergc.heap.space import SUPERBLOCK_TOKENS
 from infergc.heap.stats import HeapConfig
+from infergc.policies.retention.generational import Generational
+from infergc.policies.retention.lru import Lru
 
 _AGES = Ages(young=4, survivor=8, tenured=16)  # steps: a walk takes some hundred
 
@@ -26,7 +29,7 @@ class Shape:
     alphabet: int = 2
     namespaces: int = 2
     prefix_caching: bool = True
-    generational: bool = False  # reclaim by generation, else the least recently used
+    retention: type[Retention] = Lru
 
     @property
     def compacts(self) -> bool:
@@ -47,7 +50,7 @@ def _sliding(window: int, pages: int, name: str = "sliding") -> GroupSpec:
 
 SHAPES = (
     Shape("one-16", (_full(26),), 16, 6, 160),
-    Shape("one-8-deep", (_full(300),), 8, 8, 400, generational=True),
+    Shape("one-8-deep", (_full(300),), 8, 8, 400, retention=Generational),
     Shape("one-32", (_full(21),), 32, 5, 256),
     Shape("unequal-8", (GroupSpec("a", 4096, None, 40), GroupSpec("b", 1024, None, 33)), 8, 6, 120),
     Shape("full-sliding-8", (_full(40), _sliding(20, 36)), 8, 6, 120),
@@ -59,9 +62,9 @@ SHAPES = (
         6,
         160,
         namespaces=3,
-        generational=True,
+        retention=Generational,
     ),
-    Shape("narrow-8", (_sliding(1, 16), _full(24)), 8, 4, 80, depth=1, generational=True),
-    Shape("blocks-64", (_full(130), _sliding(200, 121)), 64, 9, 700, generational=True),
+    Shape("narrow-8", (_sliding(1, 16), _full(24)), 8, 4, 80, depth=1, retention=Generational),
+    Shape("blocks-64", (_full(130), _sliding(200, 121)), 64, 9, 700, retention=Generational),
     Shape("uncached-16", (_full(20), _sliding(33, 17)), 16, 5, 120, prefix_caching=False),
 )

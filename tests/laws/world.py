@@ -14,8 +14,6 @@ from infergc.heap.heap import Heap
 from infergc.heap.moves import Move
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import BeamGroup, Sequence, TokenLog
-from infergc.policies.retention.generational import Generational
-from infergc.policies.retention.lru import Lru
 from laws.oracle import LawBroken, dump, grants, in_use, longest_known
 from laws.shadow import Prefixes, Shadow, pages_of, tables_of
 from laws.shapes import Shape
@@ -34,7 +32,7 @@ class World(Wholes):
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
-        self.heap = self.heap_class(shape.config(), Generational() if shape.generational else Lru(), ALWAYS)
+        self.heap = self.heap_class(shape.config(), shape.retention(), ALWAYS)
         super().__init__()
         self.shadow = Shadow(self.heap)
         self.prefixes = Prefixes()
@@ -70,6 +68,7 @@ class World(Wholes):
         self.streams.append(Stream(sequence, tokens))
         if a % 4:
             self._share(self.streams[-1], b)
+        self.heap.asked(sequence, len(tokens))
         return None
 
     def do_share(self, a: int, b: int, c: int) -> bool | None:

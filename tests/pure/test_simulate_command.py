@@ -51,6 +51,24 @@ def test_a_run_for_each_policy_and_capacity(trace: Path, tmp_path: Path) -> None
     assert found[0]["prefix_hit_rate"] == found[0]["collector"]["evicted"] == 0 or found[0]["prefix_hit_rate"] > 0.7
 
 
+def test_belady_bounds_every_policy_where_prompts_come_one_by_one(tmp_path: Path) -> None:
+    """Some requests are refused: they are longer than the pool."""
+    rows = [
+        {"timestamp": at, "input_length": 512 * size, "output_length": 1, "hash_ids": [*range(first, first + size)]}
+        for at, (first, size) in enumerate([(0, 2), (10, 3), (20, 4), (50, 40), (30, 5), (0, 4), (10, 3), (40, 6)] * 6)
+    ]
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("\n".join(map(json.dumps, rows)))
+    names = ["generational", "lru", "lfu", "slru", "arc", "s3-fifo", "tinylfu", "belady"]
+    found = runs(
+        tmp_path / "a.json", trace, "--replay", "cache", "--policy", ",".join(names), "--capacity", "7168"
+    )  # fmt: skip
+    rates = {run["policy"]: run["prefix_hit_rate"] for run in found}
+    assert list(rates) == names
+    assert all(run["refused"] == 6 for run in found)
+    assert max(rates.values()) == rates["belady"] > rates["lru"]
+
+
 def test_replayed_for_the_cache_alone_there_is_no_time(trace: Path, tmp_path: Path) -> None:
     (run,) = runs(tmp_path / "a.json", trace, "--replay", "cache", "--policy", "lru", "--capacity", "64000")
     first, rest = 3, 9  # each of three texts comes once, and again; the last token is always computed
@@ -119,7 +137,8 @@ def test_bad_rows_are_named_and_may_be_left_out(tmp_path: Path) -> None:
         (["chatt"], "system-prompts"),
         (["chat:requests=3", "--model", "llama-3-8"], "llama-3-8b"),
         (["chat:requests=3", "--device", "a100-80"], "a100-80g"),
-        (["chat:requests=3", "--policy", "lru,mru"], "'mru' is no retention policy; there are generational, lru"),
+        (["chat:requests=3", "--policy", "lru,mru"], "'mru' is no retention policy; there are generational, lru, lfu"),
+        (["chat:requests=3", "--policy", "lru,belady"], "--policy: belady has to know which prompts will come"),
         (["chat:requests=3", "--capacity", "lots"], "--capacity"),
         (["chat:requests=3", "--capacity", "1"], "--capacity"),
         (["chat:requests=3", "--capacity", "9" * 20], "--capacity: so large a pool is not simulated"),

@@ -24,14 +24,24 @@ from infergc.heap.stats import HeapConfig
 from infergc.policies.ordering.fcfs import Fcfs
 from infergc.policies.ordering.priority import Priority
 from infergc.policies.preemption.last import Last
+from infergc.policies.retention.arc import Arc
+from infergc.policies.retention.belady import Asked, Belady
 from infergc.policies.retention.generational import Generational
+from infergc.policies.retention.lfu import Lfu
 from infergc.policies.retention.lru import Lru
+from infergc.policies.retention.s3_fifo import S3Fifo
+from infergc.policies.retention.slru import Slru
+from infergc.policies.retention.tinylfu import TinyLfu
 from infergc.sched.queue import Ordering
 from infergc.sched.scheduler import Scheduler
 from infergc.sched.seating import SchedulerConfig
 
 ORDERINGS: dict[str, Callable[[], Ordering]] = {"fcfs": Fcfs, "priority": Priority}
-RETENTIONS: dict[str, Callable[[], Retention]] = {"generational": Generational, "lru": Lru}
+RETENTIONS: dict[str, Callable[[], Retention]] = {
+    "generational": Generational, "lru": Lru, "lfu": Lfu, "slru": Slru, "arc": Arc, "s3-fifo": S3Fifo,
+    "tinylfu": TinyLfu,
+}  # fmt: skip
+FORESEEING: dict[str, Callable[[Iterable[Asked]], Retention]] = {"belady": Belady}  # no engine has the future
 
 LAYOUT = "pages-v1"  # part of the cache namespace: changes when KV of a page is laid out differently
 
@@ -61,8 +71,17 @@ def load_executor(config: EngineConfig) -> Executor:
     return cast(Executor, create(config))
 
 
-def assemble(config: EngineConfig, executor: Executor, sinks: Iterable[Sink] = ()) -> Engine:
-    """Put heap, scheduler and loop around an executor that has no storage yet."""
+def assemble(
+    config: EngineConfig, executor: Executor, sinks: Iterable[Sink] = (), retention: Retention | None = None
+) -> Engine:
+    """Put heap, scheduler and loop around an executor that has no storage yet.
+
+    Args:
+        config: of the engine.
+        executor: that carries out its plans.
+        sinks: that hear of what it does.
+        retention: in place of the configuration's policy.
+    """
     facts = executor.facts
     groups = capacities(config, facts)
     longest = longest_text(config, facts, groups)
@@ -70,7 +89,8 @@ def assemble(config: EngineConfig, executor: Executor, sinks: Iterable[Sink] = (
     ages = Ages(config.gc_young_steps, config.gc_survivor_steps, config.gc_tenured_steps)
     shape = HeapConfig(groups, config.block_size, config.max_num_seqs, config.enable_prefix_caching, ages)
     compaction = Compaction(config.compaction_budget) if config.compaction else None
-    heap = (DebugHeap if config.heap_debug else Heap)(shape, RETENTIONS[config.retention_policy](), compaction)
+    retention = retention or RETENTIONS[config.retention_policy]()
+    heap = (DebugHeap if config.heap_debug else Heap)(shape, retention, compaction)
     heap.reclaimer.target_free = config.gc_target_free
     limits = SchedulerConfig(
         config.max_num_seqs, config.max_num_batched_tokens, longest, frozenset(facts.eos_ids), config.max_sessions

@@ -24,10 +24,13 @@ class Retention:
     Attributes:
         queues: how many there are.
         both_ends: whether leaves may also go from where the rank is greatest.
+        eager: whether a leaf is filed anew after each use; if not, it is when its turn comes, which is as good where
+            use never lowers a rank.
     """
 
     queues: int = 1
     both_ends: bool = False
+    eager: bool = False
 
     def begin(self, pages: int, page_tokens: int) -> None:
         """The heap holds so many pages, in its smallest layer group, of so many tokens. Called once, first."""
@@ -48,12 +51,15 @@ class Retention:
         """An idle leaf's queue, 0 to ``queues`` - 1, and its rank there."""
         return 0, self.rank(node)
 
-    def choose(self, ends: Sequence[End | None]) -> int:
+    def choose(self, ends: Sequence[End | None]) -> int | None:
         """Which leaf goes next: the index of one that is there, of which there is one at least.
 
         Args:
             ends: by queue the leaf of least rank; with ``both_ends`` each is followed by that of greatest, its rank
                 negated.
+
+        Returns:
+            None where one of these has another place by now: then each is filed anew, and the policy chooses again.
         """
         return next(index for index, end in enumerate(ends) if end is not None)
 
@@ -84,7 +90,7 @@ class ReclaimOrder:
 
     def offer(self, node: Node) -> None:
         """The node may have become idle. Cost: O(log leaves)."""
-        if node.idle and node.id not in self._queued:
+        if node.idle and (self.retention.eager or node.id not in self._queued):
             self._push(node)
 
     def renew(self, node: Node) -> None:
@@ -95,15 +101,26 @@ class ReclaimOrder:
     def pop(self) -> Node | None:
         """Remove and return the idle leaf to reclaim next, None if there is none.
 
-        Cost: O(queues), and O(log leaves) amortised.
+        Cost: O(queues), and O(log leaves) amortised, each time that the policy chooses.
         """
-        ends = [self._end(heap) if heap else None for heap in self._heaps]
-        if not any(ends):
-            return None
-        end = ends[self.retention.choose(ends) if len(ends) > 1 else 0]
-        assert end is not None, "a policy chooses a leaf that is there"
-        del self._queued[end.node.id]
-        return end.node
+        while any(ends := self._ends()):
+            chosen = self.retention.choose(ends) if len(ends) > 1 else 0
+            if chosen is not None:
+                end = ends[chosen]
+                assert end is not None, "a policy chooses a leaf that is there"
+                del self._queued[end.node.id]
+                return end.node
+            for end in filter(None, ends):
+                self._push(end.node)
+        return None
+
+    def _ends(self) -> list[End | None]:
+        """The ends of all queues: looked at once more where a leaf went from one to another meanwhile."""
+        while True:
+            entries = self._entries
+            ends = [self._end(heap) if heap else None for heap in self._heaps]
+            if entries == self._entries:
+                return ends
 
     def _end(self, heap: list[_Entry]) -> End | None:
         """The end of a queue, its rank as it was filed; what stands before it and does not count goes."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from infergc.config import engine_config
-from infergc.engine.assembly import assemble
+from infergc.config import ConfigError, engine_config
+from infergc.engine.assembly import FORESEEING, assemble
 from infergc.engine.loop import Engine
 from infergc.sim.clock import Clock
 from infergc.sim.cost import CostModel
@@ -31,7 +31,7 @@ class Setup:
         model: whose KV it is.
         cost: of its steps.
         kv_bytes: of the pool.
-        policy: of retention.
+        policy: of retention; one that needs the future, such as ``belady``, for the ``cache`` replay alone.
         replay: ``served`` keeps time and live memory; ``cache`` lets prompts come one by one, for retention alone.
         settings: of the engine, fields of ``EngineConfig``, where they are not to be as usual.
         clients: of ``served``: requests under way at a time, see ``sim.served.serve``; None: they come at their times.
@@ -44,6 +44,13 @@ class Setup:
     replay: Replay = "served"
     settings: Mapping[str, Any] = field(default_factory=dict)
     clients: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.policy in FORESEEING and self.replay != "cache":
+            raise ConfigError(
+                f"--policy: {self.policy} has to know which prompts will come, and in what order; that is so with "
+                "--replay cache alone"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +90,20 @@ def simulated_engine(setup: Setup, requests: Sequence[TraceRequest], clock: Cloc
 
     The model's context is as long as the workload needs: what is simulated is memory, not positions.
     """
+    foreseeing = FORESEEING.get(setup.policy)
+    prompts = ((request.salt, request.prompt(number)) for number, request in enumerate(requests))
+    named = {} if foreseeing else {"retention_policy": setup.policy}
     usual = {"max_num_seqs": MAX_NUM_SEQS, "max_num_batched_tokens": MAX_NUM_BATCHED_TOKENS}
     config = engine_config(
         model=".",
         kv_cache_memory=setup.kv_bytes,
-        retention_policy=setup.policy,
-        **{**usual, **setup.settings, **(_ALONE if setup.replay == "cache" else {})},
+        **{**named, **usual, **setup.settings, **(_ALONE if setup.replay == "cache" else {})},
     )
     longest = max((request.input_len + request.output_len for request in requests), default=0)
     facts = setup.model.facts(config.block_size)
     facts = replace(facts, max_len=max(facts.max_len, longest + 1))
-    engine = assemble(config, SimExecutor(facts, cost=setup.cost), [clock])
+    executor = SimExecutor(facts, cost=setup.cost)
+    engine = assemble(config, executor, [clock], foreseeing(prompts) if foreseeing else None)
     engine.pacer.rate = UnitAMicrosecond()
     engine.tells_stats = False
     return engine

@@ -46,7 +46,8 @@ _ENGINE = (
 @option(_SIMULATED, "--device", default="a100-80g", metavar="NAME|FILE",
         help="Device by name, or a file of infergc bench calibrate.")  # fmt: skip
 @option(_SIMULATED, "--policy", "names", default=("generational",), multiple=True, metavar="NAME", callback=policies,
-        help="Retention policies, with commas between or given several times: a run for each.")  # fmt: skip
+        help="Retention policies, with commas between or given several times: a run for each. belady, the bound "
+        "that knows the future, with --replay cache alone.")  # fmt: skip
 @option(_SIMULATED, "--capacity", "capacities", multiple=True, metavar="TOKENS|BYTES", callback=listed,
         help="Pools: 512000 is tokens, 20GiB bytes; a run for each. Default: what the device has left.")  # fmt: skip
 @option(_SIMULATED, "--replay", default="served", type=click.Choice(["served", "cache"]),

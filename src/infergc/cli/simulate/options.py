@@ -40,12 +40,12 @@ def policies(context: click.Context, parameter: click.Parameter, texts: tuple[st
     Raises:
         click.BadParameter: there is none of that name.
     """
-    from infergc.engine.assembly import RETENTIONS  # noqa: PLC0415 - heavy, and --help must not wait for it
+    from infergc.engine.assembly import FORESEEING, RETENTIONS  # noqa: PLC0415 - heavy, and --help must not wait for it
 
-    names = listed(context, parameter, texts)
+    names, known = listed(context, parameter, texts), (*RETENTIONS, *FORESEEING)
     for name in names:
-        if name not in RETENTIONS:
-            raise click.BadParameter(f"{name!r} is no retention policy; there are {', '.join(RETENTIONS)}")
+        if name not in known:
+            raise click.BadParameter(f"{name!r} is no retention policy; there are {', '.join(known)}")
     return names
 
 

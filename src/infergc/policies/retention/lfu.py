@@ -1,0 +1,59 @@
+"""Least frequently used, by counts that outlive what they count."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from infergc.heap.marks import marks_in, marks_of, seed_of
+from infergc.heap.nodes import I32, Namespace, Node
+from infergc.heap.retention import Retention
+from infergc.policies.retention.history import History
+
+_ONE_USE = 2.0**44  # in a rank: more than any step's number
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """Of ``Lfu``.
+
+    Attributes:
+        remembered: prefixes whose counts are remembered, in pools of pages; at most ``remembered_most`` pages.
+    """
+
+    remembered: float = 64
+    remembered_most: int = 1 << 22
+
+
+class Lfu(Retention):
+    """Reclaim the leaf whose last page was asked for the fewest times; of those the one unused for longest.
+
+    A count is of all times that a prompt had the page, cached or not ("perfect LFU": Breslau, Cao, Fan, Phillips and
+    Shenker, "Web caching and Zipf-like distributions", INFOCOM 1999). It is another policy than LFU by counts that
+    begin anew whenever a page comes back ("in-cache LFU"), which hits less. Counts end at 255, and are forgotten when a
+    table of bounded size has no room for them, oldest first. Text that was generated counts as asked for once.
+    """
+
+    def __init__(self, knobs: Knobs = Knobs()) -> None:
+        self._knobs = knobs
+        self._now = 0
+
+    def begin(self, pages: int, page_tokens: int) -> None:
+        """Make room for what is to be remembered."""
+        self._page_tokens = page_tokens
+        self._history = History(min(int(self._knobs.remembered * pages), self._knobs.remembered_most))
+
+    def asked(self, namespace: Namespace, prompt: I32) -> None:
+        """Count each page. Cost: O(prompt) array work."""
+        whole = len(prompt) // self._page_tokens * self._page_tokens
+        self._now += 1
+        self._history.note(marks_of(prompt[:whole], self._page_tokens, seed_of(namespace), 0), self._now)
+
+    def rank(self, node: Node) -> float:
+        """By its count, and by the step of its last use."""
+        return float(self._history.look(marks_in(node)[-1:]).uses[0]) * _ONE_USE + node.used
+
+    def span(self, node: Node, pages: int) -> int:
+        """Pages at the end that were asked for equally often."""
+        uses = self._history.look(marks_in(node)[-pages:]).uses
+        other = np.flatnonzero(uses != uses[-1])
+        return len(uses) if not len(other) else len(uses) - 1 - int(other[-1])
