@@ -1,6 +1,5 @@
 """Known policies by hand-made sequences, in trees of prompts that go on, and within their bounds."""
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -229,7 +228,3 @@ def test_every_policy_can_be_configured_but_the_one_that_needs_the_future() -> N
     for name in FORESEEING:
         with pytest.raises(ConfigError, match=r"--retention-policy: .*tinylfu"):
             engine_config(model=".", retention_policy=name)
-
-
-def test_a_rank_is_a_number_that_orders_any_step() -> None:
-    assert np.float64(255 * 2.0**44 + (2**40 + 1)) > np.float64(255 * 2.0**44 + 2**40)

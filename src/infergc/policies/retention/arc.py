@@ -29,19 +29,20 @@ class Arc(Listed):
         self._ghosts: list[PageList] = [OrderedDict(), OrderedDict()]
         self.target = 0.0
 
-    def enter(self, mark: int) -> None:
-        """To T2 if it is known from before, to T1 if it is not."""
+    def enter(self, marks: list[int]) -> None:
+        """To T2 what has a ghost, to T1 what has none."""
         for index, ghosts in enumerate(self._ghosts):
-            if mark in ghosts:
+            back = [mark for mark in marks if mark in ghosts]
+            for mark in back:
                 self._adapt(index)
                 del ghosts[mark]
-                self.put(_OFTEN, mark)
-                return
-        self.put(_ONCE, mark)
+            self.put(_OFTEN, back)
+        often = self.lists[_OFTEN]
+        self.put(_ONCE, [mark for mark in marks if mark not in often])
 
-    def again(self, index: int, mark: int) -> None:
+    def again(self, index: int, marks: list[int]) -> None:
         """To T2."""
-        self.move(index, _OFTEN, mark)
+        self.move(index, _OFTEN, marks)
 
     def settle(self) -> None:
         """Keep no more ghosts than the bounds allow."""
@@ -60,10 +61,9 @@ class Arc(Listed):
         left = int(self.target) - len(self.lists[_ONCE]) - self.coming + 1
         return min(len(run), left) if run[0] in self.lists[_OFTEN] and left > 0 else len(run)
 
-    def gone(self, index: int, mark: int) -> None:
-        """Its ghost stays."""
-        self._ghosts[index][mark] = self.now
-        self._ghosts[index].move_to_end(mark)
+    def gone(self, index: int, marks: list[int]) -> None:
+        """Their ghosts stay."""
+        self._ghosts[index].update(dict.fromkeys(marks, self.now))
 
     def _adapt(self, index: int) -> None:
         """A page came back that had left this list: it should have been longer."""

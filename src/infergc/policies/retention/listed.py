@@ -8,6 +8,7 @@ room for pages of the kind that ``coming`` says.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 from infergc.heap.marks import marks_in, marks_of, seed_of
 from infergc.heap.nodes import I32, U64, Namespace, Node
@@ -22,8 +23,9 @@ _NOWHERE = -1
 class Listed(Retention):
     """Keeps the lists, one for each queue. Memory: about 220 bytes a page in them.
 
-    A policy says what becomes of a page that is new (``enter``) or was asked for again (``again``), what of the lists
-    thereafter (``settle``), which end goes (``victim``), and what is remembered of what went (``gone``).
+    A policy says what becomes of pages that are new (``enter``) or were asked for again (``again``), what of the lists
+    thereafter (``settle``), which end goes (``victim``), and what is remembered of what went (``gone``). It is told of
+    many pages at once, the deepest first.
 
     Attributes:
         pages: the pool's.
@@ -51,12 +53,11 @@ class Listed(Retention):
         self.count(marks)
         self.now += 1
         self.coming = 0
-        for mark in reversed(marks.tolist()):
-            index = self.where(mark)
-            if index == _NOWHERE:
-                self.enter(mark)
-            else:
-                self.again(index, mark)
+        known, new = self._apart(marks[::-1].tolist())
+        self.enter(new)
+        for index, again in enumerate(known):
+            if again:
+                self.again(index, again)
         self.settle()
         self._bound()
 
@@ -81,23 +82,23 @@ class Listed(Retention):
     def reclaimed(self, node: Node, pages: int) -> None:
         """They leave their lists, the deepest first."""
         self.coming += pages
-        for mark in reversed(marks_in(node)[-pages:].tolist()):
-            index = self.where(mark)
-            if index != _NOWHERE:
-                del self.lists[index][mark]
-                self.gone(index, mark)
+        known, _ = self._apart(marks_in(node)[-pages:][::-1].tolist())
+        for index, marks in enumerate(known):
+            if marks:
+                self._drop(index, marks)
+                self.gone(index, marks)
 
     # ---- what a policy says
 
     def count(self, marks: U64) -> None:
         """Pages are asked for; they stand where they did before."""
 
-    def enter(self, mark: int) -> None:
-        """A page that is in no list comes."""
+    def enter(self, marks: list[int]) -> None:
+        """Pages that are in no list come."""
         raise NotImplementedError
 
-    def again(self, index: int, mark: int) -> None:
-        """A page of this list was asked for again."""
+    def again(self, index: int, marks: list[int]) -> None:
+        """Pages of this list were asked for again."""
         raise NotImplementedError
 
     def settle(self) -> None:
@@ -107,8 +108,8 @@ class Listed(Retention):
         """As ``choose``."""
         raise NotImplementedError
 
-    def gone(self, index: int, mark: int) -> None:
-        """A page left this list and the cache."""
+    def gone(self, index: int, marks: list[int]) -> None:
+        """Pages left this list and the cache."""
 
     # ---- what a policy may ask
 
@@ -119,15 +120,14 @@ class Listed(Retention):
                 return index
         return _NOWHERE
 
-    def put(self, index: int, mark: int) -> None:
-        """Put a page at the end of a list; it stands in no other."""
-        self.lists[index][mark] = self.now
-        self.lists[index].move_to_end(mark)
+    def put(self, index: int, marks: list[int]) -> None:
+        """Put pages that stand in no list at the end of one."""
+        self.lists[index].update(dict.fromkeys(marks, self.now))
 
-    def move(self, source: int, index: int, mark: int) -> None:
-        """Put a page of one list at the end of another, or of the same."""
-        del self.lists[source][mark]
-        self.lists[index][mark] = self.now
+    def move(self, source: int, index: int, marks: list[int]) -> None:
+        """Put pages of one list at the end of another, or of the same."""
+        self._drop(source, marks)
+        self.put(index, marks)
 
     def shed(self, source: int, index: int) -> None:
         """Put the page that came to a list longest ago at the end of another."""
@@ -138,34 +138,36 @@ class Listed(Retention):
         """Of the leaf's last pages those that stand in the list of the last one, the last first."""
         marks = marks_in(node)[-pages:].tolist()
         home = self.lists[self.where(marks[-1])]
-        run = []
-        for mark in reversed(marks):
-            if mark not in home:
-                break
-            run.append(mark)
-        return run
+        return list(takewhile(home.__contains__, reversed(marks)))
 
     # ---- steps of the operations above
 
     def _enter_written(self, node: Node) -> None:
         """Pages of text that was generated, which no prompt has had, and those that came back unasked."""
-        new = []
-        for mark in reversed(marks_in(node)):
-            if self.where(int(mark)) != _NOWHERE:
-                break
-            new.append(int(mark))
+        marks = map(int, reversed(marks_in(node)))
+        new = list(takewhile(lambda mark: self.where(mark) == _NOWHERE, marks))
         if new:
             self.now += 1
-            for mark in new:
-                self.enter(mark)
+            self.enter(new)
             self.settle()
+
+    def _apart(self, marks: list[int]) -> tuple[list[list[int]], list[int]]:
+        """Those of each list, and those of none."""
+        known = [[mark for mark in marks if mark in pages] for pages in self.lists]
+        found = {mark for each in known for mark in each}
+        return known, [mark for mark in marks if mark not in found] if found else marks
+
+    def _drop(self, index: int, marks: list[int]) -> None:
+        pages = self.lists[index]
+        for mark in marks:
+            del pages[mark]
 
     def _bound(self) -> None:
         """Forget the oldest where a request asked for pages and went before they were computed, again and again."""
         while sum(map(len, self.lists)) > _MOST * self.pages:
             index = max(range(len(self.lists)), key=lambda each: len(self.lists[each]))
             mark, _ = self.lists[index].popitem(last=False)
-            self.gone(index, mark)
+            self.gone(index, [mark])
 
 
 def last_mark(node: Node) -> int:

@@ -36,13 +36,19 @@ class S3Fifo(Listed):
         self._uses: dict[int, int] = {}  # of pages in the lists that have any
         self._ghosts: PageList = OrderedDict()
 
-    def enter(self, mark: int) -> None:
-        """To M if it left S not long ago."""
-        self.put(_SMALL if self._ghosts.pop(mark, None) is None else _MAIN, mark)
+    def enter(self, marks: list[int]) -> None:
+        """To M what left S not long ago."""
+        back = [mark for mark in marks if mark in self._ghosts]
+        for mark in back:
+            del self._ghosts[mark]
+        self.put(_MAIN, back)
+        main = self.lists[_MAIN]
+        self.put(_SMALL, [mark for mark in marks if mark not in main])
 
-    def again(self, index: int, mark: int) -> None:  # noqa: ARG002 - a use moves nothing
+    def again(self, index: int, marks: list[int]) -> None:  # noqa: ARG002 - a use moves nothing
         """Count it."""
-        self._uses[mark] = min(self._uses.get(mark, 0) + 1, _MOST_USES)
+        for mark in marks:
+            self._uses[mark] = min(self._uses.get(mark, 0) + 1, _MOST_USES)
 
     def victim(self, ends: Sequence[End | None]) -> int | None:
         """The oldest of S or M, unless it is to be spared."""
@@ -60,11 +66,12 @@ class S3Fifo(Listed):
         index = self.where(run[0])
         return next((count for count, mark in enumerate(run) if count and self._stays(index, mark)), len(run))
 
-    def gone(self, index: int, mark: int) -> None:
-        """Of what left S, the ghost stays."""
-        self._uses.pop(mark, None)
+    def gone(self, index: int, marks: list[int]) -> None:
+        """Of what left S, the ghosts stay."""
+        for mark in marks:
+            self._uses.pop(mark, None)
         if index == _SMALL:
-            self._ghosts[mark] = self.now
+            self._ghosts.update(dict.fromkeys(marks, self.now))
             keep_newest(self._ghosts, int((1 - self._share) * self.pages))
 
     def _spared(self, index: int, marks: list[int]) -> list[int]:
@@ -83,8 +90,8 @@ class S3Fifo(Listed):
     def _spare(self, index: int, marks: list[int]) -> None:
         """To the end of M: from S without what is known of their uses, from M itself with one use less."""
         self.now += 1
+        self.move(index, _MAIN, marks)
         for mark in marks:
-            self.move(index, _MAIN, mark)
             left = self._uses.pop(mark) - 1
             if index == _MAIN and left:
                 self._uses[mark] = left

@@ -24,13 +24,13 @@ class Slru(Listed):
     def __init__(self, protected: float = 0.5) -> None:
         self._share = protected
 
-    def enter(self, mark: int) -> None:
+    def enter(self, marks: list[int]) -> None:
         """On probation."""
-        self.put(_PROBATION, mark)
+        self.put(_PROBATION, marks)
 
-    def again(self, index: int, mark: int) -> None:
+    def again(self, index: int, marks: list[int]) -> None:
         """Protected."""
-        self.move(index, _PROTECTED, mark)
+        self.move(index, _PROTECTED, marks)
 
     def settle(self) -> None:
         """No more are protected than the share allows."""

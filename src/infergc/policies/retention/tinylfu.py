@@ -56,13 +56,13 @@ class TinyLfu(Listed):
         """In the sketch."""
         self._sketch.add(marks)
 
-    def enter(self, mark: int) -> None:
+    def enter(self, marks: list[int]) -> None:
         """In the window."""
-        self.put(_WINDOW, mark)
+        self.put(_WINDOW, marks)
 
-    def again(self, index: int, mark: int) -> None:
-        """Of the window it stays there, of the main part it is protected."""
-        self.move(index, _WINDOW if index == _WINDOW else _PROTECTED, mark)
+    def again(self, index: int, marks: list[int]) -> None:
+        """What is in the window stays there, what is in the main part is protected."""
+        self.move(index, _WINDOW if index == _WINDOW else _PROTECTED, marks)
 
     def settle(self) -> None:
         """The main part takes from the window while it has room, and protects no more than its share."""
@@ -80,8 +80,7 @@ class TinyLfu(Listed):
         rival = ends[_PROBATION] or ends[_PROTECTED]
         if rival is None or self._asked(candidate.node) <= self._asked(rival.node):
             return _WINDOW
-        for mark in self.tail(candidate.node, candidate.node.length):
-            self.move(_WINDOW, _PROBATION, mark)
+        self.move(_WINDOW, _PROBATION, self.tail(candidate.node, candidate.node.length))
         return None
 
     def span(self, node: Node, pages: int) -> int:
