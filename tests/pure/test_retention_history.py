@@ -29,8 +29,8 @@ def test_it_says_what_a_dictionary_would() -> None:
         assert seen.uses.tolist() == [uses for uses, _ in was]
         assert seen.age.tolist() == [now - when for _, when in was]
         for mark in some.tolist():
-            truth[mark] = (min(truth[mark][0] + 1, 31) if mark in truth else 0, now)
-        assert all(told(history, mark) == (min(uses, 31), when) for mark, (uses, when) in truth.items())
+            truth[mark] = (min(truth[mark][0] + 1, 255) if mark in truth else 0, now)
+        assert all(told(history, mark) == (min(uses, 255), when) for mark, (uses, when) in truth.items())
         now += 20
 
 
@@ -38,7 +38,7 @@ def test_uses_stop_at_what_an_entry_holds() -> None:
     history, mark = History(64), marks(1)
     for now in range(1, 400):
         seen = history.note(mark, now)
-    assert seen.uses.tolist() == [31]
+    assert seen.uses.tolist() == [255]
 
 
 def test_it_forgets_what_came_longest_ago_and_stays_as_large() -> None:

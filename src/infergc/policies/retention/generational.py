@@ -9,6 +9,7 @@ import numpy as np
 from infergc.heap.marks import marks_in, marks_of, seed_of
 from infergc.heap.nodes import I32, U64, Namespace, Node
 from infergc.heap.retention import End, Retention
+from infergc.policies.retention.alike import alike_at_end
 from infergc.policies.retention.history import I64, History, Told
 from infergc.policies.retention.reuse import Reuse
 
@@ -96,13 +97,9 @@ class Generational(Retention):
         return min(worths)[1]
 
     def span(self, node: Node, pages: int) -> int:
-        """Pages at the end that are of one class. The nearer to the root, the more often a page came again."""
+        """Pages at the end that are of one class."""
         marks = marks_in(node)
-        end = len(marks) - 1
-        last = self._class_at(marks, end)
-        if self._class_at(marks, end - pages + 1) == last:
-            return pages
-        return bisect_left(range(1, pages), True, key=lambda count: self._class_at(marks, end - count) != last) + 1
+        return alike_at_end(pages, lambda place: self._class_at(marks, len(marks) - 1 - place))
 
     def _worth(self, index: int, end: End) -> float:
         when = -end.rank if index % 2 else end.rank

@@ -11,8 +11,9 @@ I64 = NDArray[np.int64]
 
 _WAYS = 4  # places that a prefix may have: of these the one that came longest ago gives way
 _LOW = 8  # bits of a mark that say nothing here, so that others may choose marks by them
-_WHEN, _TAG, _DEPTH = 32, 8, 5  # an entry, from its highest bit: when it came, 24 bits of its mark, depth, uses
-_TAG_BITS = np.uint64(0xFFFFFF << _TAG)
+_WHEN, _TAG, _DEPTH = 32, 11, 8  # an entry, from its highest bit: when it came, 21 bits of its mark, depth, uses
+_TAG_SIZE = _WHEN - _TAG
+_TAG_BITS = np.uint64(((1 << _TAG_SIZE) - 1) << _TAG)
 _MOST_USES, _MOST_DEPTH = (1 << _DEPTH) - 1, (1 << _TAG - _DEPTH) - 1
 _USES_BITS, _DEPTH_BITS = np.uint64(_MOST_USES), np.uint64(_MOST_DEPTH << _DEPTH)
 _LATEST = (1 << 32) - 1  # times begin anew after this one
@@ -80,7 +81,7 @@ class History:
             below: the depth of those that are not known; else it is one more than that of the last that is.
         """
         rows = ((marks >> np.uint64(_LOW)) & np.uint64(self._rows)).astype(np.int64)
-        tags = (marks >> np.uint64(64 - 24)) << np.uint64(_TAG)
+        tags = (marks >> np.uint64(64 - _TAG_SIZE)) << np.uint64(_TAG)
         entries = self._table.take(rows, 0)
         same = (((entries ^ tags[:, None]) & _TAG_BITS) == 0) & (entries > 0)
         ages = (np.uint64(now & _LATEST) - (entries >> np.uint64(_WHEN))) & np.uint64(_LATEST)
@@ -104,4 +105,4 @@ class History:
 
 
 def _tag_of(mark: int) -> int:
-    return mark >> (64 - 24) << _TAG
+    return mark >> (64 - _TAG_SIZE) << _TAG

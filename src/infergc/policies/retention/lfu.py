@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from infergc.heap.marks import marks_in, marks_of, seed_of
-from infergc.heap.nodes import I32, Namespace, Node
+from infergc.heap.nodes import I32, U64, Namespace, Node
 from infergc.heap.retention import Retention
+from infergc.policies.retention.alike import alike_at_end
 from infergc.policies.retention.history import History
 
 _ONE_USE = 2.0**44  # in a rank: more than any step's number
@@ -42,18 +41,23 @@ class Lfu(Retention):
         self._page_tokens = page_tokens
         self._history = History(min(int(self._knobs.remembered * pages), self._knobs.remembered_most))
 
-    def asked(self, namespace: Namespace, prompt: I32) -> None:
+    def asked(self, namespace: Namespace, prompt: I32) -> U64:
         """Count each page. Cost: O(prompt) array work."""
         whole = len(prompt) // self._page_tokens * self._page_tokens
         self._now += 1
-        self._history.note(marks_of(prompt[:whole], self._page_tokens, seed_of(namespace), 0), self._now)
+        marks = marks_of(prompt[:whole], self._page_tokens, seed_of(namespace), 0)
+        self._history.note(marks, self._now)
+        return marks
 
     def rank(self, node: Node) -> float:
         """By its count, and by the step of its last use."""
-        return float(self._history.look(marks_in(node)[-1:]).uses[0]) * _ONE_USE + node.used
+        return self._uses(int(marks_in(node)[-1])) * _ONE_USE + node.used
 
     def span(self, node: Node, pages: int) -> int:
         """Pages at the end that were asked for equally often."""
-        uses = self._history.look(marks_in(node)[-pages:]).uses
-        other = np.flatnonzero(uses != uses[-1])
-        return len(uses) if not len(other) else len(uses) - 1 - int(other[-1])
+        marks = marks_in(node)
+        return alike_at_end(pages, lambda place: self._uses(int(marks[-1 - place])))
+
+    def _uses(self, mark: int) -> int:
+        told = self._history.find(mark)
+        return 0 if told is None else told.uses
