@@ -25,13 +25,21 @@ from infergc.policies.ordering.fcfs import Fcfs
 from infergc.policies.ordering.priority import Priority
 from infergc.policies.preemption.last import Last
 from infergc.policies.retention.generational import Generational
+from infergc.policies.retention.hinted import Hinted
 from infergc.policies.retention.lru import Lru
+from infergc.policies.retention.priority import Priority as PriorityRetention
+from infergc.policies.retention.ttl import Ttl
 from infergc.sched.queue import Ordering
 from infergc.sched.scheduler import Scheduler
 from infergc.sched.seating import SchedulerConfig
 
 ORDERINGS: dict[str, Callable[[], Ordering]] = {"fcfs": Fcfs, "priority": Priority}
-RETENTIONS: dict[str, Callable[[], Retention]] = {"generational": Generational, "lru": Lru}
+RETENTIONS: dict[str, Callable[[], Retention]] = {
+    "generational": lambda: Hinted(Generational()),
+    "lru": lambda: Hinted(Lru()),
+    "priority": PriorityRetention,
+    "ttl": Ttl,
+}
 
 LAYOUT = "pages-v1"  # part of the cache namespace: changes when KV of a page is laid out differently
 
@@ -68,7 +76,9 @@ def assemble(config: EngineConfig, executor: Executor, sinks: Iterable[Sink] = (
     longest = longest_text(config, facts, groups)
     executor.allocate(groups, config.max_num_seqs)
     ages = Ages(config.gc_young_steps, config.gc_survivor_steps, config.gc_tenured_steps)
-    shape = HeapConfig(groups, config.block_size, config.max_num_seqs, config.enable_prefix_caching, ages)
+    shape = HeapConfig(
+        groups, config.block_size, config.max_num_seqs, config.enable_prefix_caching, ages, config.pin_budget
+    )
     compaction = Compaction(config.compaction_budget) if config.compaction else None
     heap = (DebugHeap if config.heap_debug else Heap)(shape, RETENTIONS[config.retention_policy](), compaction)
     heap.reclaimer.target_free = config.gc_target_free
