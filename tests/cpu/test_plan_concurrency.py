@@ -52,3 +52,20 @@ def test_what_fits_is_measured_where_a_step_takes_all_prompts(tmp_path: Path) ->
     found = measured(model, 60, 2, step=4096)
     assert abs(plan["fit"] - found.measured) <= 0.1 * found.measured
     assert plan["run_at_once"] < 0.5 * found.measured
+
+
+def test_the_command_says_what_ran_at_once_not_what_fits(tmp_path: Path) -> None:
+    """Here memory holds more than run at once. The sweep once began above what runs, ended there, and measured 0."""
+    model, file = make_family("llama3", tmp_path / "model"), tmp_path / "sweep.json"
+    load = ["--input-len", "60", "--output-len", "2", "--max-num-batched-tokens", "128"]
+    engine = ["--dtype", "float32", "--kv-cache-memory", "1MiB"]
+    result = CliRunner().invoke(
+        main, ["bench", "concurrency", "--model", str(model), *load, *engine, "--json", str(file)]
+    )
+    assert result.exit_code == 0, result.output
+    found, plan = json.loads(file.read_text()), planned(model, 60, 2, step=128)
+    assert found["planned"] == plan["run_at_once"] < 0.5 * plan["fit"]
+    assert found["measured"] >= 8, "fine enough to tell a tenth"
+    assert abs(found["planned"] - found["measured"]) <= 0.1 * found["measured"]
+    assert f"Run at once: {found['measured']} measured, {found['planned']} planned" in result.output
+    assert "fit" not in result.output.lower()

@@ -39,15 +39,15 @@ def test_a_load_is_read_and_counted() -> None:
     assert (load.generated, load.tokens) == (4096, 12288)
 
 
-@pytest.mark.parametrize("text", ["", "32x256", "ax1x1", "1x1x1x1", "32 256 128"])
+@pytest.mark.parametrize("text", ["", "32x256", "ax1x1", "1x1x1x1", "32 256 128", "0x1x1", "1x0x1", "1x1x00"])
 def test_what_is_no_load_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="write requests, input and output lengths as 32x256x128"):
+    with pytest.raises(ValueError, match="write requests, input and output lengths, each at least 1, as 32x256x128"):
         parse_load(text)
 
 
 def test_sizes_below_one_are_refused_by_flag() -> None:
-    for text, flag in (("0x1x1", "--requests"), ("1x0x1", "--input-len"), ("1x1x0", "--output-len")):
+    for sizes, flag in (((0, 1, 1), "--requests"), ((1, 0, 1), "--input-len"), ((1, 1, 0), "--output-len")):
         with pytest.raises(ValueError, match=f"{flag}: 0 is less than 1"):
-            parse_load(text)
+            Load(*sizes)
     with pytest.raises(ValueError, match="--model: a vocabulary of 10"):
         Load(1, 1, 1).prompts(0, 10)

@@ -10,7 +10,7 @@ from infergc.heap.heap import Heap
 from infergc.heap.objects import HeapObject
 from infergc.heap.stats import HeapConfig
 from infergc.heap.trace import Marking
-from infergc.policies.retention.generational import Generational
+from infergc.policies.retention.lru import Lru
 from samples.heaps import P, compute, finished, open_stream, small_heap
 
 BUDGET = 16  # the least that a pacer gives
@@ -55,7 +55,7 @@ def test_candidates_without_end_starve_no_major_collection() -> None:
 
 
 def test_candidates_without_end_starve_neither_minor_collections_nor_the_target() -> None:
-    heap = Heap(HeapConfig((GroupSpec("all", 1, None, 64),), P, 8, ages=Ages(young=1)), Generational())
+    heap = Heap(HeapConfig((GroupSpec("all", 1, None, 64),), P, 8, ages=Ages(young=1)), Lru())
     heap.reclaimer.target_free = 0.75
     collector = Collector(heap, Triggers(minor_pages=1))
     for number in range(20):
@@ -129,7 +129,7 @@ def test_garbage_that_a_candidate_leads_to_is_freed_and_nothing_wrong() -> None:
 
 def test_a_page_renewed_for_ever_leaves_no_entries_behind() -> None:
     """Nothing is reclaimed, and a hot prefix goes up and down the generations: its rank changes each time."""
-    heap = Heap(HeapConfig((GroupSpec("all", 1, None, 64),), P, 8, ages=Ages()), Generational())
+    heap = Heap(HeapConfig((GroupSpec("all", 1, None, 64),), P, 8, ages=Ages()), Lru())
     for number in range(4):
         finished(heap, range(100 * number, 100 * number + 2 * P))
     order, nodes = heap.tree.order, heap.tree.nodes()
@@ -156,7 +156,7 @@ def test_what_verify_found_is_told_once() -> None:
 
 def test_a_major_collection_goes_on_though_more_comes_of_age_than_it_may_look_at() -> None:
     ages = Ages(young=1, survivor=1, tenured=1)
-    heap = Heap(HeapConfig((GroupSpec("all", 1, None, 256),), P, 8, ages=ages), Generational())
+    heap = Heap(HeapConfig((GroupSpec("all", 1, None, 256),), P, 8, ages=ages), Lru())
     for number in range(60):
         finished(heap, range(100 * number, 100 * number + P))
     collector = Collector(heap, Triggers())

@@ -69,6 +69,17 @@ def test_several_traces_and_workloads_in_one_call(trace: Path, tmp_path: Path) -
     assert max(map(len, result.output.splitlines())) <= 80
 
 
+def test_no_figure_is_cut_short_however_wide_the_table(tmp_path: Path) -> None:
+    """A small model on a large device was printed with 23,433,9… tokens."""
+    model = tmp_path / "config.json"
+    shape = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 96}
+    kind = {"architectures": ["LlamaForCausalLM"], "vocab_size": 99, "max_position_embeddings": 512}
+    model.write_text(json.dumps({**shape, **kind}))
+    output = simulate("beams:requests=2", "--model", model, "--capacity", "123456000").output
+    assert output.count("123,456,000") == 2
+    assert "…" not in output
+
+
 def test_only_the_first_requests(trace: Path, tmp_path: Path) -> None:
     (run,) = runs(tmp_path / "a.json", trace, "--requests", "5")
     assert run["requests"] == 5
@@ -165,6 +176,9 @@ def test_reasons_of_refusals_are_in_the_figures(tmp_path: Path) -> None:
     assert (run["requests"], run["refused"], run["cut"], run["finished"]) == (5, 3, 1, 1)
     output = simulate(lengths, "--capacity", "320").output
     assert "cut: 1 of 5 requests of lengths.csv in 320 tokens" in output
+    assert "lengths.csv: 5 requests, 1 finished" in output
+    both = simulate(lengths, "--capacity", "320,368").output
+    assert "lengths.csv: 5 requests, 1 to 2 finished" in both
 
 
 def test_options_that_a_trace_has_no_use_for_are_refused(trace: Path, tmp_path: Path) -> None:
@@ -176,6 +190,24 @@ def test_options_that_a_trace_has_no_use_for_are_refused(trace: Path, tmp_path: 
         result = simulate(file, flag, "2")
         assert result.exit_code == 2
         assert f"{flag}: is for traces with" in result.output
+
+
+def test_times_that_are_not_there_are_neither_slowed_nor_drawn(trace: Path, tmp_path: Path) -> None:
+    lengths = tmp_path / "lengths.csv"
+    lengths.write_text("num_prefill_tokens,num_decode_tokens\n40,5\n50,5\n")
+    for arguments, said in (
+        (
+            (lengths, "--slower", "2"),
+            "--slower: the requests of lengths.csv all come at once: there is nothing to slow",
+        ),
+        ((trace, "--trace-seed", "1"), "--trace-seed: draws the times that --rate asks for; give --rate too"),
+        ((lengths, "--trace-seed", "1"), "--trace-seed: draws the times that --rate asks for; give --rate too"),
+    ):
+        result = simulate(*arguments)
+        assert result.exit_code == 2
+        assert said in result.output
+    assert simulate(lengths, "--rate", "2", "--trace-seed", "1", "--slower", "2").exit_code == 0
+    assert simulate(lengths, "--slower", "0").exit_code == 0
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])

@@ -1,5 +1,6 @@
-"""How many requests run at a time without being preempted: measured on the engine, beside what the planner says."""
+"""How many requests run at once without being preempted: measured on the engine, beside what the planner says."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -20,7 +21,7 @@ from infergc.sched.plan import StepPlan
 from infergc.sim.geometry import Geometry
 from infergc.sim.hf_geometry import read_geometry
 
-_WAVES = 3  # requests for each that runs at a time
+_WAVES = 3  # requests for each that is let in
 _FEW = 32  # requests, at least
 _MISSES = 2  # in a row end a sweep
 
@@ -30,8 +31,8 @@ class Point:
     """One run of a sweep.
 
     Attributes:
-        seqs: that were allowed to run at a time.
-        running: that did, at most.
+        seqs: that were let in at a time.
+        running: that ran at once, at most.
         preempted: preemptions a request.
         rate: requests a second of wall time.
     """
@@ -49,11 +50,11 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Runs with ever more requests at a time.
+    """Runs with ever more requests let in.
 
     Attributes:
         points: in rising order, up to two that do not hold.
-        planned: what the planner says of the same model, memory and lengths.
+        planned: what the planner says runs at once, of the same model, memory and lengths.
     """
 
     points: tuple[Point, ...]
@@ -61,7 +62,7 @@ class Sweep:
 
     @property
     def measured(self) -> int:
-        """The most that held; 0 if none did."""
+        """The most that ran at once; 0 if none did."""
         return max((point.seqs for point in self.points if point.holds), default=0)
 
 
@@ -82,15 +83,19 @@ class Watch(Sink):
         self.most = max(self.most, len(self.engine.scheduler.running))
 
 
-def sweep(config: EngineConfig, input_len: int, output_len: int) -> Sweep:
-    """Run the engine with ever more requests at a time until they no longer fit, and ask the planner.
+def sweep(
+    config: EngineConfig, input_len: int, output_len: int, progress: Callable[[int], None] = lambda _: None
+) -> Sweep:
+    """Run the engine with ever more requests let in until they no longer run at once, and ask the planner.
 
-    Begins with half as many as the pool holds whole. All requests of a run are there from the start.
+    Begins with half as many as the pool holds whole, or with fewer where these do not run at once. All requests of a
+    run are there from the start.
 
     Args:
         config: of the engine; its ``max_num_seqs`` is what is swept, and its KV memory must be given.
         input_len: tokens of each prompt; no two share any.
         output_len: tokens of each output.
+        progress: told before each run how many are let in.
 
     Raises:
         ConfigError: the engine cannot take such requests, or a setting is wrong.
@@ -98,16 +103,32 @@ def sweep(config: EngineConfig, input_len: int, output_len: int) -> Sweep:
     """
     if config.kv_cache_memory is None:
         raise ConfigError("--kv-cache-memory: is required; what --memory leaves is not the same in each run of a sweep")
-    points: list[Point] = []
-    seqs = max(1, _whole(config, input_len + output_len) // 2)
-    while seqs <= MOST_SEQS and (len(points) < _MISSES or any(point.holds for point in points[-_MISSES:])):
-        points.append(_run(config, seqs, input_len, output_len))
+
+    def run(seqs: int) -> Point:
+        progress(seqs)
+        return _run(config, seqs, input_len, output_len)
+
+    half = min(MOST_SEQS, max(1, _whole(config, input_len + output_len) // 2))
+    return Sweep(_rising(run, half), planned(config, input_len, output_len))
+
+
+def _rising(run: Callable[[int], Point], begin: int) -> tuple[Point, ...]:
+    """Runs with ever more let in, from ``begin`` on; from half of it, and so on, where that is too many."""
+    first = run(begin)
+    while not first.holds and begin > 1:
+        begin //= 2
+        first = run(begin)
+    points, seqs = [first], begin
+    while any(point.holds for point in points[-_MISSES:]):
         seqs += max(1, seqs // 16)
-    return Sweep(tuple(points), planned(config, input_len, output_len))
+        if seqs > MOST_SEQS:
+            break
+        points.append(run(seqs))
+    return tuple(points)
 
 
 def planned(config: EngineConfig, input_len: int, output_len: int) -> int:
-    """What the planner says; 0 if not even one fits. What steps take plays no part in it."""
+    """What the planner says runs at once; 0 if not even one fits. What steps take plays no part in it."""
     assert config.kv_cache_memory is not None, "looked at before"
     names = ("max_num_batched_tokens", "block_size", "pipeline_depth")
     settings = {name: getattr(config, name) for name in names}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 FIRST_ID = 10  # ids below are often special tokens
-_FORM = re.compile(r"(\d+)x(\d+)x(\d+)")
+_FORM = re.compile(r"0*([1-9]\d*)x0*([1-9]\d*)x0*([1-9]\d*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,9 @@ def parse_load(text: str, seed: int = 0) -> Load:
     """
     match = _FORM.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is not a load; write requests, input and output lengths as 32x256x128")
+        raise ValueError(
+            f"{text!r} is not a load; write requests, input and output lengths, each at least 1, as 32x256x128"
+        )
     requests, input_len, output_len = map(int, match.groups())
     return Load(requests, input_len, output_len, seed)
 

@@ -41,7 +41,7 @@ def advice_table(found: Plan) -> Table:
 
 
 def _sentence(one: Advice) -> str:
-    missing = "" if one.offered or one.verdict not in ("would help", "little gain") else ". Not in this version"
+    missing = "" if one.offered or one.verdict == "does not apply" else ". Not in this version"
     flag = f". {one.flag}" if one.flag else ""
     return f"{one.technique}, where {one.when}: {one.finding}{missing}{flag}"
 

@@ -74,7 +74,7 @@ class Heap(Keeping):
     def asked(self, sequence: Sequence, prompt_len: int) -> None:
         """A request starts for the first time, with so many tokens of prompt: retention may remember it."""
         if self.config.prefix_caching and sequence.exact:
-            self.tree.order.retention.asked(sequence.namespace, sequence.tokens.view()[:prompt_len])
+            sequence.marks = self.tree.order.retention.asked(sequence.namespace, sequence.tokens.view()[:prompt_len])
 
     def fork(self, sequence: Sequence, owner: str) -> Sequence | None:
         """Open a branch that shares every page; either side copies the tail when it first writes to it.
@@ -329,7 +329,8 @@ class Heap(Keeping):
         low, size = sequence.sealed, self.page_tokens
         extents = [table.slice(sequence.slot, low, full) for table in self.tables]
         columns = tuple(page_numbers(runs) for runs in extents)
-        tip = self.tree.extend(sequence.tip, tokens[low * size : full * size], columns, self.planning)
+        marks = None if sequence.marks is None else sequence.marks[low:full]
+        tip = self.tree.extend(sequence.tip, tokens[low * size : full * size], columns, self.planning, marks)
         for pages, runs in zip(self.groups, extents, strict=True):
             pages.seal(runs, tip.generation, self.planning)
         self.tree.stand(sequence, tip, full, self.planning)

@@ -5,13 +5,14 @@ and place. Two prefixes with one mark are told apart nowhere, so a mark decides 
 (law 7). The constants are those of splitmix64 (Steele, Lea and Flood, OOPSLA 2014).
 """
 
+from functools import cache
 from hashlib import blake2b
 
 import numpy as np
 
 from infergc.heap.nodes import I32, U64, Namespace, Node
 
-_GOLDEN = 0x9E3779B97F4A7C15
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def seed_of(namespace: Namespace) -> int:
@@ -24,16 +25,16 @@ def marks_of(tokens: I32, page_tokens: int, before: int, first: int) -> U64:
 
     Args:
         tokens: of the pages, [pages × page_tokens].
-        page_tokens: P.
+        page_tokens: P, even.
         before: the mark of the page before them, or ``seed_of`` the namespace.
         first: how many pages stand before them.
 
     Returns:
         [pages]. Cost: O(tokens) array work.
     """
-    pages = tokens.reshape(-1, page_tokens).astype(np.uint64)
-    places = np.arange(first + 1, first + 1 + len(pages), dtype=np.uint64)
-    mixed = _mix(pages @ _weights(page_tokens) + places * np.uint64(_GOLDEN))
+    pairs = np.ascontiguousarray(tokens).view(np.uint64).reshape(-1, page_tokens // 2)
+    places = np.arange(first + 1, first + 1 + len(pairs), dtype=np.uint64)
+    mixed = _mix(pairs @ _weights(page_tokens // 2) + places * _GOLDEN)
     return np.cumsum(mixed, dtype=np.uint64) + np.uint64(before)
 
 
@@ -70,8 +71,9 @@ def _depth(node: Node) -> int:
     return pages
 
 
-def _weights(page_tokens: int) -> U64:
-    return _mix(np.arange(1, page_tokens + 1, dtype=np.uint64) * np.uint64(_GOLDEN)) | np.uint64(1)
+@cache
+def _weights(count: int) -> U64:
+    return _mix(np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN) | np.uint64(1)
 
 
 def _mix(values: U64) -> U64:

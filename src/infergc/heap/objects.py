@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infergc.heap.moves import I32, PageTable
-from infergc.heap.nodes import Namespace, Node
+from infergc.heap.nodes import U64, Namespace, Node
 from infergc.heap.space import Extent
 
 
@@ -90,6 +90,7 @@ class Sequence(HeapObject):
         sealed: leading pages that the prefix tree holds too.
         exact: its KV is what an exact computation gives; only then is it published (law 8).
         publishing: whether full pages go to the prefix tree.
+        marks: of the pages of its prompt, if a policy worked them out (``heap.marks``).
         parked: what it holds in each group once its request has ended and others keep it.
         last_read: the last step that read it before it was parked.
     """
@@ -101,6 +102,7 @@ class Sequence(HeapObject):
     sealed: int = 0
     exact: bool = True
     publishing: bool = True
+    marks: U64 | None = None
     parked: tuple[list[Extent], ...] = ()
     last_read: int = -1
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
-from infergc.heap.nodes import I32, Namespace, Node
+from infergc.heap.nodes import I32, U64, Namespace, Node
 
 
 class End(NamedTuple):
@@ -32,8 +32,13 @@ class Retention:
     def begin(self, pages: int, page_tokens: int) -> None:
         """The heap holds so many pages, in its smallest layer group, of so many tokens. Called once, first."""
 
-    def asked(self, namespace: Namespace, prompt: I32) -> None:
-        """A request with this prompt starts, for the first time: what is cached of it is in use by now."""
+    def asked(self, namespace: Namespace, prompt: I32) -> U64 | None:  # noqa: ARG002 - for policies that remember
+        """A request with this prompt starts, for the first time: what is cached of it is in use by now.
+
+        Returns:
+            The marks of the prompt's whole pages, if the policy works them out: then nobody need do so again.
+        """
+        return None
 
     def rank(self, node: Node) -> float:
         """Where an idle leaf stands in its queue: the smallest goes first; ties go to the older node."""
@@ -92,7 +97,7 @@ class ReclaimOrder:
 
         Cost: O(queues), and O(log leaves) amortised.
         """
-        ends = [self._end(heap) for heap in self._heaps]
+        ends = [self._end(heap) if heap else None for heap in self._heaps]
         if not any(ends):
             return None
         end = ends[self.retention.choose(ends) if len(ends) > 1 else 0]

@@ -13,7 +13,7 @@ import numpy as np
 from infergc.heap.generations import Generations
 from infergc.heap.hints import Hints
 from infergc.heap.marks import seed_of
-from infergc.heap.nodes import I32, Namespace, Node
+from infergc.heap.nodes import I32, U64, Namespace, Node
 from infergc.heap.objects import Sequence
 from infergc.heap.page_index import PageIndex
 from infergc.heap.retention import ReclaimOrder, Retention
@@ -125,20 +125,23 @@ class PrefixTree:
             node.resting = False
             self.generations.enter(node, step)
 
-    def extend(self, tip: Node, tokens: I32, pages: tuple[I32, ...], step: int) -> Node:
+    def extend(self, tip: Node, tokens: I32, pages: tuple[I32, ...], step: int, marks: U64 | None = None) -> Node:
         """Hang new pages below ``tip``, on its own edge if only one sequence stands there, and return the new tip.
 
-        What was said of a node's pages is not said of those that follow them.
-
-        The caller moves its stand to the returned node. Cost: O(pages) amortised.
+        What was asked of a node's pages is not asked of those that follow. ``marks`` are those of the first of these
+        pages, as far as they are known. The caller moves its stand to the returned node. Cost: O(pages) amortised.
         """
         if tip.users == 1 and not tip.children and tip.parent is not None and tip.hint is None:
+            if marks is not None and tip.marks.size == tip.length:
+                tip.marks.extend(marks)
             tip.tokens.extend(tokens)
             for column, new in zip(tip.pages, pages, strict=True):
                 column.extend(new)
             self.index.enter(tip, pages)
             return tip
         child = self._make(tip, tokens, pages)
+        if marks is not None and tip.marks.size == max(1, tip.length):  # a root has one, its seed
+            child.marks.extend(marks)
         tip.add_child(self.key(child), child)
         self.generations.enter(child, step)
         return child

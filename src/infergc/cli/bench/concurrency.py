@@ -1,4 +1,4 @@
-"""``infergc bench concurrency``: how many requests fit at a time, measured and planned."""
+"""``infergc bench concurrency``: how many requests run at once, measured and planned."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +21,7 @@ _MEASUREMENT = "Measurement"
 _POSITIVE = click.IntRange(min=1)
 
 
-@click.command(cls=GroupedCommand, short_help="How many requests fit: measured, and as infergc plan says.")
+@click.command(cls=GroupedCommand, short_help="How many requests run at once: measured, and as infergc plan says.")
 @option(_LOAD, "--model", metavar="DIR", type=click.Path(path_type=Path),
         help="Directory of a Hugging Face model. Without it: INFERGC_MODEL, else the bundled model.")  # fmt: skip
 @option(_LOAD, "--input-len", default=256, type=_POSITIVE, help="Random tokens in each prompt.")
@@ -29,15 +29,18 @@ _POSITIVE = click.IntRange(min=1)
 @json_option(_MEASUREMENT)
 @engine_options
 def concurrency(model: Path | None, input_len: int, output_len: int, json_file: Path | None, **engine: Any) -> None:
-    """Run ever more requests at a time until more than 1 % are preempted, and compare with the planner.
+    """Let in ever more requests until not all run at once or more than 1 % are preempted, and compare with the planner.
 
-    --max-num-seqs is what is swept. Give a --kv-cache-memory that a few dozen requests fill.
+    --max-num-seqs is what is swept. Give a --kv-cache-memory that a few dozen requests fill. What infergc plan says
+    that memory holds may be more: there prompts take no time.
     """
     config = configured(model=model_dir(model, "--model"), **engine)
+    from rich.console import Console  # noqa: PLC0415
+
     from infergc.bench.concurrency import sweep  # noqa: PLC0415 - heavy, and --help must not wait for it
 
-    with told():
-        found = sweep(config, input_len, output_len)
+    with told(), Console(stderr=True).status("measuring …") as status:
+        found = sweep(config, input_len, output_len, lambda seqs: status.update(f"measuring: {seqs} let in"))
     _show(found, f"{input_len} tokens in, {output_len} out")
     if json_file is not None:
         write_json(json_file, {**asdict(found), "measured": found.measured})
@@ -47,11 +50,11 @@ def _show(found: "Sweep", load: str) -> None:
     from rich.console import Console  # noqa: PLC0415 - heavy
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(title=f"Requests at a time: {load}")
+    table = Table(title=f"Requests that run at once: {load}")
     for heading in ("let in", "ran at once", "preempted", "requests/s"):
         table.add_column(heading, justify="right")
     for point in found.points:
         table.add_row(str(point.seqs), str(point.running), f"{point.preempted:.1%}", f"{point.rate:.1f}")
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"Fit at a time: {found.measured} measured, {found.planned} planned")
+    console.print(f"Run at once: {found.measured} measured, {found.planned} planned")

@@ -13,6 +13,7 @@ from infergc.cli.engine_options import some_engine_options
 from infergc.cli.failures import StartFailure
 from infergc.cli.grouped import GroupedCommand, option
 from infergc.cli.simulate.options import (
+    check_drawn,
     check_plot,
     check_room,
     check_untimed,
@@ -20,6 +21,7 @@ from infergc.cli.simulate.options import (
     listed,
     policies,
     requests_of,
+    slowed,
 )
 from infergc.config import ConfigError
 
@@ -53,7 +55,7 @@ _ENGINE = (
 @option(_WORKLOAD, "--slower", default=1.0, type=click.FloatRange(0, 1e6), metavar="FACTOR",
         help="Let requests come so many times as late; 0: all at once.")  # fmt: skip
 @option(_WORKLOAD, "--rate", type=float, metavar="R", help="Requests a second, where a trace has no times.")
-@option(_WORKLOAD, "--trace-seed", "seed", default=0, type=click.IntRange(min=0), help="Draws those times.")
+@option(_WORKLOAD, "--trace-seed", "seed", type=click.IntRange(min=0), help="Draws those times. Default: 0.")
 @option(_WORKLOAD, "--block-tokens", type=int, metavar="N",
         help="Tokens in a block of hash_ids. Default: found from the rows.")  # fmt: skip
 @option(_WORKLOAD, "--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be used, and say which.")
@@ -72,6 +74,7 @@ def simulate(traces: tuple[str, ...], json_file: Path | None, plot_file: Path | 
         check_plot(plot_file)
     if options["replay"] == "cache":
         check_untimed(options["rate"], options["slower"])
+    check_drawn(options["rate"], options["seed"])
     engine = {name: options.pop(name) for name in _ENGINE}
     options["sampled"] = plot_file is not None
     runs = [run for trace in traces for run in _runs(trace, _requests(trace, options), engine, options)]
@@ -79,16 +82,13 @@ def simulate(traces: tuple[str, ...], json_file: Path | None, plot_file: Path | 
 
 
 def _requests(trace: str, options: dict[str, Any]) -> "list[TraceRequest]":
-    from infergc.sim.transform import first, scale_arrivals  # noqa: PLC0415 - heavy
+    from infergc.sim.transform import first  # noqa: PLC0415 - heavy
 
-    told = {name: options[name] for name in ("block_tokens", "rate", "seed")}
+    told = {"block_tokens": options["block_tokens"], "rate": options["rate"], "seed": options["seed"] or 0}
     requests, bad = requests_of(trace, told, skip_bad_rows=options["skip_bad_rows"])
     for row in bad:
         click.echo(f"{trace}: left out {row}", err=True)
-    try:
-        requests = scale_arrivals(requests, options["slower"])
-    except ValueError as error:
-        raise click.UsageError(f"--slower: {error}") from None
+    requests = slowed(trace, requests, options["slower"])
     return requests if options["most"] is None else first(requests, options["most"])
 
 

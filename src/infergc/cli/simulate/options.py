@@ -12,6 +12,7 @@ from infergc.sim.geometry import Geometry
 from infergc.sim.named import requests_named
 from infergc.sim.requests import TraceRequest
 from infergc.sim.traces import BadRow, OptionError, TraceError, TraceOptions
+from infergc.sim.transform import scale_arrivals
 from infergc.sim.workloads import WorkloadError
 from infergc.units import format_bytes, parse_bytes
 from infergc.wording import shown
@@ -91,6 +92,32 @@ def check_room(size: int, model: Geometry) -> None:
         raise click.UsageError(
             f"--capacity: so large a pool is not simulated; at most {MOST_TOKENS:,} tokens are, {most} of {model.name}"
         )
+
+
+def check_drawn(rate: float | None, seed: int | None) -> None:
+    """See that a seed has times to draw.
+
+    Raises:
+        click.UsageError: it has not.
+    """
+    if seed is not None and rate is None:
+        raise click.UsageError("--trace-seed: draws the times that --rate asks for; give --rate too")
+
+
+def slowed(trace: str, requests: list[TraceRequest], factor: float) -> list[TraceRequest]:
+    """The requests so many times as late.
+
+    Raises:
+        click.UsageError: the factor is out of bounds, or there is nothing to stretch.
+    """
+    if factor not in (0, 1) and not requests[-1].arrival:
+        raise click.UsageError(
+            f"--slower: the requests of {Path(trace).name} all come at once: there is nothing to slow"
+        )
+    try:
+        return scale_arrivals(requests, factor)
+    except ValueError as error:
+        raise click.UsageError(f"--slower: {error}") from None
 
 
 def check_untimed(rate: float | None, slower: float) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from infergc.units import format_bytes
 
 _NONE = "-"
+_WIDEST = 1000  # columns: more than any table has
 
 
 def show(runs: list[dict[str, Any]]) -> None:
@@ -19,14 +20,23 @@ def show(runs: list[dict[str, Any]]) -> None:
     for trace, group in groupby(runs, key=lambda run: run["trace"]):
         of_trace = list(group)
         console.print(f"{trace}: {_requests(of_trace)}", style="bold", soft_wrap=True)
-        console.print(_memory(of_trace))
+        _print(console, _memory(of_trace))
         if any(run["throughput"] for run in of_trace):
-            console.print(_times(of_trace))
+            _print(console, _times(of_trace))
+
+
+def _print(console: Console, table: Table) -> None:
+    """Print it as wide as its figures are: a terminal that is narrower breaks lines, and none is cut short."""
+    table.width = console.measure(table, options=console.options.update_width(_WIDEST)).maximum
+    console.print(table, crop=False)
 
 
 def _requests(runs: list[dict[str, Any]]) -> str:
-    count, least = runs[0]["requests"], min(run["finished"] for run in runs)
-    return f"{count:,} requests, all finished" if least == count else f"{count:,} requests, {least:,} or more finished"
+    count, finished = runs[0]["requests"], [run["finished"] for run in runs]
+    least, most = min(finished), max(finished)
+    if least == count:
+        return f"{count:,} requests, all finished"
+    return f"{count:,} requests, {least:,}{'' if least == most else f' to {most:,}'} finished"
 
 
 def shortfalls(run: dict[str, Any]) -> Iterator[str]:

@@ -1,18 +1,20 @@
 """Ours: prefixes inherit what was learnt of their like, and what is worth least for the room it takes goes first."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from infergc.heap.marks import marks_in, marks_of, seed_of
 from infergc.heap.nodes import I32, U64, Namespace, Node
 from infergc.heap.retention import End, Retention
-from infergc.policies.retention.history import History
+from infergc.policies.retention.history import I64, History
 from infergc.policies.retention.reuse import Reuse
 
+_NONE = np.empty(0, np.int64)
 _FIRST_LOOK = 16  # pages asked for
+_ONE_IN = 4  # pages: that one is remembered, and where a prompt ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,8 @@ class Knobs:
 
     Attributes:
         classes: how many times a prefix came again, as far as they are told apart.
-        remembered: prefixes remembered, in pools of pages; at most ``remembered_most`` pages.
+        remembered: prefixes remembered, in pools of pages; at most ``remembered_most`` pages. Of four
+            one is noted, in 8 bytes.
         learn_every: pages asked for between two looks at what was learnt, in pools; at least ``learn_least`` pages.
             The first looks come sooner, each when twice as many were asked for.
         trust: pages that a guess without knowledge counts for, in pools.
@@ -55,31 +58,35 @@ class Generational(Retention):
         """Make room for what is to be remembered."""
         knobs = self._knobs
         self._page_tokens = page_tokens
-        entries = min(int(knobs.remembered * pages), knobs.remembered_most)
+        entries = min(int(knobs.remembered * pages), knobs.remembered_most) // _ONE_IN
         self._history = History(entries)
-        self._reuse = Reuse(knobs.classes, pages, knobs.trust * pages, entries)
+        self._reuse = Reuse(knobs.classes, pages, knobs.trust * pages / _ONE_IN, entries * _ONE_IN)
         self._every = max(int(knobs.learn_every * pages), knobs.learn_least)
         self._learn_at = _FIRST_LOOK
 
-    def asked(self, namespace: Namespace, prompt: I32) -> None:
+    def asked(self, namespace: Namespace, prompt: I32) -> U64 | None:
         """Note each page's prefix, and whether and when it came before. Cost: O(prompt) array work."""
         whole = len(prompt) // self._page_tokens
+        if not whole:
+            return None
         marks = marks_of(prompt[: whole * self._page_tokens], self._page_tokens, seed_of(namespace), 0)
-        self._note(marks)
+        self._note(_noted(marks))
         self._now += whole
         if self._now >= self._learn_at:
             self._reuse.learn(self._now)
             self._learn_at = self._now + min(self._now, self._every)
+        return marks
 
     def place(self, node: Node) -> tuple[int, float]:
         """Queued by class; ranked by when it was asked for, or was written if nobody did."""
         done = node.marks.size
         marks = marks_in(node)
-        seen = self._history.look(marks[-1:])
-        if done < len(marks) and not seen.known[0]:
+        if done < len(marks) and self._history.find(int(marks[-1])) is None:
             self._note_written(marks[done:])
-            return 0, self._now
-        return int(self._classes(seen.uses)[0]), int(seen.when[0])
+        found = self._find(marks, len(marks) - 1)
+        if found is None:
+            return 0, 0
+        return min(found[0], self.queues - 1), self._now - self._history.age(found[1], self._now)
 
     def choose(self, ends: Sequence[End | None]) -> int:
         """The end that is worth least; of two the first, which is the older."""
@@ -87,10 +94,13 @@ class Generational(Retention):
         return min(worths)[1]
 
     def span(self, node: Node, pages: int) -> int:
-        """Pages at the end that are of one class."""
-        classes = self._classes(self._history.look(marks_in(node)[-pages:]).uses)
-        other = np.flatnonzero(classes != classes[-1])
-        return len(classes) if not len(other) else len(classes) - 1 - int(other[-1])
+        """Pages at the end that are of one class. The nearer to the root, the more often a page came again."""
+        marks = marks_in(node)
+        end = len(marks) - 1
+        last = self._class_at(marks, end)
+        if self._class_at(marks, end - pages + 1) == last:
+            return pages
+        return bisect_left(range(1, pages), True, key=lambda count: self._class_at(marks, end - count) != last) + 1
 
     def _worth(self, index: int, end: End) -> float:
         when = -end.rank if index % 2 else end.rank
@@ -98,16 +108,38 @@ class Generational(Retention):
 
     def _note(self, marks: U64) -> None:
         seen = self._history.note(marks, self._now)
-        uses = seen.uses.astype(np.int64)
-        self._reuse.came_again(self._classes(uses[seen.known]), self._now - seen.when[seen.known])
-        self._reuse.began(self._classes(uses + seen.known))
+        self._reuse.came_again(self._classes(seen.uses), seen.age)
+        self._reuse.began(self._classes(seen.uses + 1), new=len(marks) - len(seen.uses))
 
     def _note_written(self, marks: U64) -> None:
-        """Pages of text that was generated: no prompt has had them yet."""
-        new = marks[~self._history.look(marks).known]
-        self._history.note(new, self._now)
-        self._reuse.began(np.zeros(len(new), np.int64))
+        """Pages that no prompt has had, for their text was generated, are known from now on."""
+        noted = _noted(marks)
+        first = bisect_left(range(len(noted)), True, key=lambda at: self._history.find(int(noted[at])) is None)
+        if first < len(noted):
+            self._history.note(noted[first:], self._now)
+            self._reuse.began(_NONE, new=len(noted) - first)
 
-    def _classes(self, uses: NDArray[np.integer]) -> NDArray[np.int64]:
-        classes: NDArray[np.int64] = np.minimum(uses, self.queues - 1).astype(np.int64)
-        return classes
+    def _find(self, marks: U64, at: int) -> tuple[int, int] | None:
+        """What is remembered of a page, or else of the nearest before it on its edge of which something is to be."""
+        mark = int(marks[at])
+        found = self._history.find(mark)
+        while found is None and mark % _ONE_IN and at:
+            at -= 1
+            mark = int(marks[at])
+            found = self._history.find(mark)
+        return found
+
+    def _class_at(self, marks: U64, at: int) -> int:
+        found = self._find(marks, at)
+        return 0 if found is None else min(found[0], self.queues - 1)
+
+    def _classes(self, uses: I64) -> I64:
+        return np.minimum(uses, self.queues - 1)
+
+
+def _noted(marks: U64) -> U64:
+    """Those of a prompt's marks that are remembered: one in four, by what they are, and the last."""
+    these = marks % np.uint64(_ONE_IN) == 0
+    these[-1] = True
+    noted: U64 = marks[these]
+    return noted

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from infergc.cache_control import ORDINARY
-from infergc.heap.nodes import I32, Namespace, Node
+from infergc.heap.nodes import I32, U64, Namespace, Node
 from infergc.heap.retention import End, Retention
 
 _LEVEL = 1 << 44  # steps, more than any engine makes: a level weighs more than all recency
@@ -26,9 +26,9 @@ class Hinted(Retention):
         """See ``Retention``."""
         self._policy.begin(pages, page_tokens)
 
-    def asked(self, namespace: Namespace, prompt: I32) -> None:
+    def asked(self, namespace: Namespace, prompt: I32) -> U64 | None:
         """See ``Retention``."""
-        self._policy.asked(namespace, prompt)
+        return self._policy.asked(namespace, prompt)
 
     def place(self, node: Node) -> tuple[int, float]:
         """The policy's place, or one of two queues of our own: before all of its, and after them."""

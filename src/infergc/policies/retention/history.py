@@ -7,69 +7,80 @@ from numpy.typing import NDArray
 
 from infergc.heap.nodes import U64
 
-_WAYS = 4  # places that a prefix may have: of these the one asked for longest ago gives way
+I64 = NDArray[np.int64]
+
+_WAYS = 4  # places that a prefix may have: of these the one that came longest ago gives way
 _MOST_USES = 255
+_WHEN, _TAG = 32, 8  # an entry, from its highest bit: the time it came, 24 bits of its mark, 8 bits of uses
+_LOW = 8  # bits of a mark that say nothing here, so that others may choose marks by them
+_TAG_BITS = np.uint64(0xFFFFFF << _TAG)
+_USES_BITS = np.uint64(_MOST_USES)
+_LATEST = (1 << 32) - 1  # times begin anew after this one
 
 
 class Seen(NamedTuple):
-    """What was remembered of each of some prefixes, [pages] each.
+    """What was remembered of those of some prefixes that were known.
 
     Attributes:
-        known: whether anything was.
-        uses: how often it came again, 0 where it is not known.
-        when: the time at which it came last, 0 where it is not known.
+        known: of each prefix, whether anything was remembered.
+        uses: of those that are known, how often they came again.
+        age: how long ago they came last.
     """
 
     known: NDArray[np.bool_]
-    uses: NDArray[np.uint8]
-    when: NDArray[np.int64]
+    uses: I64
+    age: I64
 
 
 class History:
     """A table of bounded size over marks of prefixes. Those that came longest ago are forgotten first, more or less.
 
+    It is one array of which a set of four entries is half a cache line, as a prompt's marks are all over it.
+
     Args:
-        entries: how many prefixes it holds, rounded up to a power of 2. Memory: 13 bytes each.
+        entries: how many prefixes it holds, rounded up to a power of 2. Memory: 8 bytes each.
     """
 
     def __init__(self, entries: int) -> None:
-        sets = max(1, 1 << (entries - 1).bit_length()) // _WAYS
-        self._sets = np.uint64(max(1, sets) - 1)
-        self._tags = np.zeros((max(1, sets), _WAYS), np.uint32)
-        self._uses = np.zeros(self._tags.shape, np.uint8)
-        self._when = np.zeros(self._tags.shape, np.int64)  # 0: empty
+        sets = max(1, 1 << max(0, entries - 1).bit_length() >> 2)
+        self._table: U64 = np.zeros((sets, _WAYS), np.uint64)  # 0: empty
+        self._rows = sets - 1
 
-    def look(self, marks: U64) -> Seen:
-        """What is remembered of these prefixes. Cost: O(marks) array work."""
-        rows, ways, known = self._find(marks)
-        return self._seen(rows, ways, known)
+    def find(self, mark: int) -> tuple[int, int] | None:
+        """How often a prefix came again and the time it came last, None if nothing is remembered. Cost: O(1)."""
+        tag = _tag_of(mark)
+        for entry in self._table[mark >> _LOW & self._rows].tolist():
+            if entry and (entry ^ tag) & int(_TAG_BITS) == 0:
+                return entry & _MOST_USES, entry >> _WHEN
+        return None
 
     def note(self, marks: U64, now: int) -> Seen:
-        """A prompt has these prefixes; returns what was remembered before. Cost: O(marks) array work.
+        """A prompt has these prefixes; returns what was remembered of them before. Cost: O(marks) array work.
 
         Args:
             marks: of a prompt's pages.
             now: the time, more than 0.
         """
-        rows, ways, known = self._find(marks)
-        ways = np.where(known, ways, self._when[rows].argmin(1))
-        seen = self._seen(rows, ways, known)
-        self._tags[rows, ways] = _tags_of(marks)
-        self._uses[rows, ways] = np.where(known, np.minimum(seen.uses, _MOST_USES - 1) + 1, 0)
-        self._when[rows, ways] = now
-        return seen
+        rows = ((marks >> np.uint64(_LOW)) & np.uint64(self._rows)).astype(np.int64)
+        tags = (marks >> np.uint64(64 - 24)) << np.uint64(_TAG)
+        entries = self._table.take(rows, 0)
+        same = (((entries ^ tags[:, None]) & _TAG_BITS) == 0) & (entries > 0)
+        ages = (np.uint64(now & _LATEST) - (entries >> np.uint64(_WHEN))) & np.uint64(_LATEST)
+        ways = np.where(same, np.uint64(_LATEST + 1), ages).argmax(1)
+        each = np.arange(len(rows))
+        known, uses = same[each, ways], entries[each, ways] & _USES_BITS
+        more = np.where(known, np.minimum(uses + np.uint64(1), _USES_BITS), np.uint64(0))
+        noted = np.uint64((now & _LATEST) << _WHEN) | tags | more
+        self._table[rows, ways] = noted
+        lost = self._table[rows, ways] != noted  # two that are new came to one place
+        if lost.any():
+            self.note(marks[lost], now)
+        return Seen(known, uses[known].astype(np.int64), ages[each, ways][known].astype(np.int64))
 
-    def _find(self, marks: U64) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Each mark's row, the place in it, and whether it stands there."""
-        rows = (marks & self._sets).astype(np.int64)
-        same = (self._tags[rows] == _tags_of(marks)[:, None]) & (self._when[rows] > 0)
-        ways = same.argmax(1)
-        return rows, ways, same[np.arange(len(rows)), ways]
-
-    def _seen(self, rows: NDArray[np.int64], ways: NDArray[np.int64], known: NDArray[np.bool_]) -> Seen:
-        uses, when = self._uses[rows, ways], self._when[rows, ways]
-        return Seen(known, np.where(known, uses, np.uint8(0)), np.where(known, when, 0))
+    def age(self, when: int, now: int) -> int:
+        """How long before ``now`` a time of ``find`` was."""
+        return (now - when) & _LATEST
 
 
-def _tags_of(marks: U64) -> NDArray[np.uint32]:
-    return (marks >> np.uint64(32)).astype(np.uint32)
+def _tag_of(mark: int) -> int:
+    return mark >> (64 - 24) << _TAG

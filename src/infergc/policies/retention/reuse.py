@@ -12,6 +12,7 @@ a slow one, and a pool's size is an age.
 """
 
 from bisect import bisect_right
+from math import log2
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +20,9 @@ from numpy.typing import NDArray
 F64 = NDArray[np.float64]
 
 _AN_OCTAVE = 2  # ages told apart between one and its double
-_OCTAVES = 40
+_FIRST, _LAST = 2.0**-8, 2.0**7  # in pools: what is younger, or older, is of one age
 _GUESS = 0.1  # the chance to come again within a pool of pages, about, of what never did
 _STRETCHES = 128  # of time that are told apart
-BOUNDS = tuple(2 ** (step / _AN_OCTAVE) for step in range(_AN_OCTAVE * _OCTAVES))  # where each age but the first begins
-_STARTS = np.array([0.0, *BOUNDS])
-_WIDTHS = np.diff(np.array([0.0, *BOUNDS, 2 * BOUNDS[-1]]))
-_MIDDLES = _STARTS + _WIDTHS / 2
 
 
 class Reuse:
@@ -39,7 +36,11 @@ class Reuse:
     """
 
     def __init__(self, classes: int, scale: int, trust: float, memory: int) -> None:
-        self._again = np.zeros((classes, len(_STARTS)))
+        bounds = scale * _FIRST * 2 ** (np.arange(_AN_OCTAVE * log2(_LAST / _FIRST) + 1) / _AN_OCTAVE)
+        self._bounds: list[float] = bounds.tolist()  # where each age but the first begins
+        self._widths: F64 = np.diff(np.array([0.0, *bounds, 2 * bounds[-1]]))
+        self._middles: F64 = np.array([0.0, *bounds]) + self._widths / 2
+        self._again = np.zeros((classes, len(self._middles)))
         self._since: list[int] = [0]  # times at which pages were counted
         self._born: list[F64] = [np.zeros(classes)]  # and how many had begun to wait by then, by class
         self._scale, self._trust, self._memory = scale, trust, memory
@@ -47,19 +48,24 @@ class Reuse:
         self._worth: list[list[float]] = []
         self.learn(0)
 
-    def began(self, classes: NDArray[np.int64]) -> None:
-        """Pages of these classes wait from now on to come again. Cost: O(pages) array work."""
-        self._born[-1] += np.bincount(classes, minlength=len(self._again))
+    def began(self, classes: NDArray[np.int64], new: int = 0) -> None:
+        """Pages of these classes, and so many of class 0, wait from now on to come again. Cost: O(pages) array work."""
+        born = self._born[-1]
+        born[0] += new
+        if len(classes):
+            born += np.bincount(classes, minlength=len(born))
 
     def came_again(self, classes: NDArray[np.int64], ages: NDArray[np.int64]) -> None:
         """Pages of these classes came again, so old. Cost: O(pages) array work."""
-        buckets = np.searchsorted(_STARTS[1:], ages, "right")
-        flat = np.bincount(classes * len(_STARTS) + buckets, minlength=self._again.size)
+        if not len(ages):
+            return
+        buckets = np.searchsorted(self._bounds, ages, "right")
+        flat = np.bincount(classes * len(self._middles) + buckets, minlength=self._again.size)
         self._again += flat.reshape(self._again.shape)
 
     def worth(self, page_class: int, age: float) -> float:
         """What a page is worth: hits for each page of room and unit of time. Cost: O(log ages)."""
-        return self._worth[page_class][bisect_right(BOUNDS, age)]
+        return self._worth[page_class][bisect_right(self._bounds, age)]
 
     def learn(self, now: int) -> None:
         """Work out anew what pages are worth. Cost: array work over classes and ages, about a millisecond."""
@@ -69,7 +75,7 @@ class Reuse:
         for age, chance in enumerate(self._chances(now).T):
             waited[:, age], gave[:, age] = time, hits
             hits = hits + left * chance
-            time = time + left * _WIDTHS[age] * (1 - chance / 2)
+            time = time + left * self._widths[age] * (1 - chance / 2)
             left = left * (1 - chance)
         self._worth = _slopes(np.c_[waited, time], np.c_[gave, hits]).tolist()
         self._go_on(now)
@@ -78,7 +84,7 @@ class Reuse:
         """The chance to come again at each age, of a page that did not before: [classes, ages]."""
         chances = self._guesses()
         left = np.ones(len(self._again))
-        for age, middle in enumerate(_MIDDLES):
+        for age, middle in enumerate(self._middles):
             could = left * self._born_by(now - middle)
             counted = np.minimum(self._again[:, age], could)
             chances[:, age] = (counted + chances[:, age] * self._trust) / (could + self._trust)
@@ -88,7 +94,7 @@ class Reuse:
     def _guesses(self) -> F64:
         """What is said of pages of which nothing is known: the older the less likely, the more often used the more."""
         often = np.arange(1, len(self._again) + 1)[:, None]
-        guess: F64 = -np.expm1(-_GUESS * often * _WIDTHS / (_MIDDLES + self._scale))
+        guess: F64 = -np.expm1(-_GUESS * often * self._widths / (self._middles + self._scale))
         return guess
 
     def _born_by(self, time: float) -> F64:
