@@ -97,13 +97,18 @@ class ReclaimOrder:
 
         Cost: O(queues), and O(log leaves) amortised.
         """
-        ends = [self._end(heap) if heap else None for heap in self._heaps]
+        ends = self._ends()
+        if not any(ends) and self._queued:
+            ends = self._ends()  # a leaf was filed anew, in a queue that had been looked at
         if not any(ends):
             return None
         end = ends[self.retention.choose(ends) if len(ends) > 1 else 0]
         assert end is not None, "a policy chooses a leaf that is there"
         del self._queued[end.node.id]
         return end.node
+
+    def _ends(self) -> list[End | None]:
+        return [self._end(heap) if heap else None for heap in self._heaps]
 
     def _end(self, heap: list[_Entry]) -> End | None:
         """The end of a queue, its rank as it was filed; what stands before it and does not count goes."""
