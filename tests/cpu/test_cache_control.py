@@ -10,7 +10,7 @@ from cpu.served import demo_model
 from infergc import LLM, SamplingParams
 from samples.servers import ROOT, Server, serving
 
-KV = "1536KiB"
+KV = "4MiB"
 FLAGS = ("--kv-cache-memory", KV, "--threads", "2", "--served-model-name", "demo")
 ONE = SamplingParams(max_tokens=1, temperature=0)
 LONG = 208  # tokens of a one-off prompt
