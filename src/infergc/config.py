@@ -66,8 +66,11 @@ class EngineConfig(BaseModel):
         "fcfs",
         description="Order of waiting requests: first come first served, or by the request's priority.",
     )
-    retention_policy: Literal["generational", "lru", "lfu", "slru", "arc", "s3-fifo", "tinylfu"] = Field(
-        "generational", description="Which cached pages stay when memory runs short."
+    retention_policy: Literal["generational", "lru", "lfu", "slru", "arc", "s3-fifo", "tinylfu", "priority", "ttl"] = (
+        Field("generational", description="Which cached pages stay when memory runs short.")
+    )
+    pin_budget: float = Field(
+        0.1, ge=0, le=1, description="Share of pages that pinned prompts may hold; see docs/cache-control.md."
     )
     compaction: bool = Field(True, description="Move the pages of sparse superblocks together as requests come and go.")
     compaction_budget: int = Field(

@@ -8,6 +8,7 @@ from infergc.heap.retention import Retention
 from infergc.heap.space import SUPERBLOCK_TOKENS
 from infergc.heap.stats import HeapConfig
 from infergc.policies.retention.generational import Generational
+from infergc.policies.retention.hinted import Hinted
 from infergc.policies.retention.lru import Lru
 
 _AGES = Ages(young=4, survivor=8, tenured=16)  # steps: a walk takes some hundred
@@ -35,6 +36,11 @@ class Shape:
     def compacts(self) -> bool:
         """Whether there are superblocks enough for pages to move between."""
         return max(spec.capacity for spec in self.groups) * self.page_tokens > 2 * SUPERBLOCK_TOKENS
+
+    def policy(self) -> Retention:
+        """The policy, heeding hints where it does in an engine."""
+        policy = self.retention()
+        return Hinted(policy) if self.retention in (Lru, Generational) else policy
 
     def config(self) -> HeapConfig:
         return HeapConfig(self.groups, self.page_tokens, self.slots, self.prefix_caching, ages=_AGES)

@@ -11,6 +11,7 @@ WEIGHTS = {
     "open": 12, "share": 3, "step": 30, "complete": 26, "reserve": 5, "publish": 8, "slide": 8,
     "truncate": 6, "fork": 4, "taint": 1, "close": 10, "append": 5, "compact": 10,
     "session": 2, "group": 2, "join": 8, "leave": 3, "rejoin": 3, "drop": 2, "shed": 1,
+    "pin": 3, "unpin": 1, "hint": 2, "tick": 1,
     "cycles": 3, "collect": 6, "major": 6, "verify": 1,
 }  # fmt: skip
 

@@ -14,6 +14,7 @@ from infergc.heap.heap import Heap
 from infergc.heap.moves import Move
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import BeamGroup, Sequence, TokenLog
+from laws.kept import Kept
 from laws.oracle import LawBroken, dump, grants, in_use, longest_known
 from laws.shadow import Prefixes, Shadow, pages_of, tables_of
 from laws.shapes import Shape
@@ -25,15 +26,16 @@ Operation = tuple[str, int, int, int]
 ALWAYS = Compaction(sparse=1.0, fragmentation=0.0, spare=0.0, rest=0, handling=1)
 
 
-class World(Wholes):
+class World(Wholes, Kept):
     """Drives a heap by the rules that its callers keep, and compares what storage holds with what it should."""
 
     heap_class: type[Heap] = Heap
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
-        self.heap = self.heap_class(shape.config(), shape.retention(), ALWAYS)
+        self.heap = self.heap_class(shape.config(), shape.policy(), ALWAYS)
         super().__init__()
+        Kept.__init__(self)
         self.shadow = Shadow(self.heap)
         self.prefixes = Prefixes()
         self.streams: list[Stream] = []

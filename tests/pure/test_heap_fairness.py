@@ -7,11 +7,13 @@ from infergc.heap.collector import Collector, Triggers
 from infergc.heap.generations import YOUNG, Ages
 from infergc.heap.groups import GroupSpec
 from infergc.heap.heap import Heap
+from infergc.heap.nodes import Node
 from infergc.heap.objects import HeapObject
+from infergc.heap.retention import Retention
 from infergc.heap.stats import HeapConfig
 from infergc.heap.trace import Marking
 from infergc.policies.retention.lru import Lru
-from samples.heaps import P, compute, finished, open_stream, small_heap
+from samples.heaps import P, begin, compute, finished, open_stream, small_heap
 
 BUDGET = 16  # the least that a pacer gives
 
@@ -173,3 +175,23 @@ def test_a_major_collection_goes_on_though_more_comes_of_age_than_it_may_look_at
 
     serve_all()
     assert calls_until(lambda: collector.counters.major > 0, step, most=200) < 100
+
+
+class UsedFirst(Retention):
+    """Two queues: a leaf that is served goes over to the one that is looked at first."""
+
+    queues = 2
+
+    def place(self, node: Node) -> tuple[int, float]:
+        return (0 if node.uses else 1), node.used
+
+
+def test_a_leaf_that_changed_its_queue_is_found_there() -> None:
+    heap = Heap(HeapConfig((GroupSpec("all", 1, None, 8),), P, 8), UsedFirst())
+    finished(heap, range(4 * P))
+    stream = open_stream(heap, range(4 * P))
+    begin(heap, open_stream(heap, range(900, 900 + P)), 0, P)  # a step later
+    heap.share_prefix(stream, 4 * P)
+    heap.close(stream)
+    finished(heap, range(500, 500 + 7 * P))  # all that there is
+    assert heap.counters.evicted == 4

@@ -19,7 +19,7 @@ def test_who_took_a_reference_where_is_one_number(place: str) -> None:
 
 def test_pages_that_nobody_took_were_taken_nowhere() -> None:
     assert read(0) == (0, Place.NOWHERE)
-    assert len(Place) == 6, "none is another's name"
+    assert len(Place) == 7, "none is another's name"
 
 
 def test_a_token_log_forgets_its_tail_and_goes_on() -> None:

@@ -58,6 +58,7 @@ class Results:
         self.tokens: dict[str, list[int]] = {}
         self.finish: dict[str, str] = {}
         self.cached: dict[str, int] = {}
+        self.pinned: dict[str, int | None] = {}
         self.errors: dict[str, str] = {}
         self.logprobs: dict[str, list[Logprobs]] = {}
         self.totals: dict[str, float | None] = {}
@@ -67,6 +68,7 @@ class Results:
             self.tokens.setdefault(delta.request_id, []).extend(delta.tokens)
             self.logprobs.setdefault(delta.request_id, []).extend(delta.logprobs)
             self.cached[delta.request_id] = delta.cached_tokens
+            self.pinned[delta.request_id] = delta.pinned_tokens
             self.totals[delta.request_id] = delta.cumulative_logprob
             if delta.finish:
                 self.finish[delta.request_id] = delta.finish

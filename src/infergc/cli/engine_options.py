@@ -17,6 +17,7 @@ HEADINGS = {  # heading → fields; a field that is in none stands under the las
         "block_size",
         "enable_prefix_caching",
         "retention_policy",
+        "pin_budget",
         "compaction",
         "compaction_budget",
     ),

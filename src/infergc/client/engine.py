@@ -2,10 +2,11 @@
 
 import asyncio
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Self
 
+from infergc.cache_control import CacheControl
 from infergc.client.prepare import RequestBuilder
 from infergc.client.spawn import end_process, exit_code, spawn_engine
 from infergc.client.stream import RequestStream
@@ -87,10 +88,17 @@ class EngineClient:
         priority: int = 0,
         cache_salt: str = "",
         session: str = "",
+        cache_control: CacheControl | Mapping[str, Any] | None = None,
     ) -> Submit:
         """A checked request, ready for ``submit``; see ``RequestBuilder.build``."""
         return self.builder.build(
-            prompt_ids, params, request_id, priority=priority, cache_salt=cache_salt, session=session
+            prompt_ids,
+            params,
+            request_id,
+            priority=priority,
+            cache_salt=cache_salt,
+            session=session,
+            cache_control=cache_control,
         )
 
     def submit(self, *requests: Submit) -> RequestStream:

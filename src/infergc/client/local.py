@@ -10,6 +10,7 @@ from infergc.engine.assembly import build_engine
 from infergc.engine.garbage import PythonGarbage, garbage_figures
 from infergc.engine.messages import Abort, Command, Delta, Submit, choice_names
 from infergc.engine.ports import Sink
+from infergc.engine.ticks import Ticks
 
 
 class LocalClient:
@@ -36,6 +37,7 @@ class LocalClient:
         self.stats: dict[str, Any] = {}
         self.builder = RequestBuilder(self.ready, config.seed)
         self._garbage = PythonGarbage(self.ready.memory)
+        self._ticks = Ticks()
         self._commands: list[Command] = []
         self._busy = False
 
@@ -90,7 +92,7 @@ class LocalClient:
     def _step(self) -> list[Delta]:
         commands, self._commands = self._commands, []
         with held_interrupts():
-            outputs = self._engine.step(commands)
+            outputs = self._engine.step([*self._ticks.take(), *commands])
         self._garbage.relieve()
         if outputs.stats is not None:
             self.stats = {**outputs.stats, "python_gc": garbage_figures(self._garbage)}

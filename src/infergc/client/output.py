@@ -43,6 +43,7 @@ class Output:
         choice: which of its choices this is.
         generated: tokens of the output so far.
         cached_tokens: prompt tokens whose KV was found in the prefix cache.
+        pinned_tokens: prompt tokens that were pinned because the request asked for it; None if it did not.
         finished: whether the last piece was given. The engine may not know yet: a stop string is found
             here, and the request is then to be stopped there.
     """
@@ -52,6 +53,7 @@ class Output:
         self.choice = choice
         self.generated = 0
         self.cached_tokens = 0
+        self.pinned_tokens: int | None = None
         self._index = index
         self._text = TextStream(tokenizer, request.params)
 
@@ -69,6 +71,8 @@ class Output:
         if delta.finish == "error":
             raise RequestFailedError(delta.error)
         self.cached_tokens = max(self.cached_tokens, delta.cached_tokens)
+        if delta.pinned_tokens is not None:
+            self.pinned_tokens = delta.pinned_tokens
         news = self._text.push(delta.tokens, delta.finish, delta.stop_id)
         self.generated += news.tokens
         return Piece(

@@ -1,10 +1,12 @@
 """From a user's prompt and parameters to a ``Submit`` that the engine cannot find fault with."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
+from infergc.cache_control import CacheControl, as_cache_control
 from infergc.engine.branching import check_branching
 from infergc.engine.messages import Ready, Submit
 from infergc.params import MAX_SEED, ParameterError, SamplingParams, check_text, check_token_ids
@@ -48,6 +50,7 @@ class RequestBuilder:
         priority: int = 0,
         cache_salt: str = "",
         session: str = "",
+        cache_control: CacheControl | Mapping[str, Any] | None = None,
     ) -> Submit:
         """One checked request; ``request_id`` must be unique among the open ones and is numbered if None.
 
@@ -58,6 +61,7 @@ class RequestBuilder:
             priority: smaller runs first under the priority policy; a signed number of 32 bits.
             cache_salt: names the prefix cache that the request shares; at most 1024 characters.
             session: the conversation that it is a turn of, whose KV is kept for the next; at most 1024 characters.
+            cache_control: how the prompt's pages are to be kept.
 
         Raises:
             PromptError: the prompt is empty, too long, or holds ids that the model does not have; or max_tokens
@@ -77,7 +81,8 @@ class RequestBuilder:
         if params.seed is None:
             params = replace(params, seed=self._seeds.randint(0, MAX_SEED))
         number = next(self._numbers)
-        return Submit(request_id or f"request-{number}", prompt, params, priority, cache_salt, session)
+        name, control = request_id or f"request-{number}", as_cache_control(cache_control)
+        return Submit(name, prompt, params, priority, cache_salt, session, control)
 
     def check_length(self, tokens: int, measure: str = "is") -> None:
         """Refuse a prompt of more tokens than the context has room for; ``measure`` may be "is at least".

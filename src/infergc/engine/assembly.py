@@ -27,20 +27,30 @@ from infergc.policies.preemption.last import Last
 from infergc.policies.retention.arc import Arc
 from infergc.policies.retention.belady import Asked, Belady
 from infergc.policies.retention.generational import Generational
+from infergc.policies.retention.hinted import Hinted
 from infergc.policies.retention.lfu import Lfu
 from infergc.policies.retention.lru import Lru
+from infergc.policies.retention.priority import Priority as PriorityRetention
 from infergc.policies.retention.s3_fifo import S3Fifo
 from infergc.policies.retention.slru import Slru
 from infergc.policies.retention.tinylfu import TinyLfu
+from infergc.policies.retention.ttl import Ttl
 from infergc.sched.queue import Ordering
 from infergc.sched.scheduler import Scheduler
 from infergc.sched.seating import SchedulerConfig
 
 ORDERINGS: dict[str, Callable[[], Ordering]] = {"fcfs": Fcfs, "priority": Priority}
 RETENTIONS: dict[str, Callable[[], Retention]] = {
-    "generational": Generational, "lru": Lru, "lfu": Lfu, "slru": Slru, "arc": Arc, "s3-fifo": S3Fifo,
+    "generational": lambda: Hinted(Generational()),
+    "lru": lambda: Hinted(Lru()),
+    "lfu": Lfu,
+    "slru": Slru,
+    "arc": Arc,
+    "s3-fifo": S3Fifo,
     "tinylfu": TinyLfu,
-}  # fmt: skip
+    "priority": PriorityRetention,
+    "ttl": Ttl,
+}
 FORESEEING: dict[str, Callable[[Iterable[Asked]], Retention]] = {"belady": Belady}  # no engine has the future
 
 LAYOUT = "pages-v1"  # part of the cache namespace: changes when KV of a page is laid out differently
@@ -87,7 +97,9 @@ def assemble(
     longest = longest_text(config, facts, groups)
     executor.allocate(groups, config.max_num_seqs)
     ages = Ages(config.gc_young_steps, config.gc_survivor_steps, config.gc_tenured_steps)
-    shape = HeapConfig(groups, config.block_size, config.max_num_seqs, config.enable_prefix_caching, ages)
+    shape = HeapConfig(
+        groups, config.block_size, config.max_num_seqs, config.enable_prefix_caching, ages, config.pin_budget
+    )
     compaction = Compaction(config.compaction_budget) if config.compaction else None
     retention = retention or RETENTIONS[config.retention_policy]()
     heap = (DebugHeap if config.heap_debug else Heap)(shape, retention, compaction)

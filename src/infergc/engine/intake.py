@@ -65,9 +65,11 @@ class Intake:
             rules = beam_rules(submit.params, len(submit.prompt), self._ready)
             search = BeamSearch(first, rules, names, GroupRoot(self._heap, names[0]))
             first = search.first
+            first.cache_control = submit.cache_control
             self._jobs.update(dict.fromkeys(names, search))
         else:
             self._jobs.update(zip(names, with_branches(first, names), strict=True))
+            first.cache_control = submit.cache_control  # of the request once, not of every branch
         self._arrivals += max(submit.params.width, len(names))
         if len(names) > 1:
             self._open[submit.request_id] = list(names)

@@ -18,6 +18,7 @@ from infergc.engine.messages import (
     Ready,
     Shutdown,
     Submit,
+    Tick,
     choice_names,
 )
 from infergc.engine.pacing import Pacer
@@ -112,6 +113,8 @@ class Engine:
                 self._abort(command.request_id, outputs, stopped=command.stopped)
             case Ask():
                 outputs.answers.append(self._inquiries.answer(command))
+            case Tick():
+                self.scheduler.tick(command.seconds)
             case Shutdown():
                 for name in self._intake:
                     self._abort(name, outputs)
@@ -221,7 +224,9 @@ class Engine:
     def _delta(self, gain: Gain) -> Delta:
         request, finish = gain.request, gain.finish
         logprobs = [_logprobs(gain.logprobs)] if gain.logprobs is not None else []
-        delta = Delta(request.id, [gain.token], cached_tokens=request.cached or 0, logprobs=logprobs)
+        delta = Delta(
+            request.id, [gain.token], cached_tokens=request.cached or 0, logprobs=logprobs, pinned_tokens=request.pinned
+        )
         if finish is not None:
             delta.finish, delta.stop_id = finish.reason, finish.stop_id
             self._end(request.id, finish.reason)
@@ -233,7 +238,7 @@ class Engine:
             self._end(name, found.finish.reason)
             yield Delta(
                 name, found.tokens.tolist(), found.finish.reason, found.finish.stop_id, search.cached,
-                cumulative_logprob=found.total,
+                cumulative_logprob=found.total, pinned_tokens=search.pinned,
             )  # fmt: skip
 
     def _end(self, name: str, reason: str) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from infergc.cache_control import CacheControl
 from infergc.params import SamplingParams
 
 
@@ -19,6 +20,7 @@ class Submit(msgspec.Struct, tag="submit", array_like=True):
     priority: int = 0  # smaller runs first under the priority policy
     salt: str = ""  # cache namespace of the tenant; pages are shared only inside one
     session: str = ""  # a turn of this session of the tenant's, which is opened if it is not open; "" for none
+    cache_control: CacheControl | None = None  # how its prompt's pages are to be kept
 
 
 class Abort(msgspec.Struct, tag="abort", array_like=True):
@@ -51,7 +53,16 @@ class Shutdown(msgspec.Struct, tag="shutdown", array_like=True):
     """Abort everything and leave."""
 
 
-Command = Submit | Abort | Ask | Shutdown
+class Tick(msgspec.Struct, tag="tick", array_like=True):
+    """So late it is, in whole seconds since the engine began: the only time that heap and scheduler know (law 10).
+
+    Whoever drives the engine says so (``engine.ticks``), whenever a second has begun; without it no time passes.
+    """
+
+    seconds: int
+
+
+Command = Submit | Abort | Ask | Shutdown | Tick
 
 
 def choice_names(request_id: str, choices: int) -> tuple[str, ...]:
@@ -81,6 +92,8 @@ class Delta(msgspec.Struct, array_like=True):
         logprobs: one per token where asked for.
         error: what went wrong when finish is "error".
         cumulative_logprob: the sum over all tokens, of a beam search's text.
+        pinned_tokens: prompt tokens that are pinned because the request asked for it, 0 where the budget had no room;
+            told as ``cached_tokens`` is. None if it did not ask.
     """
 
     request_id: str
@@ -91,6 +104,7 @@ class Delta(msgspec.Struct, array_like=True):
     logprobs: list[Logprobs] = []
     error: str = ""
     cumulative_logprob: float | None = None
+    pinned_tokens: int | None = None
 
 
 class Answer(msgspec.Struct, array_like=True):

@@ -17,6 +17,7 @@ from infergc.engine.assembly import build_engine
 from infergc.engine.garbage import PythonGarbage
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Command, Outputs, Ready, Shutdown
+from infergc.engine.ticks import Ticks
 from infergc.engine.upkeep import Upkeep
 from infergc.engine.wire import EngineChannel
 
@@ -48,6 +49,7 @@ def serve(engine: Engine, channel: EngineChannel) -> None:
     with PythonGarbage(engine.ready.memory) as garbage:
         upkeep = Upkeep(engine, garbage)  # looks at the model's tensors before they are frozen
         garbage.freeze()
+        ticks = Ticks()
         channel.send(engine.ready)
         channel.send(upkeep.measured(engine.step()))  # of an idle engine, for metrics before the first request
         while True:
@@ -55,7 +57,7 @@ def serve(engine: Engine, channel: EngineChannel) -> None:
             if commands is None:
                 return
             upkeep.run(waiting=bool(commands))
-            outputs = engine.step(commands)
+            outputs = engine.step([*ticks.take(), *commands])
             if _has_news(outputs):
                 channel.send(upkeep.measured(outputs))
             if any(isinstance(command, Shutdown) for command in commands):

@@ -11,6 +11,7 @@ from infergc.heap.generations import GENERATIONS
 from infergc.heap.reclaim import REASONS
 from infergc.heap.stats import GroupStats
 from infergc.sched.counters import SchedulerCounters
+from infergc.sched.pins import ASKED, ENDED_FOR, Pins
 from infergc.sched.scheduler import Scheduler
 
 _FINISHED = {reason: f"finished_{reason}" for reason in ("stop", "length", "abort", "error")}
@@ -31,7 +32,7 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer) -> di
 
     Keys: ``requests`` {running, waiting}; ``kv`` {group: {capacity, free, live, cached, in_transit}} in pages, and
     its ``fragmentation``, 0 to 1; ``counters`` running totals, tokens and pages as their names say; ``sessions`` {open,
-    closed by reason};
+    closed by reason}; ``pins`` {open, pages, budget_pages, asked and ended by outcome}, pages of each layer group;
     ``collector`` what the collector did: see ``heap.collector`` and ``engine.pacing``.
     """
     heap, collector = scheduler.heap, pacer.collector
@@ -53,6 +54,7 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer) -> di
             **{name: counters.finished[reason] for reason, name in _FINISHED.items()},
         },
         "sessions": {"open": len(scheduler.sessions), **scheduler.sessions.closed},
+        "pins": _pins(scheduler.pins, heap.pinned, heap.pin_budget),
         "collector": {
             **_columns(collector.counters),
             "units": collector.counters.units.copy(),
@@ -85,6 +87,16 @@ def figures(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer) -> dic
             for name, counts, steps in zip(GENERATIONS, stays.counts, stays.steps, strict=True)
         },
         "collection_seconds": pacer.pauses.by_kind.copy(),
+    }
+
+
+def _pins(pins: Pins, pages: int, budget: int) -> dict[str, Any]:
+    return {
+        "open": len(pins),
+        "pages": pages,
+        "budget_pages": budget,
+        "asked": {outcome: pins.asked[outcome] for outcome in ASKED},
+        "ended": {reason: pins.ended[reason] for reason in ENDED_FOR},
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infergc.heap.generations import GENERATIONS
-from infergc.heap.objects import BeamGroup, HeapObject, Sequence, Session
+from infergc.heap.objects import BeamGroup, HeapObject, Pin, Sequence, Session
 from infergc.heap.space import Extent
 from infergc.heap.state import HeapState
 
@@ -68,9 +68,10 @@ def dump(heap: HeapState) -> dict[str, Any]:
     """Everything about who holds what.
 
     Keys: ``page_tokens``; ``step`` being planned; ``groups``, a list of {name, tier, page_bytes, capacity,
-    fragmentation, pages {state: {generation: pages}}}; ``objects`` of the graph, oldest first: {id, kind, owner,
-    session, pinned, roots, refs, holds, groups {group: {held, charged {generation: pages}}}}; ``in_flight``: {step,
-    groups as before}; ``unowned`` {group: {generation: pages}}; ``tree`` {namespaces, nodes {generation: nodes}}.
+    fragmentation, pages {state: {generation: pages}}, pinned pages, pin_budget}; ``objects`` of the graph, oldest
+    first: {id, kind, owner, session, pinned, roots, refs, holds, groups {group: {held, charged {generation: pages}}}};
+    ``in_flight``: {step, groups as before}; ``unowned`` {group: {generation: pages}}; ``tree`` {namespaces, nodes
+    {generation: nodes}}.
 
     Cost: O(capacity + extents + objects + nodes), mostly array work.
     """
@@ -111,7 +112,19 @@ def _group(heap: HeapState, group: int, figures: Census) -> dict[str, Any]:
         "capacity": pages.spec.capacity,
         "fragmentation": pages.space.fragmentation,
         "pages": figures.by_state(),
+        "pinned": _pinned(heap, group),
+        "pin_budget": heap.pin_budget,
     }
+
+
+def _pinned(heap: HeapState, group: int) -> int:
+    """Pages that pins hold, from their extents, each counted once."""
+    held: NDArray[np.bool_] = np.zeros(heap.groups[group].spec.capacity, np.bool_)
+    for one in heap.sequences.values():
+        if isinstance(one, Pin):
+            for first, pages in one.parked[group]:
+                held[first : first + pages] = True
+    return int(np.count_nonzero(held))
 
 
 def _object(one: HeapObject, groups: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +135,7 @@ def _object(one: HeapObject, groups: dict[str, Any]) -> dict[str, Any]:
         "kind": _kind(one),
         "owner": one.owner,
         "session": session if isinstance(one, Sequence) else "",
-        "pinned": parked and bool(session),
+        "pinned": isinstance(one, Pin) or (parked and bool(session)),
         "roots": one.roots,
         "refs": one.refs,
         "holds": sorted(one.holds),
@@ -136,6 +149,8 @@ def _kind(one: HeapObject) -> str:
             return "session"
         case BeamGroup():
             return "beam_group"
+        case Pin():
+            return "pin"
         case Sequence(slot=-1):
             return "parked"
         case _:

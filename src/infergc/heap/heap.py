@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from infergc.heap.compactor import Compaction, Compactor
 from infergc.heap.errors import HeapCorruption
 from infergc.heap.groups import pages_for
-from infergc.heap.holdings import Holdings
+from infergc.heap.keeping import Keeping
 from infergc.heap.laws import violations
 from infergc.heap.moves import I32, Move, PageTable
 from infergc.heap.nodes import Node
@@ -26,7 +26,7 @@ from infergc.heap.stats import HeapConfig
 from infergc.heap.tables import BlockTables, Slots
 
 
-class Heap(Holdings):
+class Heap(Keeping):
     """Memory of KV pages. Every call is made at a safepoint, on one thread."""
 
     def __init__(self, config: HeapConfig, retention: Retention, compaction: Compaction | None = None) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from infergc.heap import cycles
 from infergc.heap.graph import ObjectGraph
 from infergc.heap.nodes import Namespace
-from infergc.heap.objects import BeamGroup, HeapObject, KnownTokens, Sequence, Session, TokenLog
+from infergc.heap.objects import BeamGroup, HeapObject, KnownTokens, Pin, Sequence, Session, TokenLog
 from infergc.heap.pages import page_numbers, runs_of
 from infergc.heap.retention import Retention
 from infergc.heap.space import Extent
@@ -137,9 +137,16 @@ class Holdings(HeapState):
             self._vacate(one)
         for group, extents in enumerate(one.parked):
             self._release(group, extents, one.last_read)
+        if isinstance(one, Pin):
+            self._count_out(one)
         self.tree.leave(one.tip, self.planning)
         del self.sequences[one.id]
         self.owners.remember(one.id, one.owner)
+
+    def _count_out(self, pin: Pin) -> None:
+        for node in self.tree.path(pin.tip):
+            node.pins -= 1
+            self.pinned -= 0 if node.pins else node.length
 
     def _park(self, sequence: Sequence) -> None:
         """Move the sealed pages from the sequence's row to extents of its own, and give the rest and the slot back."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from infergc.heap.groups import pages_for
 from infergc.heap.moves import I32, PageTable
 from infergc.heap.nodes import Node
-from infergc.heap.objects import Sequence, StepReads
+from infergc.heap.objects import Pin, Sequence, StepReads
 from infergc.heap.pages import Pages, page_numbers
 from infergc.heap.space import FreeSpace
 from infergc.heap.state import HeapState
@@ -173,6 +173,26 @@ def _law_6_users(heap: HeapState) -> Iterator[str]:
         yield "law 6: a namespace that nothing uses was not forgotten"
 
 
+def _law_6_pins(heap: HeapState) -> Iterator[str]:
+    """A pin holds its whole path, in every group; nodes count the pins through them, and the heap what they hold."""
+    through: Counter[int] = Counter()
+    for pin in (one for one in heap.sequences.values() if isinstance(one, Pin)):
+        path = heap.tree.path(pin.tip)
+        through.update(node.id for node in path)
+        held = [sum(length for _, length in extents) for extents in pin.parked]
+        if held != [sum(node.length for node in path)] * len(heap.groups):
+            yield f"law 6: the pin of {pin.owner} does not hold all pages of its prefix"
+    nodes = heap.tree.nodes()
+    if any(node.pins != through[node.id] for node in nodes):
+        yield "law 6: nodes count other pins than hold their pages"
+    pinned = sum(node.length for node in nodes if through[node.id])
+    if not pinned == heap.pinned <= heap.pin_budget:
+        yield f"law 6: pins hold {pinned} pages, {heap.pinned} are counted, {heap.pin_budget} are allowed"
+    for node in nodes:
+        if node.hint is not None and node.hint.ttl and not node.hint.passed and not heap.tree.hints.watches(node):
+            yield f"law 6: nobody sees when the time of node {node.id} is over"
+
+
 def _node_shape(heap: HeapState, node: Node) -> Iterator[str]:
     size = heap.page_tokens
     if node.parent is None or node.parent.children.get(heap.tree.key(node)) is not node:
@@ -251,6 +271,7 @@ _LAWS = (
     _law_4_and_5_reads,
     _law_6_closed_tree,
     _law_6_users,
+    _law_6_pins,
     _law_7_exact,
     _law_9_whole,
 )

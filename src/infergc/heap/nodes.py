@@ -7,6 +7,8 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from infergc.cache_control import ORDINARY
+
 I32 = NDArray[np.int32]
 U64 = NDArray[np.uint64]
 Kind = TypeVar("Kind", np.int32, np.uint64)
@@ -24,6 +26,28 @@ class Namespace:
 
     model: str
     salt: str = ""
+
+
+PASSED = -1  # the level of pages whose time is over
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What was asked of a node's pages; ``heap.hints`` gives and ends hints.
+
+    Attributes:
+        priority: 0 to 100.
+        ttl: seconds without use for which it holds, None: always.
+        until: the last second in which it holds.
+        is_shared: the pages were there before whoever asked for this: when its time is over they are ordinary again.
+        passed: its time is over, and nobody used the pages since.
+    """
+
+    priority: int
+    ttl: int | None = None
+    until: int = 0
+    is_shared: bool = False
+    passed: bool = False
 
 
 class Column(Generic[Kind]):
@@ -78,12 +102,14 @@ class Node:
         proved: ``uses`` when it was last looked at.
         marks: of the first pages of the edge, each page's fingerprint together with all before it (``heap.marks``);
             worked out for a policy that asks. A root's is what those of its namespace begin with.
+        pins: pins that hold its pages, and all before them.
+        hint: what was asked of its pages, None if nothing was.
         resting: young, was looked at and not served, and will be looked at again once it is.
     """
 
     __slots__ = (
-        "children", "generation", "id", "keys", "marks", "pages", "parent", "proved", "resting", "tokens", "used",
-        "users", "uses",
+        "children", "generation", "hint", "id", "keys", "marks", "pages", "parent", "pins", "proved", "resting",
+        "tokens", "used", "users", "uses",
     )  # fmt: skip
 
     def __init__(self, node_id: int, parent: "Node | None", tokens: I32, pages: tuple[I32, ...]) -> None:
@@ -100,11 +126,20 @@ class Node:
         self.generation = 0
         self.proved = 0
         self.resting = False
+        self.pins = 0
+        self.hint: Hint | None = None
 
     @property
     def length(self) -> int:
         """Pages on the edge."""
         return self.pages[0].size
+
+    @property
+    def level(self) -> int:
+        """What its pages are worth by what was asked of them: a priority, or PASSED. Lower levels go first."""
+        if self.hint is None:
+            return ORDINARY
+        return PASSED if self.hint.passed else self.hint.priority
 
     @property
     def idle(self) -> bool:

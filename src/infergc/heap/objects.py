@@ -107,6 +107,12 @@ class Sequence(HeapObject):
     last_read: int = -1
 
 
+class Pin(Sequence):
+    """A hold on a cached prefix that somebody asked for: a sequence that never runs, parked from the beginning."""
+
+    __slots__ = ()
+
+
 @dataclass(slots=True)
 class InFlight:
     """Work in flight is a root: references that live until ``step`` is done (law 5).

@@ -16,6 +16,7 @@ class Place(IntEnum):
     FORK = 3  # its parent's pages
     ADOPT = 4  # an identical page that the prefix tree had
     COPY = 5  # its copy of a shared tail
+    PIN = 6  # a cached prefix, because somebody asked for it
 
 
 def taken_by(number: int, place: Place) -> int:

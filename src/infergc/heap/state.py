@@ -32,6 +32,8 @@ class HeapState:
         length: token slots granted, by slot.
         barrier: whether the tail page may be shared, by slot.
         holder: id of the open sequence, by slot; -1 where there is none.
+        pinned: pages that pins hold, in each group, shared ones counted once.
+        pin_budget: how many they may hold at most.
         planning: the step being planned.
         completed: the last step known to be done, -1 before the first.
     """
@@ -56,6 +58,8 @@ class HeapState:
         self.length: NDArray[np.int32] = np.zeros(config.max_sequences, np.int32)
         self.barrier: NDArray[np.bool_] = np.zeros(config.max_sequences, np.bool_)
         self.holder: NDArray[np.int64] = np.full(config.max_sequences, -1, np.int64)
+        self.pinned = 0
+        self.pin_budget = int(config.pin_share * min(capacities))
         self.planning = 0
         self.completed = -1
 

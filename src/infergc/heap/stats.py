@@ -9,13 +9,17 @@ from infergc.heap.groups import GroupSpec
 
 @dataclass(frozen=True, slots=True)
 class HeapConfig:
-    """Shape of a heap: its layer groups with capacities, tokens in a page, most open sequences, ages of generations."""
+    """Shape of a heap: its layer groups with capacities, tokens in a page, most open sequences, and further knobs.
+
+    ``pin_share`` is the share of the pages that pins may hold, 0 to 1.
+    """
 
     groups: tuple[GroupSpec, ...]
     page_tokens: int
     max_sequences: int
     prefix_caching: bool = True
     ages: Ages = field(default_factory=Ages)
+    pin_share: float = 0.1
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from infergc.heap.generations import Generations
+from infergc.heap.hints import Hints
 from infergc.heap.marks import seed_of
 from infergc.heap.nodes import I32, U64, Namespace, Node
 from infergc.heap.objects import Sequence
@@ -52,6 +53,7 @@ class PrefixTree:
         self.roots: dict[Namespace, Node] = {}
         self._namespaces: dict[int, Namespace] = {}  # by the root's id
         self.order = ReclaimOrder(retention)
+        self.hints = Hints(self.order)
         self.generations = generations
         self.index = PageIndex(capacities)
         self._groups = len(capacities)
@@ -118,6 +120,7 @@ class PrefixTree:
     def serve(self, node: Node, step: int) -> None:
         """A request is served from here, or from below. Cost: O(1)."""
         node.uses += 1
+        self.hints.used(node)
         if node.resting:
             node.resting = False
             self.generations.enter(node, step)
@@ -125,10 +128,10 @@ class PrefixTree:
     def extend(self, tip: Node, tokens: I32, pages: tuple[I32, ...], step: int, marks: U64 | None = None) -> Node:
         """Hang new pages below ``tip``, on its own edge if only one sequence stands there, and return the new tip.
 
-        ``marks`` are those of the first of these pages, as far as they are known. The caller moves its stand to the
-        returned node. Cost: O(pages) amortised.
+        What was asked of a node's pages is not asked of those that follow. ``marks`` are those of the first of these
+        pages, as far as they are known. The caller moves its stand to the returned node. Cost: O(pages) amortised.
         """
-        if tip.users == 1 and not tip.children and tip.parent is not None:
+        if tip.users == 1 and not tip.children and tip.parent is not None and tip.hint is None:
             if marks is not None and tip.marks.size == tip.length:
                 tip.marks.extend(marks)
             tip.tokens.extend(tokens)
@@ -236,6 +239,8 @@ class PrefixTree:
         """The upper half of a node that is split has had the same history, and is looked at an age from now."""
         upper.used, upper.uses = node.used, node.uses
         upper.generation, upper.proved, upper.resting = node.generation, node.proved, node.resting
+        upper.pins = node.pins
+        self.hints.inherit(upper, node)
         if not upper.resting:
             self.generations.enter(upper, step)
 

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Self, cast
 
+from infergc.cache_control import CacheControl
 from infergc.client.local import LocalClient
 from infergc.client.output import Output, Piece, outputs_of
 from infergc.config import ConfigError, engine_config
@@ -18,6 +19,7 @@ from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 
 Messages = Sequence[Mapping[str, Any]]
+Control = CacheControl | Mapping[str, Any] | None
 
 
 class LLM:
@@ -64,6 +66,7 @@ class LLM:
         prompts: Prompt | Sequence[Prompt],
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         use_tqdm: bool = True,
+        cache_control: Control = None,
     ) -> list[RequestOutput]:
         """Complete prompts, all of them batched together; results are in the order of the prompts.
 
@@ -71,6 +74,7 @@ class LLM:
             prompts: strings, ``{"prompt": text}`` or ``{"prompt_token_ids": ids}``; one or a list.
             sampling_params: one for all prompts or a list with one for each; ``SamplingParams()`` if None.
             use_tqdm: show a progress bar where stderr is a terminal.
+            cache_control: how all these prompts' pages are to be kept, as in ``{"ttl": "1h", "pin": True}``.
 
         Raises:
             ParameterError: a prompt or parameter is not allowed; nothing was started.
@@ -78,7 +82,7 @@ class LLM:
             RequestFailedError: the engine gave up on a request; the others were aborted.
         """
         encoded = [encode(prompt, self._tokenizer) for prompt in as_list(prompts)]
-        requests = self._requests([ids for _, ids in encoded], sampling_params)
+        requests = self._requests([ids for _, ids in encoded], sampling_params, cache_control)
         builders = [
             ResultBuilder(text, request, self._tokenizer) for (text, _), request in zip(encoded, requests, strict=True)
         ]
@@ -93,6 +97,7 @@ class LLM:
         use_tqdm: bool = True,
         chat_template: Path | None = None,
         add_generation_prompt: bool = True,
+        cache_control: Control = None,
     ) -> list[RequestOutput]:
         """Answer one conversation or several, through the model's chat template or the file given.
 
@@ -106,7 +111,7 @@ class LLM:
         for conversation in _conversations(messages):
             text = template.render(conversation, add_generation_prompt=add_generation_prompt)
             prompts.append({"prompt_token_ids": self._tokenizer.encode(text, add_special_tokens=False)})
-        return self.generate(prompts, sampling_params, use_tqdm)
+        return self.generate(prompts, sampling_params, use_tqdm, cache_control)
 
     def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Iterator[Piece]:
         """Complete one prompt, piece by piece; choices are told apart by the pieces' index.
@@ -133,11 +138,15 @@ class LLM:
         self.close()
 
     def _requests(
-        self, prompts: list[list[int]], given: SamplingParams | Sequence[SamplingParams] | None
+        self,
+        prompts: list[list[int]],
+        given: SamplingParams | Sequence[SamplingParams] | None,
+        control: Control = None,
     ) -> list[Submit]:
         """Checked requests, none of them started."""
         params = params_for(len(prompts), given)
-        return [self._client.builder.build(ids, one) for ids, one in zip(prompts, params, strict=True)]
+        build = self._client.builder.build
+        return [build(ids, one, cache_control=control) for ids, one in zip(prompts, params, strict=True)]
 
     def _gather(self, requests: list[Submit], builders: list[ResultBuilder], advance: Advance) -> None:
         builder_of = {request.request_id: builder for request, builder in zip(requests, builders, strict=True)}

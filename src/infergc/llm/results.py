@@ -45,7 +45,8 @@ class CompletionOutput:
 class RequestOutput:
     """What came of one prompt; ``prompt`` is None if it was given as ids.
 
-    ``outputs`` are in order of their index; those of a beam search from the best score to the worst.
+    ``num_pinned_tokens`` is None where no pin was asked for, and 0 where the pin budget had no room. ``outputs`` are in
+    order of their index; those of a beam search from the best score to the worst.
     """
 
     request_id: str
@@ -54,6 +55,7 @@ class RequestOutput:
     outputs: list[CompletionOutput]
     finished: bool = False
     num_cached_tokens: int = 0
+    num_pinned_tokens: int | None = None
     prompt_logprobs: None = None
     metrics: dict[str, Any] | None = None
 
@@ -84,6 +86,8 @@ class ResultBuilder:
             if piece.cumulative_logprob is not None:
                 done.cumulative_logprob = piece.cumulative_logprob
             self.result.num_cached_tokens = max(self.result.num_cached_tokens, output.cached_tokens)
+            if output.pinned_tokens is not None:
+                self.result.num_pinned_tokens = output.pinned_tokens
             self.result.finished = all(one.finish_reason is not None for one in self.result.outputs)
 
     def _add_logprobs(self, done: CompletionOutput, token: int, report: Logprobs) -> None:

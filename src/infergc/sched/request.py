@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from infergc.cache_control import CacheControl
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import KnownTokens, Sequence, Session
 from infergc.params import SamplingParams
@@ -35,6 +36,8 @@ class Request:
         cached: prompt tokens found in the prefix cache at first admission, None before it.
         preemptions: how often it had to give way.
         branches: choices that share its prompt and are forked when that is computed; until then they are parked.
+        cache_control: how its prompt's pages are to be kept; None once that was seen to, or if nothing was said.
+        pinned: prompt tokens that were pinned for it; None before that, or if it asked for no pin.
         reported: likeliest tokens to be reported with each token whatever ``params`` ask for, 0 for none.
     """
 
@@ -56,6 +59,8 @@ class Request:
     stop_ids: frozenset[int] = field(default_factory=frozenset)
     branches: list["Request"] = field(default_factory=list)
     reported: int = 0
+    cache_control: CacheControl | None = None
+    pinned: int | None = None
 
     @property
     def gate(self) -> int:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from infergc.cache_control import CacheControl
 from infergc.heap.errors import HeapCorruption
 from infergc.heap.groups import pages_for, window_pages
 from infergc.heap.heap import Heap
@@ -67,7 +68,8 @@ class Scheduler(Seating):
         """Plan the next step; None if nothing can be computed now.
 
         Running sequences come first, decodes before prompt chunks; then requests are admitted while there is room.
-        Who is refused memory has garbage freed, waits for pages in transit, or idle sessions go, then victims.
+        Who is refused memory has garbage freed, waits for pages in transit, or idle sessions go, then victims;
+        pins go where nobody else is left to.
         """
         slots, counts, refused = self._continue_running()
         bindings: list[Binding] = []
@@ -122,7 +124,7 @@ class Scheduler(Seating):
                 continue
             if self.heap.held:
                 return False  # pages in transit come free when the steps in flight are done
-            if self.sessions.shed():
+            if self.sessions.shed() or (len(self.running) == 1 and self.pins.shed()):
                 continue
             victim = self._preemption.victim(list(self.running))
             if len(self.running) == 1:
@@ -316,12 +318,16 @@ class Scheduler(Seating):
             self.waiting.remove(request)
             request.status = Status.PARKED
         search = request.search
+        if request.cache_control is not None:
+            search.pinned = self._keep_prompt(request, request.cache_control)
         if search.land(request, report) and search.advance(self):
             self.end(search)
             progress.searches.append(search)
             self.counters.generation_tokens += search.told_tokens
 
     def _gain(self, request: Request, token: int, logprobs: TokenLogprobs | None) -> Gain:
+        if request.cache_control is not None:
+            request.pinned = self._keep_prompt(request, request.cache_control)
         if request.branches:
             part(request, self)
         if request.status is Status.RUNNING:
@@ -332,6 +338,16 @@ class Scheduler(Seating):
         if finish is not None:
             self._finish(request)
         return Gain(request, token, finish, logprobs)
+
+    def _keep_prompt(self, request: Request, control: CacheControl) -> int | None:
+        """A prompt is computed: see to what was asked for its pages. Tokens pinned, None if no pin was asked for."""
+        request.cache_control = None
+        if request.status is Status.RUNNING:
+            self._seal(request)
+        tip = self.heap.cached(request.namespace, request.tokens.view()[: request.prompt_len])
+        if tip is not None:
+            self.heap.hint(tip, (request.cached or 0) // self.heap.page_tokens, control.level, control.ttl)
+        return self.pins.pin(request.id, request.namespace, tip, control) if control.pin else None
 
     def fail(self, plan: StepPlan) -> list[Request]:
         """The oldest step in flight failed: end what it computed for, and return that; one hypothesis of a search."""

@@ -72,6 +72,7 @@ class BeamSearch:
         members: the running hypotheses, best first.
         found: the best texts that ended, best first.
         session: that the request is a turn of; it is to keep the best text's KV.
+        pinned: prompt tokens that were pinned for it, None if it asked for no pin.
     """
 
     def __init__(self, first: Request, rules: BeamRules, names: tuple[str, ...], group: GroupRoot) -> None:
@@ -80,6 +81,7 @@ class BeamSearch:
         self.rules = rules
         self.prompt_len = first.prompt_len
         self.session = first.session
+        self.pinned: int | None = None
         self.found: list[Found] = []
         self._params = replace(first.params, temperature=0.0)  # the token that a row samples is not used
         self.members = [self._hypothesis(first, first.number, first.tokens.view())]

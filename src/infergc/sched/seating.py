@@ -7,6 +7,7 @@ import numpy as np
 from infergc.heap.heap import Heap
 from infergc.heap.objects import Sequence, Session, TokenLog
 from infergc.sched.branches import release
+from infergc.sched.pins import Pins
 from infergc.sched.plan import Binding
 from infergc.sched.queue import Ordering, RequestQueue
 from infergc.sched.request import Request, Status
@@ -33,6 +34,7 @@ class Seating:
         self.heap = heap
         self.config = config
         self.sessions = Sessions(heap, config.max_sessions)
+        self.pins = Pins(heap)
         self.waiting = RequestQueue(ordering)
         self.running = RequestQueue(ordering)
         self._rows = Rows(config.max_num_seqs, config.max_model_len)
@@ -47,6 +49,11 @@ class Seating:
         """Queue a request: a new one, a preempted one, or a branch for which there is no room yet."""
         request.status = Status.WAITING
         self.waiting.add(request)
+
+    def tick(self, now: int) -> None:
+        """So late it is, in seconds: an input of the run. What was to be kept for a time is kept no longer."""
+        self.heap.tick(now)
+        self.pins.tick(now)
 
     def has_room(self) -> bool:
         """Whether a branch could start, and each that runs still get a page beside it."""
@@ -207,15 +214,20 @@ class Seating:
         return all(pages.grantable <= room for pages, room in zip(self.heap.groups, self._room, strict=True))
 
     def _make_room(self, request: Request) -> bool:
-        """Give up what keeps the first in line from starting: garbage, then what sessions keep. False if there is none.
+        """Give up what keeps the first in line from starting: garbage, then what sessions keep, then pins.
+
+        False if there is none of it.
 
         Garbage is looked for where memory is short, whether the collector runs or not, and where slots are, if nothing
-        else goes on that would free one. Sessions are asked when no pages are in transit that will come free anyway.
+        else goes on that would free one. Sessions are asked when no pages are in transit that will come free anyway,
+        and pins where nothing else runs that would free some: so a pin lives through crowds, but keeps nobody out.
         """
         is_short = self._refused is request
         if (is_short or not (self.running or self.heap.held)) and self._find_garbage():
             return True
-        return is_short and not self.heap.held and self.sessions.shed()
+        if not is_short or self.heap.held:
+            return False
+        return self.sessions.shed() or (not self.running and self.pins.shed())
 
     def _find_garbage(self) -> bool:
         """Look at one candidate for garbage; False if there is none. Cost: O(what it reaches)."""

@@ -50,10 +50,12 @@ class Generation:
         """Tokens so far, over all requests; a prompt counts once, whatever its choices."""
         outputs = self._outputs.values()
         firsts = [output for output in outputs if output.choice == 0]
+        pinned = [output.pinned_tokens for output in firsts if output.pinned_tokens is not None]
         return Usage.of(
             prompt=sum(len(output.request.prompt) for output in firsts),
             completion=sum(output.generated for output in outputs),
             cached=sum(output.cached_tokens for output in firsts),
+            pinned=sum(pinned) if pinned else None,
         )
 
     def close(self) -> None:

@@ -10,9 +10,10 @@ from infergc.server.logprobs import ChatLogprobs, CompletionLogprobs
 
 
 class PromptTokensDetails(Struct):
-    """How many of the prompt's tokens came from the prefix cache."""
+    """How many of the prompt's tokens came from the prefix cache, and how many are pinned now if that was asked for."""
 
     cached_tokens: int
+    pinned_tokens: int | UnsetType = UNSET
 
 
 class Usage(Struct):
@@ -24,9 +25,10 @@ class Usage(Struct):
     prompt_tokens_details: PromptTokensDetails
 
     @classmethod
-    def of(cls, prompt: int, completion: int, cached: int) -> "Usage":
-        """Count them up."""
-        return cls(prompt, completion, prompt + completion, PromptTokensDetails(cached))
+    def of(cls, prompt: int, completion: int, cached: int, pinned: int | None = None) -> "Usage":
+        """Count them up; ``pinned`` is None where no pin was asked for."""
+        details = PromptTokensDetails(cached, UNSET if pinned is None else pinned)
+        return cls(prompt, completion, prompt + completion, details)
 
 
 class CompletionChoice(Struct):

@@ -74,7 +74,12 @@ class Service:
         if body.priority and self.client.config.scheduling_policy != "priority":
             message = "is only allowed where the server runs with --scheduling-policy priority"
             raise ParameterError("priority", message)
+        control = None if body.cache_control is None else body.cache_control.control()
+        if control is not None and not self.client.config.enable_prefix_caching:
+            raise ParameterError("cache_control", "is only allowed where the server runs with --enable-prefix-caching")
         salt, session = body.cache_salt or "", body.session_id or ""
-        request = self.client.request(prompt, params, priority=body.priority or 0, cache_salt=salt, session=session)
+        request = self.client.request(
+            prompt, params, priority=body.priority or 0, cache_salt=salt, session=session, cache_control=control
+        )
         self.sessions.touch(salt, session)
         return request

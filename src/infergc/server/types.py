@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from infergc.cache_control import CacheControl
 from infergc.params import MAX_COUNT, MAX_LOGPROBS, ParameterError, SamplingParams, check_number
 from infergc.server.fields import (
     EmptyOnly,
@@ -31,6 +32,25 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
     continuous_usage_stats: bool = False
     include_obfuscation: Harmless = None
+
+
+class CacheControlField(BaseModel):
+    """How the pages of the prompt are to be kept; ``control()`` gives it as the engine takes it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    type: Literal["ephemeral"] = "ephemeral"
+    ttl: Any = None  # "5m", "1h" or seconds; checked with the others
+    priority: int | None = None
+    pin: bool | None = None
+
+    def control(self) -> CacheControl:
+        """What is asked for.
+
+        Raises:
+            ParameterError: a value is out of its bounds.
+        """
+        return CacheControl(self.ttl, self.priority, bool(self.pin))
 
 
 class GenerationRequest(BaseModel):
@@ -60,6 +80,7 @@ class GenerationRequest(BaseModel):
     priority: int | None = None
     cache_salt: str | None = None
     session_id: str | None = None
+    cache_control: CacheControlField | None = None
     user: Harmless = None
     metadata: Harmless = None
     safety_identifier: Harmless = None

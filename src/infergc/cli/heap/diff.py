@@ -59,7 +59,7 @@ def _owned(found: dict[str, Any]) -> dict[str, Counter[str]]:
 
 
 def _title(owner: Owner) -> str:
-    return f"{'parked, pinned' if owner.pinned else owner.kind.replace('_', ' ')} {readable(owner.name)}"
+    return f"{owner.what} {readable(owner.name)}"
 
 
 def _changes(before: dict[str, Counter[str]], after: dict[str, Counter[str]]) -> list[tuple[str, dict[str, int]]]:

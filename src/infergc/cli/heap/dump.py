@@ -74,7 +74,6 @@ def _owners(found: dict[str, Any], most: int) -> "Table | str":
     for heading in ("held", "charged", *found["groups"][0]["pages"]["live"]):
         table.add_column(heading, justify="right")
     for owner in every[:most]:
-        kind = "parked, pinned" if owner.pinned else owner.kind.replace("_", " ")
         generations = [str(owner.charged[generation]) for generation in found["groups"][0]["pages"]["live"]]
-        table.add_row(Text(readable(owner.name)), kind, str(owner.held), str(owner.pages), *generations)
+        table.add_row(Text(readable(owner.name)), owner.what, str(owner.held), str(owner.pages), *generations)
     return table

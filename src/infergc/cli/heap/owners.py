@@ -15,9 +15,9 @@ class Owner:
     """What one owner holds.
 
     Attributes:
-        kind: "request", "parked", "session", "beam_group", "in flight" or "leaked".
+        kind: "request", "parked", "pin", "session", "beam_group", "in flight" or "leaked".
         name: of the request or session; of a parked turn its session, if it has one.
-        pinned: a turn that its session keeps.
+        pinned: a pin, or a turn that its session keeps.
         held: pages, shared ones too.
         charged: pages by generation, each charged to one owner alone.
     """
@@ -27,6 +27,11 @@ class Owner:
     pinned: bool = False
     held: int = 0
     charged: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def what(self) -> str:
+        """Its kind, for people."""
+        return "parked, pinned" if self.kind == "parked" and self.pinned else self.kind.replace("_", " ")
 
     @property
     def pages(self) -> int:

@@ -13,6 +13,7 @@ from infergc.server.metrics.garbage import python_garbage
 from infergc.server.metrics.kv_garbage import kv_garbage
 from infergc.server.metrics.load import pages_by_generation, pages_by_state, requests_by_state
 from infergc.server.metrics.memory import footprint, ledger
+from infergc.server.metrics.pins import pins
 from infergc.server.metrics.reclaim import reclaim
 from infergc.server.metrics.sessions import sessions
 from infergc.server.metrics.tensors import tensors
@@ -42,6 +43,7 @@ class EngineCollector(Collector):
         yield from reclaim(stats.get("evicted", {}), stats.get("residency", {}))
         yield from kv_garbage(stats.get("collector", {}), stats.get("collection_seconds", {}))
         yield from sessions(stats.get("sessions", {}))
+        yield from pins(stats.get("pins", {}))
         yield from totals(counters)
         yield from self._vllm.families(requests, kv, counters)
 
