@@ -33,10 +33,10 @@ from infergc.heap.nodes import Namespace
 from infergc.heap.objects import TokenLog
 from infergc.heap.stats import HeapConfig
 from infergc.sim.catalog import geometry_named
+from infergc.sim.named import requests_named
 from infergc.sim.requests import TraceRequest
 from infergc.sim.simulate import Setup, simulate
 from infergc.sim.targets import cost_on
-from infergc.sim.traces import read_trace
 from infergc.units import ceil_div
 
 PAGE_TOKENS = 16
@@ -72,14 +72,14 @@ def _hits(args: argparse.Namespace) -> None:
     _show(args.policies, args.blocks, rates)
     if args.json:
         runs = [{field: getattr(hits, field) for field in Hits.__slots__} for hits in found]
-        args.json.write_text(json.dumps({"trace": args.trace.name, "runs": runs}, indent=1))
+        args.json.write_text(json.dumps({"trace": Path(args.trace).name, "runs": runs}, indent=1))
     if args.plot:
-        _plot(args.plot, args.trace.name, args.policies, args.blocks, rates)
+        _plot(args.plot, Path(args.trace).name, args.policies, args.blocks, rates)
 
 
-def _replay(todo: tuple[Path, str, int]) -> Hits:
+def _replay(todo: tuple[str, str, int]) -> Hits:
     trace, policy, blocks = todo
-    requests, model = read_trace(trace), geometry_named(MODEL)
+    requests, model = requests_named(trace)[0], geometry_named(MODEL)
     began = time.process_time()
     kv_bytes = blocks * BLOCK_TOKENS * model.kv_bytes_per_token
     run = simulate(Setup(model, cost_on(DEVICE, model), kv_bytes, policy, "cache"), requests)
@@ -132,9 +132,10 @@ def _plot(file: Path, title: str, policies: list[str], pools: list[int], rates: 
 
 
 def _cost(args: argparse.Namespace) -> None:
-    prompts = [_prompt(request, number) for number, request in enumerate(read_trace(args.trace)[: args.requests])]
+    requests, _ = requests_named(args.trace)
+    prompts = [_prompt(request, number) for number, request in enumerate(requests[: args.requests])]
     pages = sum(len(prompt) for prompt in prompts) // PAGE_TOKENS
-    taken: dict[str, list[float]] = {policy: [] for policy in args.policies}
+    taken: dict[str, list[float]] = {policy: [] for policy in args.policies if policy in RETENTIONS}
     for _ in range(args.rounds):
         for policy, times in taken.items():
             times.append(_drive(policy, prompts, args.blocks[0] * BLOCK_TOKENS // PAGE_TOKENS))
@@ -173,9 +174,9 @@ def _drive(policy: str, prompts: list[Any], pages: int) -> float:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("hits", "cost"))
-    parser.add_argument("trace", type=Path)
+    parser.add_argument("trace", help="a file, or a made-up workload such as rag:requests=2000")
     parser.add_argument("--blocks", type=int, nargs="+", default=[1000, 3000, 10_000, 20_000])
-    parser.add_argument("--policies", nargs="+", default=[*RETENTIONS])
+    parser.add_argument("--policies", nargs="+", default=[*RETENTIONS, "belady"])
     parser.add_argument("--requests", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=1)
