@@ -16,6 +16,7 @@ from infergc.wording import fault
 
 PAGE_SIZES = (8, 16, 32, 64)
 DEFAULT_KV_CACHE_MEMORY = GIB // 2
+HEEDING = ("generational", "lru", "priority", "ttl")  # retention policies that heed priorities and times of requests
 ELSEWHERE = {"gpu_memory_utilization": "kv_cache_memory"}  # a setting of other engines → the nearest of ours
 
 MOST_PAGES = 1 << 30  # that any count of births waits for: page numbers are of 32 bits

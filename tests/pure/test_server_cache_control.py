@@ -105,3 +105,16 @@ def test_without_a_prefix_cache_it_is_refused(tmp_path_factory: pytest.TempPathF
         body = {"prompt": "hello", "max_tokens": 1, "cache_control": {"pin": True}}
         answer = server.http.post("/v1/completions", json=body)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "cache_control")
+
+
+def test_where_retention_does_not_heed_them_wishes_are_refused_and_pins_hold(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    model = served_model.save(tmp_path_factory.mktemp("arc"))
+    with serving(model, "--executor", slow_sim.NAME, "--retention-policy", "arc") as server:
+        for control, status in (({"priority": 80}, 400), ({"ttl": "1h"}, 400), ({"pin": True}, 200)):
+            body = {"prompt": "hello", "max_tokens": 1, "cache_control": control}
+            answer = server.http.post("/v1/completions", json=body)
+            assert answer.status_code == status
+            if status == 400:
+                assert "--retention-policy generational" in answer.json()["error"]["message"]

@@ -4,7 +4,9 @@ import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from infergc.cache_control import CacheControl
 from infergc.client import EngineClient
+from infergc.config import HEEDING
 from infergc.engine.messages import Submit
 from infergc.params import ParameterError, SamplingParams
 from infergc.server.errors import ApiError
@@ -74,12 +76,21 @@ class Service:
         if body.priority and self.client.config.scheduling_policy != "priority":
             message = "is only allowed where the server runs with --scheduling-policy priority"
             raise ParameterError("priority", message)
-        control = None if body.cache_control is None else body.cache_control.control()
-        if control is not None and not self.client.config.enable_prefix_caching:
-            raise ParameterError("cache_control", "is only allowed where the server runs with --enable-prefix-caching")
+        control = None if body.cache_control is None else self._heeded(body.cache_control.control())
         salt, session = body.cache_salt or "", body.session_id or ""
         request = self.client.request(
             prompt, params, priority=body.priority or 0, cache_salt=salt, session=session, cache_control=control
         )
         self.sessions.touch(salt, session)
         return request
+
+    def _heeded(self, control: CacheControl) -> CacheControl:
+        """What a request asks of the cache, if this server's cache can be asked so."""
+        config = self.client.config
+        if not config.enable_prefix_caching:
+            raise ParameterError("cache_control", "is only allowed where the server runs with --enable-prefix-caching")
+        if not control.pin and config.retention_policy not in HEEDING:
+            policies = f"{', '.join(HEEDING[:-1])} or {HEEDING[-1]}"
+            message = f"without a pin is only allowed where the server runs with --retention-policy {policies}"
+            raise ParameterError("cache_control", message)
+        return control
