@@ -108,3 +108,32 @@ def test_the_largest_is_sought_above_what_is_known() -> None:
     assert largest(run, 26, 4096, known=25) == (40, 40)
     assert min(tried) > 25
     assert largest(run, 26, 4096, known=5000) is None
+
+
+def turns(count: int, sessions: int) -> list[TraceRequest]:
+    """Of conversations that each begin alike, in turn; every prompt holds the last one's."""
+    return [
+        TraceRequest(0.0, 32 * (1 + at // sessions), 4, tuple(range(1 + at // sessions)), 32, session=f"s{at % sessions}",
+                     salt=f"s{at % sessions}")
+        for at in range(count)
+    ]  # fmt: skip
+
+
+def test_turns_of_a_conversation_keep_their_order_whatever_clients_there_are() -> None:
+    """They once all began together, so that none found the last one's prompt, and sharing looked worthless."""
+    setup = Setup(geometry_named("llama-3.2-1b"), FixedCost(0.5), 64 * MIB, clients=12)
+    run = simulate(setup, turns(12, 3))
+    for later, fate in enumerate(run.fates[3:]):
+        assert fate.request.arrival >= run.fates[later].last, "the last turn was answered"
+    assert run.clock.most_requests == 3
+    assert run.figures["token_hit_rate"] == pytest.approx((1 + 2 + 3) / (1 + 2 + 3 + 4))
+
+
+@pytest.mark.parametrize("beam", [False, True])
+def test_a_request_of_several_texts_is_one_request(beam: bool) -> None:
+    """Its sequences were once taken for as many clients, so that twice as many seemed to run as did."""
+    requests = [TraceRequest(0.0, 40, 20, choices=4, beam=beam)] * 6
+    setup = Setup(geometry_named("llama-3.2-1b"), FixedCost(0.5), 8 * MIB, settings={"max_num_seqs": 24}, clients=6)
+    run = simulate(setup, requests)
+    assert run.clock.most_running > run.clock.most_requests > 0
+    assert run.clock.most_requests < 6
