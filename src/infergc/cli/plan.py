@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infergc.bench.json_file import write_json
-from infergc.cli.bench.json_option import json_option
+from infergc.cli.bench.json_option import json_option, write_told
 from infergc.cli.grouped import GroupedCommand, option
 from infergc.cli.quantities import COUNT, DURATION, SIZE
 from infergc.config import PAGE_SIZES, ConfigError
@@ -72,7 +71,7 @@ def plan(json_file: Path | None, **asked: Any) -> None:
     except (ConfigError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     if json_file is not None:  # first: whoever reads the tables may stop reading
-        write_json(json_file, found.plain())
+        write_told(json_file, found.plain())
     _show(found)
 
 

@@ -17,9 +17,9 @@ from infergc.sim.workloads import WorkloadError
 from infergc.units import ceil_div
 from infergc.wording import counted
 
-_RUN_WORK = 400_000  # of a run at most: tokens in all outputs, and a few more for each request
+_RUN_WORK = 600_000  # of a run at most: tokens in all outputs, and a few more for each request
 _A_REQUEST = 50  # tokens that cost about as long to simulate as what a request takes beside its own
-_BEAM = 8  # times as long as another does a token of a beam take
+_BEAM = 16  # times as long as another does a token of a beam take
 _FEWEST = 40  # requests that are kept whatever they cost
 
 

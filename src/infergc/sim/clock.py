@@ -19,12 +19,14 @@ class Sample:
         seconds: after the workload began.
         held: state → generation → bytes, over all layer groups.
         running, waiting: requests.
+        steps: that had landed.
     """
 
     seconds: float
     held: dict[str, dict[str, int]]
     running: int
     waiting: int
+    steps: int
 
 
 class Held(NamedTuple):
@@ -123,7 +125,7 @@ class Clock(Sink):
                 for generation, count in generations.items():
                     of_state[generation] = of_state.get(generation, 0) + count * pages.spec.page_bytes
         queues = engine.scheduler
-        self.samples.append(Sample(self.now, held, len(queues.running), len(queues.waiting)))
+        self.samples.append(Sample(self.now, held, len(queues.running), len(queues.waiting), self.steps))
         if len(self.samples) == _SAMPLES:
             self.samples = self.samples[::2]
             self._every *= 2

@@ -49,12 +49,18 @@ def policies(context: click.Context, parameter: click.Parameter, texts: tuple[st
     return names
 
 
-def check_plot(file: Path) -> None:
+def check_plot(file: Path, other: Path | None = None) -> None:
     """See that a plot can be drawn there, before anything runs.
 
+    Args:
+        file: of the plot.
+        other: that is written too.
+
     Raises:
-        click.UsageError: the library is missing, the suffix says nothing, or the file cannot be written.
+        click.UsageError: the library is missing, the suffix says nothing, the file cannot be written, or is the other.
     """
+    if other is not None and file.resolve() == other.resolve():
+        raise click.UsageError(f"--plot: {file} is the file of --json too; name another")
     if file.suffix not in _PICTURES:
         raise click.UsageError(f"--plot: {file} must end in one of {', '.join(_PICTURES)}")
     try:
@@ -150,5 +156,6 @@ def requests_of(
         name, colon, why = str(error).partition(":")
         raise click.UsageError(f"--{name.replace('_', '-')}{colon}{why}") from None
     except (TraceError, WorkloadError) as error:
-        hint = "\n--skip-bad-rows leaves them out." if isinstance(error, TraceError) and error.bad_rows else ""
+        helps = isinstance(error, TraceError) and error.bad_rows and not skip_bad_rows
+        hint = "\n--skip-bad-rows leaves them out." if helps else ""
         raise click.UsageError(f"TRACE: {error}{hint}") from None
