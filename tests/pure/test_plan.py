@@ -323,3 +323,11 @@ def test_more_memory_never_hurts(chat: dict[str, Any], long: dict[str, Any]) -> 
 def test_off_a_terminal_it_says_that_it_works() -> None:
     result = run(*SMALL, *LENGTHS)
     assert result.stderr.startswith("simulating: some 20 to 40 runs, of seconds to half a minute each\n5 runs over\n")
+
+
+def test_beam_searches_have_no_time_for_a_token(tmp_path: Path) -> None:
+    """Their texts come whole: each token after the first once took "0 µs"."""
+    found = plan(tmp_path, *SMALL, "--trace", "beams:requests=6,prompt=40,output=20,spread=0,width=2")
+    assert found["flat_out"]["tpot"] is None
+    assert "each token after the first none: outputs have one token, or come whole" in found["stdout"]
+    assert found["flat_out"]["most_running"] == 2 * found["run_at_once"]

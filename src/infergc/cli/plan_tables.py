@@ -120,7 +120,7 @@ def _speed(outcome: Outcome) -> str:
 
 def _spread(spread: Spread | None) -> str:
     if spread is None:
-        return "none: outputs have one token"
+        return "none: outputs have one token, or come whole"
     return f"{format_seconds(spread.p50)} at the median, {format_seconds(spread.p90)} at p90"
 
 

@@ -70,7 +70,7 @@ class Outcome:
         preempted: preemptions a request.
         recomputed: of all tokens computed, the share computed a second time because a preemption lost them.
         rate, prompt_rate, output_rate: requests, prompt tokens and output tokens a second, once all places are taken.
-        ttft, tpot: to the first token, and a token after it; None where no request has any.
+        ttft, tpot: to the first token, and a token after it; None where no request has any, as in beam searches.
         hits: of the prompts' tokens, the share found in the cache.
         evicted: pages of cached prefixes that were given up for space.
         refused: requests.
@@ -219,7 +219,7 @@ def _outcome(run: Run, skip: int, rates_skip: int) -> Outcome:
         prompt_rate=prompts,
         output_rate=outputs,
         ttft=_spread([fate.first - fate.request.arrival for fate in later if fate.first is not None]),
-        tpot=_spread([_tpot(fate) for fate in later if fate.finished and fate.request.output_len > 1]),
+        tpot=_spread([_tpot(fate) for fate in later if fate.finished and _streams(fate.request)]),
         hits=found["token_hit_rate"],
         evicted=found["collector"]["evicted"],
         refused=found["refused"],
@@ -238,6 +238,11 @@ def _rates(fates: Sequence[Fate], skip: int) -> tuple[float, float, float]:
         return 0.0, 0.0, 0.0
     prompts = sum(fate.request.input_len for fate in done)
     return len(done) / seconds, prompts / seconds, sum(fate.tokens for fate in done) / seconds
+
+
+def _streams(request: TraceRequest) -> bool:
+    """Whether its tokens come one after the other: a beam search tells its texts whole."""
+    return request.output_len > 1 and not request.beam
 
 
 def _tpot(fate: Fate) -> float:

@@ -20,12 +20,12 @@ def figures(policy: str, engine: Engine, clock: Clock, fates: Sequence[Fate]) ->
     """What a run gave.
 
     Keys: ``policy``; ``capacity_tokens`` of the pool; ``requests``, ``finished``, ``cut`` (their output ended where
-    the pool did) and ``refused``; ``refusals``, reason → requests, with N for what each of them
-    has; ``prefix_hit_rate``, the share of the prompts' pages that lay in the leading run found in the cache, and ``token_hit_rate``, the same in tokens;
-    ``peak_live_bytes`` and ``peak_cached_bytes``; ``preemptions`` and ``recomputed_tokens``; ``steps`` and
-    ``seconds`` of simulated time; ``throughput`` {requests, prompt_tokens, output_tokens} a second of it;
-    ``ttft``, ``tpot`` and ``e2e`` {mean, p50, p90, p99} in seconds; these five are None where time does not count;
-    ``collector``, running totals of what it did.
+    the pool did) and ``refused``; ``refusals``, reason → requests, with N for what each of them has;
+    ``prefix_hit_rate``, the share of the prompts' pages that lay in the leading run found in the cache, and
+    ``token_hit_rate``, the same in tokens; ``peak_live_bytes`` and ``peak_cached_bytes``; ``preemptions`` and
+    ``recomputed_tokens``; ``steps`` and ``seconds`` of simulated time; ``throughput`` {requests, prompt_tokens,
+    output_tokens} a second of it; ``ttft``, ``tpot`` and ``e2e`` {mean, p50, p90, p99} in seconds; these five are
+    None where time does not count; ``collector``, running totals of what it did.
 
     A refused request is no hit of any page. Cost: O(requests).
     """

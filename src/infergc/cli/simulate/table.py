@@ -62,7 +62,7 @@ def _memory(runs: list[dict[str, Any]]) -> Table:
 
 def _times(runs: list[dict[str, Any]]) -> Table:
     spreads = [f"{name}\n {rank}" for name in ("TTFT", "TPOT", "E2E") for rank in ("p50", "p99")]
-    caption = "TTFT: s to the first token, TPOT: ms for each after it, E2E: s to the last"
+    caption = "TTFT, E2E: s to the first and the last token; TPOT: ms for each between"
     table = _table(caption, "req/s", "tok/s", *spreads)
     for run in runs:
         speed = run["throughput"] or {"requests": 0.0, "output_tokens": 0.0}
