@@ -12,8 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from infergc.cli.main import main
+from infergc.cli.simulate.options import how_long
 from infergc.sim.calibration import TERMS, Calibration, HeldOut
 from infergc.sim.hf_geometry import read_geometry
+from infergc.sim.requests import TraceRequest
 
 ROWS = [
     {"timestamp": 500 * at, "input_length": 1000, "output_length": 20, "hash_ids": [0, 1 + at % 3]} for at in range(12)
@@ -266,6 +268,13 @@ def test_nothing_is_lost_where_nobody_reads_the_tables(json_file: str | None, tm
     assert "No space left on device" in done.stderr
     if json_file is None:
         assert len(json.loads(Path(file).read_text())["runs"]) == 1
+
+
+def test_a_workload_that_takes_minutes_is_announced() -> None:
+    """Two rows of the longest outputs that a trace may have once ran on and on without a word."""
+    assert how_long("t", [TraceRequest(0.0, 1, 1000)] * 4000) == ""
+    said = how_long("t", [TraceRequest(0.0, 1, 2**24)] * 2)
+    assert said.startswith("t: 33,554,432 tokens of output take minutes to simulate")
 
 
 def test_the_figures_say_what_was_simulated(tmp_path: Path) -> None:

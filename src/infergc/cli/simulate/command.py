@@ -18,6 +18,7 @@ from infergc.cli.simulate.options import (
     check_plot,
     check_room,
     check_untimed,
+    how_long,
     kv_bytes,
     listed,
     policies,
@@ -96,7 +97,10 @@ def _requests(trace: str, options: dict[str, Any]) -> "list[TraceRequest]":
     for row in bad:
         click.echo(f"{trace}: left out {row}", err=True)
     requests = slowed(trace, requests, options["slower"])
-    return requests if options["most"] is None else first(requests, options["most"])
+    requests = requests if options["most"] is None else first(requests, options["most"])
+    if options["replay"] == "served" and (warning := how_long(trace, requests)):
+        click.echo(warning, err=True)
+    return requests
 
 
 def _runs(

@@ -18,6 +18,7 @@ from infergc.units import format_bytes, parse_bytes
 from infergc.wording import shown
 
 MOST_TOKENS = 1 << 30  # of a pool: some 700 MB of page tables with pages of 16 tokens
+_MINUTES = 4_000_000  # tokens of output in one run
 _TOKENS = re.compile(r"[0-9]+")
 _PICTURES = (".png", ".svg", ".pdf")
 
@@ -108,6 +109,14 @@ def check_drawn(rate: float | None, seed: int | None) -> None:
     """
     if seed is not None and rate is None:
         raise click.UsageError("--trace-seed: draws the times that --rate asks for; give --rate too")
+
+
+def how_long(trace: str, requests: list[TraceRequest]) -> str:
+    """What to say of a workload that takes minutes: each token of an output is simulated. "" if it does not."""
+    tokens = sum(request.output_len * request.choices for request in requests)
+    if tokens <= _MINUTES:
+        return ""
+    return f"{trace}: {tokens:,} tokens of output take minutes to simulate; --requests takes the first alone"
 
 
 def slowed(trace: str, requests: list[TraceRequest], factor: float) -> list[TraceRequest]:
