@@ -322,7 +322,7 @@ def test_more_memory_never_hurts(chat: dict[str, Any], long: dict[str, Any]) -> 
 
 def test_off_a_terminal_it_says_that_it_works() -> None:
     result = run(*SMALL, *LENGTHS)
-    assert result.stderr.startswith("simulating: some 20 to 40 runs, of seconds to half a minute each\n5 runs over\n")
+    assert result.stderr.startswith("simulating: some 20 to 60 runs, of up to half a minute each\n5 runs over\n")
 
 
 def test_beam_searches_have_no_time_for_a_token(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def plan(json_file: Path | None, **asked: Any) -> None:
 @contextmanager
 def _told(console: "Console") -> Iterator[Callable[[int], None]]:
     """Say how many runs are over: on a terminal at each, elsewhere in a line now and then."""
-    words = "simulating: some 20 to 40 runs, of seconds to half a minute each"
+    words = "simulating: some 20 to 60 runs, of up to half a minute each"
     if console.is_terminal:
         with console.status(words) as status:
             yield lambda runs: status.update(f"{words}; {counted(runs, 'run')} over")
