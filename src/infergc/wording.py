@@ -43,8 +43,8 @@ def shown(value: object) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """So many of something: "1 page", "2 pages"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """So many of something: "1 page", "2,000 pages"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def fault(problem: Mapping[str, Any], bounds: Iterable[object] = ()) -> str:

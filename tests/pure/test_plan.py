@@ -18,7 +18,7 @@ from infergc.sim.catalog import geometry_named
 # 16 layers x 2 x 512 x 2 bytes a token: 2,048 tokens in the pool.
 SMALL = ("--model", "llama-3.2-1b", "--kv-cache-memory", "64MiB", "--device", "l4")
 LENGTHS = ("--input", "192", "--output", "32")
-CHAT = "chat:requests=40,seed=1,context=512,rate=20,answer=20"
+CHAT = "chat:requests=200,seed=1,context=512,rate=20,answer=20"
 SHORT = (*SMALL, "--input", "200", "--output", "1", "--max-num-batched-tokens", "256")
 FIT = 2048 // 224  # pages of 16 tokens: each request takes 14 whole ones
 
@@ -171,7 +171,7 @@ def test_the_bottleneck_is_what_gives_most_when_doubled(small: dict[str, Any], t
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("plan")
-    rows = [{"timestamp": 100 * at, "input_length": 8000 if at % 4 else 1000, "output_length": 8} for at in range(40)]
+    rows = [{"timestamp": 100 * at, "input_length": 8000 if at % 4 else 1000, "output_length": 8} for at in range(160)]
     (folder / "trace.jsonl").write_text("\n".join(map(json.dumps, rows)))
     arguments = ("--model", "llama-3.2-1b", "--kv-cache-memory", "800MiB", "--device", "l4")
     return plan(folder, *arguments, "--trace", str(folder / "trace.jsonl"))
@@ -281,3 +281,53 @@ def test_a_trace_without_its_longest_requests_says_so(tmp_path: Path) -> None:
     assert "--trace: no request of it has at most 2,048 tokens" in run(*SMALL, "--trace", str(trace)).stderr
     trace.write_text('{"timestamp": 0, "input_length": 0, "output_length": 8}')
     assert "line 1: " in run(*SMALL, "--trace", str(trace)).stderr
+
+
+def test_a_load_too_short_to_fill_the_machine_is_no_ground_for_advice(tmp_path: Path) -> None:
+    """One request was once "held back by the speed of prompts", and to be served with --max-num-seqs 1."""
+    (tmp_path / "one.jsonl").write_text('{"timestamp": 0, "input_length": 300, "output_length": 8}')
+    found = plan(tmp_path, *SMALL, "--trace", str(tmp_path / "one.jsonl"))
+    assert (found["run_at_once"], found["load_is_short"], found["what_if"]) == (1, True, [])
+    assert found["fit"] == found["certain"] == 2048 // 320
+    assert f"--max-num-seqs {found['fit']} " in found["command"] + " "
+    assert found["bottleneck"].startswith("cannot be told")
+    assert set(found["gains_when_doubled"].values()) == {None}
+    assert "held back" not in found["stdout"]
+    assert "1 request is too few to fill so many places again and again" in found["stdout"]
+    assert "flat out, with 1 client " in found["stdout"]
+
+
+def test_of_a_short_load_sharing_cannot_be_told(tmp_path: Path) -> None:
+    """All turns at once found nothing, and sharing was said to give little."""
+    found = plan(tmp_path, *SMALL[:2], "--kv-cache-memory", "1GiB", "--device", "l4", "--trace", "chat:requests=20")
+    assert found["load_is_short"]
+    assert found["flat_out"]["hits"] > 0.2
+    untold = {one["technique"] for one in found["advice"] if one["verdict"] == "cannot be told"}
+    assert {"sharing by prefix", "quantised KV", "offload to host memory", "persistence of prefixes"} <= untold
+    assert not [one for one in found["advice"] if one["verdict"] in ("on", "would help", "little gain")]
+    assert "or more: the load has no more to try" in found["stdout"]
+
+
+def test_more_memory_never_hurts(chat: dict[str, Any], long: dict[str, Any]) -> None:
+    """More clients at once were once compared over the time that filling and emptying takes: 11 % "less"."""
+    for found in (chat, long):
+        assert found["flat_out"]["steady"]
+        told = {name: gain for name, gain in found["gains_when_doubled"].items() if gain is not None}
+        assert "KV storage" in told
+        assert min(told.values()) > -0.01, told
+        for one in found["what_if"]:
+            assert one["outcome"]["steady"], one["name"]
+            assert one["outcome"]["requests"] == found["flat_out"]["requests"], one["name"]
+
+
+def test_off_a_terminal_it_says_that_it_works() -> None:
+    result = run(*SMALL, *LENGTHS)
+    assert result.stderr.startswith("simulating: some 20 to 60 runs, of up to half a minute each\n5 runs over\n")
+
+
+def test_beam_searches_have_no_time_for_a_token(tmp_path: Path) -> None:
+    """Their texts come whole: each token after the first once took "0 µs"."""
+    found = plan(tmp_path, *SMALL, "--trace", "beams:requests=6,prompt=40,output=20,spread=0,width=2")
+    assert found["flat_out"]["tpot"] is None
+    assert "each token after the first none: outputs have one token, or come whole" in found["stdout"]
+    assert found["flat_out"]["most_running"] == 2 * found["run_at_once"]

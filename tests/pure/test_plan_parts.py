@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from infergc.planner.advice import Findings, advise
 from infergc.planner.cases import Case
-from infergc.planner.load import of_one_length
+from infergc.planner.load import Load, affordable, of_one_length
 from infergc.planner.memory import rounded, written
 from infergc.planner.probe import Outcome
 from infergc.planner.search import highest_rate, largest
@@ -73,8 +73,9 @@ def test_clients_ask_again_when_they_have_their_answers(clients: int) -> None:
 
 def full_load(clients: int, rate: float, preempted: float = 0.0) -> Case:
     outcome = Outcome(
-        requests=100, running=clients, most_running=clients, preempted=preempted, recomputed=preempted, rate=rate,
-        prompt_rate=rate, output_rate=rate, ttft=None, tpot=None, hits=0.0, evicted=0, refused=0,
+        requests=100, running=clients, most_running=clients, most_requests=clients, steady=True, preempted=preempted,
+        recomputed=preempted, rate=rate, prompt_rate=rate, output_rate=rate, ttft=None,
+        tpot=None, hits=0.0, evicted=0, refused=0,
     )  # fmt: skip
     return Case("", "", clients, outcome)
 
@@ -108,3 +109,48 @@ def test_the_largest_is_sought_above_what_is_known() -> None:
     assert largest(run, 26, 4096, known=25) == (40, 40)
     assert min(tried) > 25
     assert largest(run, 26, 4096, known=5000) is None
+
+
+def turns(count: int, sessions: int) -> list[TraceRequest]:
+    """Of conversations that each begin alike, in turn; every prompt holds the last one's."""
+    each = ((f"s{at % sessions}", 1 + at // sessions) for at in range(count))
+    return [TraceRequest(0.0, 32 * of, 4, tuple(range(of)), 32, session=name, salt=name) for name, of in each]
+
+
+def test_turns_of_a_conversation_keep_their_order_whatever_clients_there_are() -> None:
+    """They once all began together, so that none found the last one's prompt, and sharing looked worthless."""
+    setup = Setup(geometry_named("llama-3.2-1b"), FixedCost(0.5), 64 * MIB, clients=12)
+    run = simulate(setup, turns(12, 3))
+    for later, fate in enumerate(run.fates[3:]):
+        assert fate.request.arrival >= run.fates[later].last, "the last turn was answered"
+    assert run.clock.most_requests == 3
+    assert run.figures["token_hit_rate"] == pytest.approx((1 + 2 + 3) / (1 + 2 + 3 + 4))
+
+
+@pytest.mark.parametrize("beam", [False, True])
+def test_a_request_of_several_texts_is_one_request(beam: bool) -> None:
+    """Its sequences were once taken for as many clients, so that twice as many seemed to run as did."""
+    requests = [TraceRequest(0.0, 40, 20, choices=4, beam=beam)] * 6
+    setup = Setup(geometry_named("llama-3.2-1b"), FixedCost(0.5), 8 * MIB, settings={"max_num_seqs": 24}, clients=6)
+    run = simulate(setup, requests)
+    assert run.clock.most_running > run.clock.most_requests > 0
+    assert run.clock.most_requests < 6
+
+
+def test_no_run_takes_more_requests_than_can_be_simulated_in_seconds() -> None:
+    """Forty beam searches once took a plan minutes, and the thousandth request of a trace was cut off in silence."""
+    few = Load([TraceRequest(0.0, 10, 10)] * 500, "500 requests")
+    assert affordable(few) is few
+    long = affordable(Load([TraceRequest(float(at), 10, 1000) for at in range(5000)], "5,000 requests of it", 1.0))
+    assert 200 < len(long.requests) < 1000
+    assert long.cut
+    assert long.words == f"the first {len(long.requests)} of 5,000 requests of it"
+    assert long.own_rate == 1.0
+    beams = affordable(Load([TraceRequest(0.0, 10, 1000, choices=4, beam=True)] * 500, "500 requests"))
+    assert len(beams.requests) < len(long.requests) / 8
+
+
+def test_of_each_conversation_one_request_is_under_way() -> None:
+    load = Load(turns(12, 3), "")
+    assert [load.at_once(count) for count in (1, 3, 12)] == [1, 3, 3]
+    assert [load.enough_for(clients) for clients in (1, 3, 4)] == [1, 3, 12]

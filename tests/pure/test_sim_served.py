@@ -92,7 +92,7 @@ def test_a_beam_search_has_no_time_for_each_token() -> None:
 def test_refusals_are_counted_by_reason() -> None:
     figures = run([TraceRequest(0.0, length, 5) for length in (400, 10, 400)], pages=20).figures
     assert (figures["finished"], figures["cut"], figures["refused"]) == (1, 0, 2)
-    assert figures["refusals"] == {"prompt: 400 tokens; 1 to 319 are allowed": 2}
+    assert figures["refusals"] == {"prompt: N tokens; 1 to 319 are allowed": 2}
 
 
 class _Held(Sink):

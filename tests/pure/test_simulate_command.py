@@ -3,6 +3,8 @@
 import gzip
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from infergc.cli.main import main
+from infergc.cli.simulate.options import how_long
 from infergc.sim.calibration import TERMS, Calibration, HeldOut
 from infergc.sim.hf_geometry import read_geometry
+from infergc.sim.requests import TraceRequest
 
 ROWS = [
     {"timestamp": 500 * at, "input_length": 1000, "output_length": 20, "hash_ids": [0, 1 + at % 3]} for at in range(12)
@@ -127,6 +131,11 @@ def test_bad_rows_are_named_and_may_be_left_out(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "left out line 4" in result.output
     assert "11 requests, all finished" in result.output
+    path.write_text("\n".join(json.dumps({"timestamp": 1, "input_length": "two"}) for _ in range(3)))
+    result = simulate(path, "--skip-bad-rows")
+    assert result.exit_code == 2
+    assert "perhaps it is of no known format; known are: JSON rows with timestamp" in result.output
+    assert "--skip-bad-rows leaves" not in result.output
 
 
 @pytest.mark.parametrize(
@@ -166,6 +175,8 @@ def test_bad_rows_are_named_and_may_be_left_out(tmp_path: Path) -> None:
         (["chat:requests=3", "--plot", "no/such/folder/memory.png"], "--plot: cannot write"),
         (["chat:requests=3", "--json", "no/such/folder/a.json"], "--json: cannot write"),
         (["chat:requests=3", "--max-num-seqs", "0"], "--max-num-seqs"),
+        (["chat:requests=3", "--json", "same.png", "--plot", "same.png"], "--plot: same.png is the file of --json too"),
+        (["chat:requests=3", "--capacity", "20k"], "with a unit they are bytes, as 20k is 20,000"),
         ([], "TRACE"),
     ],
 )
@@ -179,7 +190,7 @@ def test_wrong_input_is_refused_by_name(arguments: list[str], said: str) -> None
 def test_a_request_that_no_pool_holds_is_said_and_the_others_run(trace: Path) -> None:
     result = simulate(trace, "beams:requests=2", "--capacity", "960", "--policy", "lru,generational")
     assert result.exit_code == 0
-    said = "refused: 12 of 12 requests of trace.jsonl.gz in 960 tokens, such as: prompt: 1000 tokens; 1 to 959"
+    said = "refused: 12 of 12 requests of trace.jsonl.gz in 960 tokens: prompt: N tokens; 1 to 959"
     assert result.output.count("refused: 12") == 1
     assert said in result.output
 
@@ -188,10 +199,7 @@ def test_reasons_of_refusals_are_in_the_figures(tmp_path: Path) -> None:
     lengths = tmp_path / "lengths.csv"
     lengths.write_text("num_prefill_tokens,num_decode_tokens\n400,5\n500,5\n400,5\n10,5\n300,50\n")
     (run,) = runs(tmp_path / "a.json", lengths, "--capacity", "320")
-    assert run["refusals"] == {
-        "prompt: 400 tokens; 1 to 319 are allowed": 2,
-        "prompt: 500 tokens; 1 to 319 are allowed": 1,
-    }
+    assert run["refusals"] == {"prompt: N tokens; 1 to 319 are allowed": 3}
     assert (run["requests"], run["refused"], run["cut"], run["finished"]) == (5, 3, 1, 1)
     output = simulate(lengths, "--capacity", "320").output
     assert "cut: 1 of 5 requests of lengths.csv in 320 tokens" in output
@@ -251,3 +259,57 @@ def test_a_calibration_of_any_dtype_can_be_used(dtype: str, tmp_path: Path) -> N
     else:
         assert by_itself.exit_code == 2
         assert "(dtype float16 there, float32 here); give --dtype float16" in by_itself.output
+
+
+def test_where_no_request_runs_the_command_fails() -> None:
+    result = simulate("chat:requests=5", "--capacity", "16")
+    assert result.exit_code == 1
+    assert "no request could run; give a larger --capacity" in result.output
+
+
+def test_what_is_over_is_written_though_the_rest_is_not(tmp_path: Path) -> None:
+    """An interrupt once took all that had been simulated with it; here the second trace cannot be read."""
+    file = tmp_path / "a.json"
+    result = simulate("chat:requests=3", "nowhere.jsonl", "--json", file)
+    assert result.exit_code == 2
+    assert [run["trace"] for run in json.loads(file.read_text())["runs"]] == ["chat:requests=3"]
+
+
+@pytest.mark.parametrize("json_file", [None, "/dev/full"])
+def test_nothing_is_lost_where_nobody_reads_the_tables(json_file: str | None, tmp_path: Path) -> None:
+    """The table once came first, so that a closed pipe lost the JSON; and a full disk gave a traceback."""
+    file = json_file or str(tmp_path / "a.json")
+    command = [sys.executable, "-m", "infergc.cli", "simulate", "chat:requests=3", "--json", file]
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - as a shell opens it
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "No space left on device" in done.stderr
+    if json_file is None:
+        assert len(json.loads(Path(file).read_text())["runs"]) == 1
+
+
+def test_a_workload_that_takes_minutes_is_announced() -> None:
+    """Two rows of the longest outputs that a trace may have once ran on and on without a word."""
+    assert how_long("t", [TraceRequest(0.0, 1, 1000)] * 4000) == ""
+    said = how_long("t", [TraceRequest(0.0, 1, 2**24)] * 2)
+    assert said.startswith("t: 33,554,432 tokens of output take minutes to simulate")
+
+
+def test_the_figures_say_what_was_simulated(tmp_path: Path) -> None:
+    (run,) = runs(tmp_path / "a.json", "chat:requests=3", "--slower", "2", "--block-size", "32", "--dtype", "float32")
+    assert (run["model"], run["device"], run["slower"]) == ("llama-3-8b", "a100-80g", 2.0)
+    assert (run["settings"]["block_size"], run["settings"]["dtype"], run["settings"]["max_num_seqs"]) == (
+        32, "float32", 256
+    )  # fmt: skip
+
+
+def test_a_plot_of_the_cache_alone_has_no_seconds(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    pictures = {replay: tmp_path / f"{replay}.svg" for replay in ("served", "cache")}
+    for replay, picture in pictures.items():
+        arguments = ("--replay", replay, "--capacity", "4096", "--plot", picture)
+        assert simulate("chat:requests=20", *arguments).exit_code == 0
+    assert "<!-- simulated time, s -->" in pictures["served"].read_text()
+    assert "<!-- steps: one for each prompt -->" in pictures["cache"].read_text()
+    assert "4,096 tokens, 512.0 MiB" in pictures["cache"].read_text()

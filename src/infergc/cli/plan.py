@@ -1,17 +1,21 @@
 """``infergc plan``: how many requests fit, how fast they go, and what to switch on."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from infergc.bench.json_file import write_json
-from infergc.cli.bench.json_option import json_option
+from infergc.cli.bench.json_option import json_option, write_told
 from infergc.cli.grouped import GroupedCommand, option
 from infergc.cli.quantities import COUNT, DURATION, SIZE
 from infergc.config import PAGE_SIZES, ConfigError
+from infergc.wording import counted
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from infergc.planner.plan import Plan
 
 _WHAT = "What runs"
@@ -19,6 +23,7 @@ _LOAD = "Load"
 _TARGETS = "Targets"
 _ENGINE = "Engine"
 _OUTPUT = "Output"
+_TOLD = 5  # runs between two lines
 _DTYPES = ("bfloat16", "float16", "float32")
 
 
@@ -61,13 +66,25 @@ def plan(json_file: Path | None, **asked: Any) -> None:
 
     try:
         asking = question(**asked)
-        with Console(stderr=True).status("simulating …") as status:
-            found = make_plan(asking, lambda runs: status.update(f"simulating: {runs} runs of some 30 are over"))
+        with _told(Console(stderr=True)) as progress:
+            found = make_plan(asking, progress)
     except (ConfigError, ValueError) as error:
         raise click.UsageError(str(error)) from None
+    if json_file is not None:  # first: whoever reads the tables may stop reading
+        write_told(json_file, found.plain())
     _show(found)
-    if json_file is not None:
-        write_json(json_file, found.plain())
+
+
+@contextmanager
+def _told(console: "Console") -> Iterator[Callable[[int], None]]:
+    """Say how many runs are over: on a terminal at each, elsewhere in a line now and then."""
+    words = "simulating: some 20 to 60 runs, of up to half a minute each"
+    if console.is_terminal:
+        with console.status(words) as status:
+            yield lambda runs: status.update(f"{words}; {counted(runs, 'run')} over")
+        return
+    click.echo(words, err=True)
+    yield lambda runs: None if runs % _TOLD else click.echo(f"{counted(runs, 'run')} over", err=True)
 
 
 def _show(found: "Plan") -> None:

@@ -10,6 +10,7 @@ from infergc.planner.plan import USUAL, Plan
 from infergc.planner.probe import Outcome, Spread
 from infergc.planner.targets import Allowed, Targets
 from infergc.units import format_bytes, format_seconds
+from infergc.wording import counted
 
 _Row = tuple[str, str]
 
@@ -18,9 +19,11 @@ def figures_table(found: Plan) -> Table:
     """How many fit, how fast they go, and what holds them back."""
     question = found.question
     model = question.model
-    table = Table(title=f"{model.name} in {model.dtype} on {question.machine.name}: {question.load.words}")
-    table.add_column("", no_wrap=True)
-    table.add_column("")
+    table = Table(
+        show_header=False, title=f"{model.name} in {model.dtype} on {question.machine.name}: {question.load.words}"
+    )
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for rows in (_memory(found), _flat_out(found), _within(found), _limits(found)):
         for row in rows:
             table.add_row(*row)
@@ -60,15 +63,16 @@ def _memory(found: Plan) -> Iterator[_Row]:
 
 def _flat_out(found: Plan) -> Iterator[_Row]:
     outcome, clients = found.base.outcome, found.base.clients
-    yield "requests that fit in memory", f"{found.fit:,} at a time"
+    more = ", or more: the load has no more to try" if found.fit_at_least else ""
+    yield "requests that fit in memory", f"{found.fit:,} at a time{more}"
     yield "  for certain", f"{found.certain:,}, even if all are as long as the longest"
-    yield f"flat out, with {clients:,} clients", _speed(outcome)
+    yield f"flat out, with {counted(clients, 'client')}", _speed(outcome)
     yield "  run at once", f"{outcome.running:.1f} on the average, {outcome.most_running:,} at most"
-    if found.fit > (1 + MUCH) * clients:
+    if found.short:
+        yield "  beware", _why_short(found)
+    elif found.fit > (1 + MUCH) * clients:
         yield "  held back by", "the speed of prompts, not memory: of more clients not all would run at once"
     yield "  preempted", f"{outcome.preempted:.1%}"
-    if found.short:
-        yield "  beware", "the load has too few requests to fill so many places again and again; take a longer one"
     yield "  each token after the first", _spread(outcome.tpot)
     usual = found.usual
     yield f"at {USUAL:.0%} of that rate", f"{usual.running:.1f} run at once on the average"
@@ -93,13 +97,20 @@ def _within(found: Plan) -> Iterator[_Row]:
 def _limits(found: Plan) -> Iterator[_Row]:
     yield "bottleneck", found.bottleneck
     for resource, gain in found.gains.items():
-        yield f"  twice as much {resource}", f"{gain:+.0%} requests/s"
+        yield f"  twice as much {resource}", "cannot be told" if gain is None else f"{gain:+.0%} requests/s"
     half = found.cases.get("half_pool")
     if half is not None:
         yield "  half the KV storage", f"{half.rate_gain(found.base):+.0%} requests/s, {half.clients:,} at once"
     own = found.question.load.own_rate
     if own is not None:
         yield "the load's own rate", f"{own:.3g} requests/s"
+
+
+def _why_short(found: Plan) -> str:
+    load = found.question.load
+    few = f"{counted(len(load.requests), 'request')} {'is' if len(load.requests) == 1 else 'are'} too few"
+    remedy = "fewer can be told: give less memory, or requests of fewer tokens" if load.cut else "take a longer load"
+    return f"{few} to fill so many places again and again, and what filling them takes counts too; {remedy}"
 
 
 def _speed(outcome: Outcome) -> str:
@@ -109,7 +120,7 @@ def _speed(outcome: Outcome) -> str:
 
 def _spread(spread: Spread | None) -> str:
     if spread is None:
-        return "none: outputs have one token"
+        return "none: outputs have one token, or come whole"
     return f"{format_seconds(spread.p50)} at the median, {format_seconds(spread.p90)} at p90"
 
 

@@ -13,6 +13,7 @@ Verdict = Literal["on", "would help", "little gain", "cannot be told", "does not
 
 MUCH = 0.05  # of the rate: less is no reason to build or buy anything
 _WORTH_A_FLAG = 0.01  # of the rate
+_TOO_FEW = "a run has too few requests to compare rates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,11 @@ class Findings:
     places: int
 
     @property
+    def bounds(self) -> bool:
+        """Whether texts are long enough, and not bounded yet, to be bounded."""
+        return not self.model.windows and int(self.load.lengths.max()) >= LONG
+
+    @property
     def lengths(self) -> str:
         """Of the load's texts, for people."""
         mean, most = int(self.load.lengths.mean()), int(self.load.lengths.max())
@@ -73,7 +79,7 @@ def _quantise(found: Findings) -> Advice:
     technique, when = "quantised KV", "storing or reading KV is the limit"
     case, model = found.cases.get("kv_8_bits"), found.model
     if case is None:
-        return Advice(technique, when, "cannot be told", "it could not be simulated")
+        return Advice(technique, when, "cannot be told", _TOO_FEW if found.load.recorded else "it cannot be simulated")
     words = f"8 bits instead of {8 * model.value_bytes} ({model.dtype}): {_change(case, found.base)}"
     return Advice(technique, when, _gain(case, found.base), words)
 
@@ -82,7 +88,7 @@ def _evict(found: Findings) -> Advice:
     technique, when = "eviction within a text", "contexts are long"
     case = found.cases.get("bounded")
     if case is None:
-        return Advice(technique, when, "does not apply", _why_not_bounded(found))
+        return _untold(technique, when) if found.bounds else _unfit(technique, when, _why_not_bounded(found))
     finding = f"{BUDGET:,} tokens kept of each text: {_change(case, found.base)}"
     return Advice(technique, when, _gain(case, found.base), finding)
 
@@ -91,7 +97,9 @@ def _offload(found: Findings) -> Advice:
     technique, when = "offload to host memory", "contexts are long and come again"
     case = found.cases.get("large_cache")
     if case is None:
-        return Advice(technique, when, "does not apply", "no prompts begin alike: what is kept is not asked for again")
+        if found.load.shares:
+            return _untold(technique, when)
+        return _unfit(technique, when, "no prompts begin alike: what is kept is not asked for again")
     finding = f"at best, as a cache of {TIER} times the size: {_hits(case, found.base)}, {_rate(case, found.base)}"
     return Advice(technique, when, _gain(case, found.base), finding)
 
@@ -100,11 +108,11 @@ def _restore(found: Findings) -> Advice:
     technique, when = "asynchronous restore", "work is preempted"
     case = found.cases.get("crowd")
     if case is None:
-        return Advice(technique, when, "does not apply", "all of the load runs at once")
+        return _untold(technique, when) if found.load.recorded else _unfit(technique, when, "no more can be let in")
     outcome, base = case.outcome, found.base
     preempted = f"with {case.clients:,} let in at a time, {outcome.preempted:.1%} are preempted"
     if outcome.preempted <= PREEMPTED:
-        return Advice(technique, when, "does not apply", preempted)
+        return _unfit(technique, when, preempted)
     finding = f"{preempted} and {outcome.recomputed:.1%} of the tokens computed twice, which is all that it can save"
     if base.rate_gain(case) < _WORTH_A_FLAG:
         return Advice(technique, when, "little gain", f"{finding}; even so {_rate(case, base)}")
@@ -117,7 +125,9 @@ def _share(found: Findings) -> Advice:
     technique, when, flag = "sharing by prefix", "prompts begin alike", "--enable-prefix-caching"
     without = found.cases.get("no_prefix_cache")
     if without is None:
-        return Advice(technique, when, "does not apply", "no prompts begin alike in this load", offered=True)
+        if found.load.shares:
+            return _untold(technique, when, offered=True)
+        return _unfit(technique, when, "no prompts begin alike in this load", offered=True)
     finding = f"{found.base.outcome.hits:.1%} of prompt tokens found: {_change(found.base, without)}"
     return _flagged(technique, when, finding, flag, found.base.rate_gain(without))
 
@@ -126,7 +136,9 @@ def _order(found: Findings) -> Advice:
     technique, when = "retention by last use alone", "what comes again comes soon"
     case = found.cases.get("lru")
     if case is None:
-        return Advice(technique, when, "does not apply", "nothing that is shared is evicted", offered=True)
+        if found.load.shares and not found.base.outcome.steady:
+            return _untold(technique, when, offered=True)
+        return _unfit(technique, when, "nothing that is shared is evicted", offered=True)
     finding = f"{_hits(case, found.base)} by generations, {_rate(case, found.base)}"
     return _flagged(technique, when, finding, "--retention-policy lru", case.rate_gain(found.base))
 
@@ -135,7 +147,9 @@ def _persist(found: Findings) -> Advice:
     technique, when = "persistence of prefixes", "prompts begin alike after a restart"
     cold = found.cases.get("no_prefix_cache")
     if cold is None:
-        return Advice(technique, when, "does not apply", "no prompts begin alike: there is nothing to keep")
+        if found.load.shares:
+            return _untold(technique, when)
+        return _unfit(technique, when, "no prompts begin alike: there is nothing to keep")
     finding = f"a cache that begins empty costs at most what none does: {_rate(cold, found.base)}"
     return Advice(technique, when, _gain(found.base, cold), finding)
 
@@ -149,19 +163,35 @@ def _predictable(found: Findings) -> Advice:
     technique, when = "constrained caches", "batches must be predictable"
     sure = found.cases.get("certain")
     if sure is None:
+        if found.certain < found.base.clients:
+            return _untold(technique, when)
         finding = f"texts have {found.lengths}: {found.certain:,} never preempt each other as they are"
-        return Advice(technique, when, "does not apply", finding)
+        return _unfit(technique, when, finding)
     finding = f"without them only {sure.clients:,} never preempt each other: {_rate(sure, found.base)}"
     case = found.cases.get("bounded")
     if case is None:
-        return Advice(technique, when, "does not apply", f"{finding}; {_why_not_bounded(found)}")
-    finding = f"{finding}; with {BUDGET:,} tokens kept of each text, {_change(case, sure)}"
+        return (
+            _untold(technique, when)
+            if found.bounds
+            else _unfit(technique, when, f"{finding}; {_why_not_bounded(found)}")
+        )
+    beside = f"{case.rate_gain(found.base):+.0%} beside batches that are not predictable"
+    finding = f"{finding}; with {BUDGET:,} tokens kept of each text, {_change(case, sure)}, and {beside}"
     return Advice(technique, when, _gain(case, sure), finding)
 
 
 def _encoder(_: Findings) -> Advice:
     finding = "this model is a decoder; encoders are not served"
-    return Advice("coarser schemes", "the model is an encoder", "does not apply", finding)
+    return _unfit("coarser schemes", "the model is an encoder", finding)
+
+
+def _unfit(technique: str, when: str, finding: str, *, offered: bool = False) -> Advice:
+    return Advice(technique, when, "does not apply", finding, offered=offered)
+
+
+def _untold(technique: str, when: str, *, offered: bool = False) -> Advice:
+    """What a longer load would tell."""
+    return Advice(technique, when, "cannot be told", _TOO_FEW, offered=offered)
 
 
 def _flagged(technique: str, when: str, finding: str, flag: str, gain: float) -> Advice:

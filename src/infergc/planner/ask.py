@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from infergc.config import ConfigError, EngineConfig
-from infergc.planner.load import Load, at_most, load_named, of_one_length
+from infergc.planner.load import Load, affordable, at_most, load_named, of_one_length
 from infergc.planner.machine import Machine, machine_for, machine_named
 from infergc.planner.memory import memory_of, pool_pages
 from infergc.planner.plan import Question
@@ -94,7 +94,7 @@ def _not_empty(**given: str | None) -> None:
 
 
 def _checked(tokens: int, load: Load) -> int:
-    """Tokens of a step with which a plan takes a minute at most, not an hour."""
+    """Tokens of a step with which a plan takes minutes, not an hour."""
     mean = int(load.lengths.mean())
     least = ceil_div(mean, _STEPS)
     if tokens < least:
@@ -108,7 +108,7 @@ def _checked(tokens: int, load: Load) -> int:
 def _load(model: Geometry, pool: int, input_len: int | None, output_len: int | None, trace: str | None) -> Load:
     """Of a trace, what an engine takes: it refuses what is over the context, or over what the pool holds."""
     if trace is not None:
-        load = at_most(load_named(trace), min(model.max_len, pool))
+        load = affordable(at_most(load_named(trace), min(model.max_len, pool)))
         unused = " (--input and --output are not used: a trace has its own lengths)" if input_len or output_len else ""
         return replace(load, words=load.words + unused)
     for flag, given in (("--input", input_len), ("--output", output_len)):

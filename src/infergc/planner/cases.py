@@ -9,6 +9,7 @@ from infergc.planner.search import most_clients
 BUDGET = 2048  # tokens kept of a text: what TriAttention is run with (docs/planner.md)
 LONG = BUDGET * 3 // 2  # tokens of a text from which on bounding it is tried
 TIER = 4  # times the pool: a cache whose larger part lies elsewhere
+_EIGHT = "K and V in 8 bits"
 _PRECISION = 0.05  # of how many run at once
 _CHUNK = 2048  # tokens of a step with bounded texts: a sequence holds two chunks beside its window
 
@@ -51,11 +52,13 @@ class Cases:
         self._most = most
 
     def all(self, certain: int) -> dict[str, Case]:
-        """Those that make sense for this load, model and machine, by name.
+        """Those that make sense for this load, model and machine, by name; none where rates cannot be told.
 
         Args:
             certain: requests that never preempt each other, however long they are.
         """
+        if not self._base.outcome.steady:
+            return {}
         makers: tuple[Callable[[], list[Case | None]], ...] = (
             self._pools,
             self._machines,
@@ -74,13 +77,13 @@ class Cases:
         twice = replace(engine, kv_bytes=engine.kv_bytes * 2)
         found = [
             self._searched("half_pool", "half the KV memory", half, base.clients // 2),
-            self._searched("double_pool", "twice the KV memory", twice, base.clients * 2),
+            self._grown("double_pool", "twice the KV memory", twice, base.clients * 2),
         ]
         times = engine.model.value_bytes
         shrunk = replace(engine, kv_bytes=engine.kv_bytes * times, shrink=times)
         if times == 2 and found[1] is not None:  # as many as in twice the memory
-            return [*found, self._at("kv_8_bits", "K and V in 8 bits", shrunk, found[1].clients)]
-        return [*found, self._searched("kv_8_bits", "K and V in 8 bits", shrunk, base.clients * times)]
+            return [*found, self._not_worse(self._at("kv_8_bits", _EIGHT, shrunk, found[1].clients), shrunk)]
+        return [*found, self._grown("kv_8_bits", _EIGHT, shrunk, base.clients * times)]
 
     def _machines(self) -> list[Case | None]:
         """Twice as fast in one thing or the other."""
@@ -114,7 +117,7 @@ class Cases:
     def _crowd(self) -> list[Case | None]:
         """Twice as many let in as run at once."""
         clients = min(self._most, 2 * self._base.clients)
-        if clients == self._base.clients:
+        if clients == self._base.clients or clients > self._prober.room:
             return []
         return [self._at("crowd", "twice as many let in", self._engine, clients)]
 
@@ -138,9 +141,24 @@ class Cases:
         guess = int(self._base.clients * lengths.mean() / (BUDGET + _CHUNK))
         return [self._searched("bounded", f"{BUDGET:,} tokens kept of each text", bounded, guess)]
 
+    def _grown(self, name: str, words: str, engine: Engine, guess: int) -> Case | None:
+        """With more memory: as many more as it takes, or as many as before where that is faster."""
+        return self._not_worse(self._searched(name, words, engine, guess), engine)
+
+    def _not_worse(self, case: Case | None, engine: Engine) -> Case | None:
+        """More that run at once need not be faster, and nobody has to let them in."""
+        if case is None or case.rate_gain(self._base) >= 0 or case.clients == self._base.clients:
+            return case
+        same = self._at(case.name, case.words, engine, self._base.clients)
+        return same if same is not None and same.outcome.rate > case.outcome.rate else case
+
     def _searched(self, name: str, words: str, engine: Engine, guess: int) -> Case | None:
-        found = most_clients(self._prober, engine, guess, self._most, _PRECISION)
-        return Case(name, words, *found) if found else None
+        """None where a run has too few requests to fill so many places; twice as many as before are told as such."""
+        most, before = min(self._most, self._prober.room), self._base.clients
+        found = most_clients(self._prober, engine, min(guess, most), most, _PRECISION)
+        if found is None or (self._prober.load.recorded and found[0] == most and before < most < 2 * before):
+            return None
+        return Case(name, words, *found)
 
     def _at(self, name: str, words: str, engine: Engine, clients: int) -> Case | None:
         outcome = tried(lambda: self._prober.flat_out(engine, clients))

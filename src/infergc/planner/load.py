@@ -10,11 +10,17 @@ import numpy as np
 from infergc.config import ConfigError
 from infergc.sim.draws import MICROS, Draws
 from infergc.sim.named import requests_named
-from infergc.sim.requests import TraceRequest
+from infergc.sim.requests import TraceRequest, turns_that_follow
 from infergc.sim.traces import TraceError
 from infergc.sim.transform import scale_arrivals
 from infergc.sim.workloads import WorkloadError
 from infergc.units import ceil_div
+from infergc.wording import counted
+
+_RUN_WORK = 600_000  # of a run at most: tokens in all outputs, and a few more for each request
+_A_REQUEST = 50  # tokens that cost about as long to simulate as what a request takes beside its own
+_BEAM = 16  # times as long as another does a token of a beam take
+_FEWEST = 40  # requests that are kept whatever they cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +28,10 @@ class Load:
     """Requests in order of arrival, at least one.
 
     Attributes:
-        requests: all of them.
+        requests: all that are simulated.
         words: what they are, for people.
         own_rate: requests a second as recorded; None where lengths alone are known.
+        cut: whether there are more than are simulated.
         recorded: whether there are only so many; requests of one length never run out.
     """
 
@@ -32,6 +39,7 @@ class Load:
     words: str
     own_rate: float | None = None
     recorded: bool = True
+    cut: bool = False
 
     @property
     def shares(self) -> bool:
@@ -53,6 +61,17 @@ class Load:
     def choices(self) -> int:
         """Most texts of one request, each of which takes a place among the running."""
         return max(request.choices for request in self.requests)
+
+    def at_once(self, count: int) -> int:
+        """Of the first ``count`` requests, those that may be under way together: one of each conversation."""
+        requests = self.requests[:count]
+        return len(requests) - len(turns_that_follow(requests))
+
+    def enough_for(self, clients: int) -> int:
+        """Requests, from the first on, of which so many may be under way together; all if there are too few."""
+        follow = set(turns_that_follow(self.requests).values())
+        beginnings = [number for number in range(len(self.requests)) if number not in follow]
+        return beginnings[clients - 1] + 1 if clients <= len(beginnings) else len(self.requests)
 
     def at_rate(self, count: int, rate: float) -> list[TraceRequest]:
         """The first ``count``, in the rhythm of their arrivals, ``rate`` a second on the average."""
@@ -90,7 +109,7 @@ def load_named(name: str) -> Load:
     except (TraceError, WorkloadError) as error:
         raise ConfigError(f"--trace: {error}") from error
     span = requests[-1].arrival
-    words = f"{len(requests):,} requests of {Path(name).name}"
+    words = f"{counted(len(requests), 'request')} of {Path(name).name}"
     if not span:
         return Load(_by_chance(requests), words)
     return Load(requests, words, own_rate=len(requests) / span)
@@ -112,6 +131,16 @@ def at_most(load: Load, tokens: int) -> Load:
     first = left[0].arrival
     moved = [replace(request, arrival=request.arrival - first) for request in left]
     return replace(load, requests=moved, words=words)
+
+
+def affordable(load: Load) -> Load:
+    """The load cut to the first requests, as many as a run should take: a plan takes dozens of runs."""
+    work = 0
+    for count, request in enumerate(load.requests):
+        work += _A_REQUEST + request.output_len * request.choices * (_BEAM if request.beam else 1)
+        if work > _RUN_WORK and count >= _FEWEST:
+            return replace(load, requests=load.requests[:count], words=f"the first {count:,} of {load.words}", cut=True)
+    return load
 
 
 def _by_chance(requests: Sequence[TraceRequest]) -> list[TraceRequest]:

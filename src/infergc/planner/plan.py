@@ -13,13 +13,11 @@ from infergc.planner.load import Load
 from infergc.planner.machine import Machine
 from infergc.planner.memory import Memory, pool_pages, written
 from infergc.planner.probe import MOST_SEQS, PREEMPTED, Engine, Outcome, Prober
-from infergc.planner.search import most_clients, most_held
+from infergc.planner.search import largest_again, most_clients, most_held
 from infergc.planner.targets import Allowed, Targets, allowed
 from infergc.sim.geometry import Geometry
 from infergc.units import format_bytes
 
-_WAVES = 6  # requests of a recorded load for each that fits: three where twice as many fit
-_FEWEST, _MOST = 200, 1000  # of them
 USUAL = 0.8  # of the rate flat out: where a server is run that is to answer soon
 
 
@@ -57,14 +55,16 @@ class Plan:
         fit: requests of this load that the pool holds at once with hardly any preempted, at least ``certain``.
         base: at its full load: as many clients as have their requests run at once. Fewer than fit where answers are
             so short that they end before other prompts are computed.
-        short: whether the load has too few requests to fill so many places again and again.
+        fit_at_least: whether more may fit, of which the load has none to try.
+        short: whether a run has too few requests to fill so many places again and again: then no rates are compared.
         usual: the same engine at ``USUAL`` of that rate, requests coming by chance or in the load's own rhythm.
         allowed: what the targets allow; None without targets.
-        gains: resource → requests a second more with twice as much of it.
+        gains: resource → requests a second more with twice as much of it; None where it cannot be told.
         bottleneck: the resource that gives most.
         cases: what else was tried.
         advice: the decision tree.
-        places: sequences that the engine should run at most: what runs at once, or what the targets allow.
+        places: sequences that the engine should run at most: what runs at once, or what the targets allow; what fits,
+            where the load has too few requests to tell.
         runs: simulations that it took.
     """
 
@@ -72,11 +72,12 @@ class Plan:
     pool_tokens: int
     certain: int
     fit: int
+    fit_at_least: bool
     base: Case
     short: bool
     usual: Outcome
     allowed: Allowed | None
-    gains: dict[str, float]
+    gains: dict[str, float | None]
     bottleneck: str
     cases: dict[str, Case]
     advice: list[Advice]
@@ -107,6 +108,7 @@ class Plan:
             "pool_tokens": self.pool_tokens,
             "targets": asdict(question.targets),
             "fit": self.fit,
+            "fit_at_least": self.fit_at_least,
             "certain": self.certain,
             "run_at_once": self.base.clients,
             "load_is_short": self.short,
@@ -138,23 +140,28 @@ def make_plan(question: Question, progress: Callable[[int], None] = lambda _: No
     engine = Engine(question.model, question.machine, question.memory.kv, question.settings)
     pool_tokens, certain = _pool(question)
     prober = Prober(load, progress)
-    most = min(len(load.requests) if load.recorded else MOST_SEQS, MOST_SEQS // load.choices)
+    whole = load.at_once(len(load.requests)) if load.recorded else MOST_SEQS
+    most = min(whole, MOST_SEQS // load.choices)
     guess = int(pool_tokens / load.lengths.mean())
     base = _base(prober, engine, guess, most)
     fit = most_held(prober, engine, max(certain, base.clients), guess, most)
     seqs, rate = min(MOST_SEQS, base.clients * load.choices), base.outcome.rate
     usual = prober.at_rate(engine, USUAL * rate, seqs, rate)
     within = allowed(prober, engine, question.targets, seqs, rate) if question.targets else None
-    places = within.outcome.most_running if within is not None and within.rate else seqs
     cases = Cases(prober, engine, base, most).all(certain)
-    gained = gains(base, cases)
+    gained = gains(base, cases, splits=question.machine.splits)
+    short = not base.outcome.steady
+    places = min(MOST_SEQS, fit * load.choices) if short else seqs
+    if within is not None and within.rate and not short:
+        places = within.outcome.most_running
     return Plan(
         question=question,
         pool_tokens=pool_tokens,
         certain=certain,
         fit=fit,
+        fit_at_least=load.recorded and fit >= whole,
         base=base,
-        short=load.recorded and 2 * base.clients > len(load.requests),
+        short=short,
         usual=usual,
         allowed=within,
         gains=gained,
@@ -170,9 +177,8 @@ def _base(prober: Prober, engine: Engine, guess: int, most: int) -> Case:
     """The most that run at once. Of a recorded load, with as many requests as in all that it is compared with."""
     found = most_clients(prober, engine, guess, most)
     if found is not None and prober.load.recorded:
-        prober.count = min(len(prober.load.requests), max(_FEWEST, min(_MOST, _WAVES * found[0])))
-        if prober.count > found[1].requests:
-            found = most_clients(prober, engine, found[0], most)
+        prober.settle(found[0])
+        found = largest_again(prober, engine, found[0])
     if found is None:
         raise ConfigError("--kv-cache-memory: not even one request at a time runs without being preempted")
     return Case("asked", "as asked", *found)

@@ -36,6 +36,14 @@ def most_clients(
     return largest(run, guess, most, precision)
 
 
+def largest_again(prober: Prober, engine: Engine, clients: int) -> tuple[int, Outcome] | None:
+    """So many clients, or fewer where the requests that the prober has settled for do not run at once."""
+    outcome = prober.flat_out(engine, clients)
+    if fits(outcome, clients):
+        return clients, outcome
+    return most_clients(prober, engine, int(clients / _GROWTH), clients - 1) if clients > 1 else None
+
+
 def most_held(prober: Prober, engine: Engine, known: int, guess: int, most: int) -> int:
     """The most requests whose KV memory holds at once, whatever the speed of prompts: a step takes all there are.
 
@@ -46,10 +54,13 @@ def most_held(prober: Prober, engine: Engine, known: int, guess: int, most: int)
         guess: where to begin.
         most: requests that are tried.
     """
+    load = prober.load
     whole = replace(engine, settings={**engine.settings, "max_num_batched_tokens": MOST_TOKENS})
 
     def run(clients: int) -> Outcome | None:
-        outcome = tried(lambda: prober.flat_out(whole, clients, max(prober.count, _WAVES * clients)))
+        outcome = tried(
+            lambda: prober.flat_out(whole, clients, max(prober.count, _WAVES * clients, load.enough_for(clients)))
+        )
         return outcome if outcome is not None and fits(outcome, clients) else None
 
     found = largest(run, max(guess, known + 1), most, known=known)

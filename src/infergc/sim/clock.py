@@ -19,12 +19,14 @@ class Sample:
         seconds: after the workload began.
         held: state → generation → bytes, over all layer groups.
         running, waiting: requests.
+        steps: that had landed.
     """
 
     seconds: float
     held: dict[str, dict[str, int]]
     running: int
     waiting: int
+    steps: int
 
 
 class Held(NamedTuple):
@@ -59,7 +61,8 @@ class Clock(Sink):
         busy: of them, those in which a step ran.
         steps: that landed.
         most_running: sequences under way at once, at most.
-        running_seconds: those under way in each step times what it took, over all steps.
+        most_requests: under way at once, at most: each with all of its choices, however many sequences those are.
+        running_seconds: sequences under way in each step times what it took, over all steps.
         peak_live: most bytes that were held for requests at once, over all layer groups, see ``Held.for_requests``.
         peak_cached: most bytes kept for reuse alone.
         sampled: whether to keep ``samples``: each looks at every page.
@@ -70,6 +73,7 @@ class Clock(Sink):
     busy: float = 0.0
     steps: int = 0
     most_running: int = 0
+    most_requests: int = 0
     running_seconds: float = 0.0
     peak_live: int = 0
     peak_cached: int = 0
@@ -93,6 +97,8 @@ class Clock(Sink):
         self.steps += 1
         running = len(self._watched().scheduler.running)
         self.most_running = max(self.most_running, running)
+        if running > self.most_requests:  # else there is no need to look
+            self.most_requests = max(self.most_requests, self._requests())
         self.running_seconds += running * outcome.seconds
 
     @property
@@ -104,6 +110,12 @@ class Clock(Sink):
         assert self.engine is not None, "the clock was given no engine"
         return self.engine
 
+    def _requests(self) -> int:
+        """Requests that run whole: no choice of theirs waits for room."""
+        queues = self._watched().scheduler
+        running, waiting = ({_request(each.id) for each in queue} for queue in (queues.running, queues.waiting))
+        return len(running - waiting)
+
     def _sample(self) -> None:
         engine = self._watched()
         held: dict[str, dict[str, int]] = {}
@@ -113,7 +125,12 @@ class Clock(Sink):
                 for generation, count in generations.items():
                     of_state[generation] = of_state.get(generation, 0) + count * pages.spec.page_bytes
         queues = engine.scheduler
-        self.samples.append(Sample(self.now, held, len(queues.running), len(queues.waiting)))
+        self.samples.append(Sample(self.now, held, len(queues.running), len(queues.waiting), self.steps))
         if len(self.samples) == _SAMPLES:
             self.samples = self.samples[::2]
             self._every *= 2
+
+
+def _request(choice: str) -> str:
+    """The request of which a sequence is a choice, by its name."""
+    return choice.partition("#")[0]

@@ -1,5 +1,6 @@
 """The figures of a simulated run, as plain data for JSON and tables."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from infergc.sim.clock import Clock
 from infergc.sim.served import Fate
 from infergc.units import ceil_div
 
+_NUMBER = re.compile("[0-9]+")
 _PERCENTILES = (50, 90, 99)
 
 
@@ -18,12 +20,12 @@ def figures(policy: str, engine: Engine, clock: Clock, fates: Sequence[Fate]) ->
     """What a run gave.
 
     Keys: ``policy``; ``capacity_tokens`` of the pool; ``requests``, ``finished``, ``cut`` (their output ended where
-    the pool did) and ``refused``; ``refusals``, reason → requests; ``prefix_hit_rate``, the share of the prompts'
-    pages that lay in the leading run found in the cache, and ``token_hit_rate``, the same in tokens;
-    ``peak_live_bytes`` and ``peak_cached_bytes``; ``preemptions`` and ``recomputed_tokens``; ``steps`` and
-    ``seconds`` of simulated time; ``throughput`` {requests, prompt_tokens, output_tokens} a second of it;
-    ``ttft``, ``tpot`` and ``e2e`` {mean, p50, p90, p99} in seconds; these five are None where time does not count;
-    ``collector``, running totals of what it did.
+    the pool did) and ``refused``; ``refusals``, reason → requests, with N for what each of them has;
+    ``prefix_hit_rate``, the share of the prompts' pages that lay in the leading run found in the cache, and
+    ``token_hit_rate``, the same in tokens; ``peak_live_bytes`` and ``peak_cached_bytes``; ``preemptions`` and
+    ``recomputed_tokens``; ``steps`` and ``seconds`` of simulated time; ``throughput`` {requests, prompt_tokens,
+    output_tokens} a second of it; ``ttft``, ``tpot`` and ``e2e`` {mean, p50, p90, p99} in seconds; these five are
+    None where time does not count; ``collector``, running totals of what it did.
 
     A refused request is no hit of any page. Cost: O(requests).
     """
@@ -39,7 +41,7 @@ def figures(policy: str, engine: Engine, clock: Clock, fates: Sequence[Fate]) ->
         "finished": sum(fate.finished for fate in fates),
         "cut": sum(fate.cut for fate in fates),
         "refused": sum(bool(fate.error) for fate in fates),
-        "refusals": dict(Counter(fate.error for fate in fates if fate.error)),
+        "refusals": dict(Counter(_reason(fate.error) for fate in fates if fate.error)),
         "prefix_hit_rate": sum(fate.cached // size for fate in fates) / pages if pages else 0.0,
         "token_hit_rate": sum(fate.cached for fate in fates) / asked if asked else 0.0,
         "peak_live_bytes": clock.peak_live,
@@ -54,6 +56,11 @@ def figures(policy: str, engine: Engine, clock: Clock, fates: Sequence[Fate]) ->
         "e2e": _spread(fate.last - fate.request.arrival for fate in fates if fate.last is not None),
         "collector": _collector(engine),
     }
+
+
+def _reason(error: str) -> str:
+    """What refusals have in common: the first number in each is the request's own."""
+    return _NUMBER.sub("N", error, count=1)
 
 
 def _throughput(fates: Sequence[Fate], seconds: float) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """What a trace or a generator says of one request, and the prompt that stands for it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,3 +46,16 @@ class TraceRequest:
         if not self.blocks:
             return np.full(self.input_len, _UNSHARED + number, np.int32)
         return np.repeat(np.array(self.blocks, np.int32), self.block_tokens)[: self.input_len]
+
+
+def turns_that_follow(requests: Sequence[TraceRequest]) -> dict[int, int]:
+    """Number of a turn → number of the next one of its conversation, for all that have one."""
+    follows: dict[int, int] = {}
+    last: dict[tuple[str, str], int] = {}
+    for number, request in enumerate(requests):
+        if request.session:
+            conversation = (request.salt, request.session)
+            if conversation in last:
+                follows[last[conversation]] = number
+            last[conversation] = number
+    return follows

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 from typing import cast
 
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Delta, Submit
 from infergc.params import SamplingParams
 from infergc.sim.clock import Clock
-from infergc.sim.requests import TraceRequest
+from infergc.sim.requests import TraceRequest, turns_that_follow
 
 Progress = Callable[[int], None]  # told how many more requests are over
 
@@ -67,8 +68,9 @@ def serve(
         clock: of the engine.
         requests: in order of arrival.
         progress: told as they go.
-        clients: requests under way at a time: the next comes when one is over, whatever its time was; its fate's
-            arrival is when it came. None: they come at their times.
+        clients: requests under way at a time: the next comes when one is over, whatever its time was, but a turn of
+            a conversation never before the last one's answer; its fate's arrival is when it came. None: they come at
+            their times.
     """
     fates = [Fate(request, open=request.choices) for request in requests]
     comings: _Comings | _Clients = _Comings(requests) if clients is None else _Clients(fates, clients)
@@ -136,26 +138,45 @@ class _Comings:
 
 
 class _Clients:
-    """Requests that come one after the other from clients that wait for their answers."""
+    """Requests that come one after the other from clients that wait for their answers.
+
+    Turns of a conversation stay in order: the next comes after the answer to the last, and meanwhile a client takes
+    another's. So at most as many are under way as there are conversations, a request without one counting as its own.
+    """
 
     next_arrival = 0.0  # of a client that waits for nothing: now
 
     def __init__(self, fates: list[Fate], clients: int) -> None:
         self._fates = fates
         self._clients = clients
-        self._next = 0
+        self._follows = turns_that_follow([fate.request for fate in fates])
+        self._ready = sorted(set(range(len(fates))).difference(self._follows.values()))  # a heap, of numbers
+        self._under_way: list[int] = []
+        self._started = self._over = 0
 
     @property
     def left(self) -> bool:
-        return self._next < len(self._fates)
+        return self._started < len(self._fates)
 
     def until(self, now: float, over: int) -> Iterator[Submit]:
         """As many as there are clients that wait for nothing."""
-        while self.left and self._next - over < self._clients:
-            fate = self._fates[self._next]
+        if over != self._over:
+            self._over = over
+            self._let_follow()
+        while self._ready and len(self._under_way) < self._clients:
+            number = heappop(self._ready)
+            fate = self._fates[number]
             fate.request = replace(fate.request, arrival=now)
-            yield _submit(self._next, fate.request, _params(fate.request, self._next))
-            self._next += 1
+            self._under_way.append(number)
+            self._started += 1
+            yield _submit(number, fate.request, _params(fate.request, number))
+
+    def _let_follow(self) -> None:
+        """Turns may come whose last ones are over."""
+        for number in self._under_way:
+            if not self._fates[number].open and number in self._follows:
+                heappush(self._ready, self._follows[number])
+        self._under_way = [number for number in self._under_way if self._fates[number].open]
 
 
 def _submit(number: int, request: TraceRequest, params: SamplingParams) -> Submit:

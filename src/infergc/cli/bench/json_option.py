@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
-from infergc.bench.json_file import cannot_write, check_writable
+from infergc.bench.json_file import cannot_write, check_writable, write_json
+from infergc.cli.failures import StartFailure
 from infergc.cli.grouped import option
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -23,6 +24,18 @@ def json_option(heading: str) -> Callable[[_Function], _Function]:
         callback=_writable,
         help="Write the figures there too.",
     )
+
+
+def write_told(file: Path, figures: dict[str, Any]) -> None:
+    """Write the file of ``--json``; a full disk ends the command in a line.
+
+    Raises:
+        StartFailure: it cannot be written.
+    """
+    try:
+        write_json(file, figures)
+    except OSError as error:
+        raise StartFailure(f"--json: {cannot_write(file, error)}") from None
 
 
 def _writable(_: click.Context, __: click.Parameter, file: Path | None) -> Path | None:

@@ -130,7 +130,8 @@ def _matched(matched: dict[str, Any]) -> str:
 def _bars(bars: list[dict[str, Any]]) -> Iterable[str]:
     for bar in bars:
         verdict = _VERDICTS[bar["met"]]
-        yield f"{verdict}: {bar['figure']}: {bar['measured']:.1f}%, wanted {bar['wanted']:.1f}% or more"
+        sign = "+" if bar["wanted"] < 0 else ""  # a difference that may go either way
+        yield f"{verdict}: {bar['figure']}: {bar['measured']:{sign}.1f}%, wanted {bar['wanted']:{sign}.1f}% or more"
 
 
 def _twin(twin: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """``infergc simulate``: what memory policies do with a workload, in simulated time."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -7,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infergc.bench.json_file import write_json
-from infergc.cli.bench.json_option import json_option
+from infergc.bench.json_file import cannot_write
+from infergc.cli.bench.json_option import json_option, write_told
 from infergc.cli.engine_options import some_engine_options
 from infergc.cli.failures import StartFailure
 from infergc.cli.grouped import GroupedCommand, option
@@ -17,6 +18,7 @@ from infergc.cli.simulate.options import (
     check_plot,
     check_room,
     check_untimed,
+    how_long,
     kv_bytes,
     listed,
     policies,
@@ -49,7 +51,8 @@ _ENGINE = (
         help="Retention policies, with commas between or given several times: a run for each. belady, the bound "
         "that knows the future, with --replay cache alone.")  # fmt: skip
 @option(_SIMULATED, "--capacity", "capacities", multiple=True, metavar="TOKENS|BYTES", callback=listed,
-        help="Pools: 512000 is tokens, 20GiB bytes; a run for each. Default: what the device has left.")  # fmt: skip
+        help="Pools: digits alone are tokens (512000), with a unit bytes (20GiB); a run for each. Default: what the "
+        "device has left.")  # fmt: skip
 @option(_SIMULATED, "--replay", default="served", type=click.Choice(["served", "cache"]),
         help="served: in time, with live memory. cache: prompts one by one, to compare retention alone.")  # fmt: skip
 @option(_WORKLOAD, "--requests", "most", type=click.IntRange(min=1), metavar="N", help="Only the first so many.")
@@ -72,14 +75,19 @@ def simulate(traces: tuple[str, ...], json_file: Path | None, plot_file: Path | 
     chat:requests=500,rate=2,seed=1. See docs/traces.md.
     """
     if plot_file is not None:
-        check_plot(plot_file)
+        check_plot(plot_file, json_file)
     if options["replay"] == "cache":
         check_untimed(options["rate"], options["slower"])
     check_drawn(options["rate"], options["seed"])
     engine = {name: options.pop(name) for name in _ENGINE}
     options["sampled"] = plot_file is not None
-    runs = [run for trace in traces for run in _runs(trace, _requests(trace, options), engine, options)]
-    _report(runs, json_file, plot_file)
+    runs: list[tuple[dict[str, Any], Run]] = []
+    for trace in traces:
+        for run in _runs(trace, _requests(trace, options), engine, options):
+            runs.append(run)
+            if json_file is not None:  # after each: what is over stays, whatever becomes of the others
+                write_told(json_file, {"runs": [figures for figures, _ in runs]})
+    _report(runs, plot_file)
 
 
 def _requests(trace: str, options: dict[str, Any]) -> "list[TraceRequest]":
@@ -90,32 +98,45 @@ def _requests(trace: str, options: dict[str, Any]) -> "list[TraceRequest]":
     for row in bad:
         click.echo(f"{trace}: left out {row}", err=True)
     requests = slowed(trace, requests, options["slower"])
-    return requests if options["most"] is None else first(requests, options["most"])
+    requests = requests if options["most"] is None else first(requests, options["most"])
+    if options["replay"] == "served" and (warning := how_long(trace, requests)):
+        click.echo(warning, err=True)
+    return requests
 
 
 def _runs(
     trace: str, requests: "list[TraceRequest]", engine: dict[str, Any], options: dict[str, Any]
-) -> "list[tuple[dict[str, Any], Run]]":
+) -> "Iterator[tuple[dict[str, Any], Run]]":
     """A run for each capacity and policy, with its figures."""
     from infergc.llm.progress import progress_bar  # noqa: PLC0415 - heavy
     from infergc.sim.simulate import simulate as run_one  # noqa: PLC0415
 
-    runs = []
     try:
         for setup in _setups(engine, options):
             label = f"{Path(trace).name if Path(trace).exists() else trace}, {setup.policy}"
             with progress_bar(label, len(requests), show=True) as advance:
                 run = run_one(setup, requests, advance, sampled=options["sampled"])
-            said = {"trace": label.rpartition(", ")[0], "replay": setup.replay, "kv_bytes": setup.kv_bytes}
-            runs.append(({**said, **run.figures}, run))
+            said = {"trace": label.rpartition(", ")[0], **_said(setup, options), "kv_bytes": setup.kv_bytes}
+            yield {**said, **run.figures}, run
     except ConfigError as error:
         raise click.UsageError(_here(str(error))) from None
-    return runs
+
+
+def _said(setup: "Setup", options: dict[str, Any]) -> dict[str, Any]:
+    """What was simulated."""
+    return {
+        "replay": setup.replay,
+        "model": setup.model.name,
+        "device": options["device"],
+        "slower": options["slower"],
+        "settings": {**setup.settings, "dtype": setup.model.dtype},
+    }
 
 
 def _here(message: str) -> str:
     """The engine's words, with the flag that this command has in place of its own."""
-    return message.replace("--kv-cache-memory", "--capacity")
+    said = message.replace("--kv-cache-memory", "--capacity")
+    return said if said == message else f"{said}. Digits alone are tokens; with a unit they are bytes, as 20k is 20,000"
 
 
 def _setups(engine: dict[str, Any], options: dict[str, Any]) -> "list[Setup]":
@@ -132,18 +153,23 @@ def _setups(engine: dict[str, Any], options: dict[str, Any]) -> "list[Setup]":
     return [replace(base, kv_bytes=size, policy=policy) for size, policy in product(sizes, options["names"])]
 
 
-def _report(runs: "list[tuple[dict[str, Any], Run]]", json_file: Path | None, plot_file: Path | None) -> None:
+def _report(runs: "list[tuple[dict[str, Any], Run]]", plot_file: Path | None) -> None:
+    """Files first: whoever reads the tables may stop reading."""
     from infergc.cli.simulate.table import shortfalls, show  # noqa: PLC0415 - heavy
 
+    if plot_file is not None:
+        _plot(runs, plot_file)
     show([figures for figures, _ in runs])
     for line in dict.fromkeys(line for figures, _ in runs for line in shortfalls(figures)):
         click.echo(line, err=True)
-    if json_file is not None:
-        write_json(json_file, {"runs": [figures for figures, _ in runs]})
-    if plot_file is not None:
-        from infergc.cli.simulate.plot import plot  # noqa: PLC0415
+    if all(figures["refused"] == figures["requests"] for figures, _ in runs):
+        raise StartFailure("no request could run; give a larger --capacity")
 
-        try:
-            plot(plot_file, [(figures, run.clock.samples) for figures, run in runs])
-        except OSError as error:
-            raise StartFailure(f"--plot: cannot write {plot_file}: {error.strerror}") from None
+
+def _plot(runs: "list[tuple[dict[str, Any], Run]]", file: Path) -> None:
+    from infergc.cli.simulate.plot import plot  # noqa: PLC0415
+
+    try:
+        plot(file, [(figures, run.clock.samples) for figures, run in runs])
+    except OSError as error:
+        raise StartFailure(f"--plot: {cannot_write(file, error)}") from None

@@ -18,6 +18,7 @@ from infergc.units import format_bytes, parse_bytes
 from infergc.wording import shown
 
 MOST_TOKENS = 1 << 30  # of a pool: some 700 MB of page tables with pages of 16 tokens
+_MINUTES = 4_000_000  # tokens of output in one run
 _TOKENS = re.compile(r"[0-9]+")
 _PICTURES = (".png", ".svg", ".pdf")
 
@@ -49,12 +50,18 @@ def policies(context: click.Context, parameter: click.Parameter, texts: tuple[st
     return names
 
 
-def check_plot(file: Path) -> None:
+def check_plot(file: Path, other: Path | None = None) -> None:
     """See that a plot can be drawn there, before anything runs.
 
+    Args:
+        file: of the plot.
+        other: that is written too.
+
     Raises:
-        click.UsageError: the library is missing, the suffix says nothing, or the file cannot be written.
+        click.UsageError: the library is missing, the suffix says nothing, the file cannot be written, or is the other.
     """
+    if other is not None and file.resolve() == other.resolve():
+        raise click.UsageError(f"--plot: {file} is the file of --json too; name another")
     if file.suffix not in _PICTURES:
         raise click.UsageError(f"--plot: {file} must end in one of {', '.join(_PICTURES)}")
     try:
@@ -104,6 +111,14 @@ def check_drawn(rate: float | None, seed: int | None) -> None:
         raise click.UsageError("--trace-seed: draws the times that --rate asks for; give --rate too")
 
 
+def how_long(trace: str, requests: list[TraceRequest]) -> str:
+    """What to say of a workload that takes minutes: each token of an output is simulated. "" if it does not."""
+    tokens = sum(request.output_len * request.choices for request in requests)
+    if tokens <= _MINUTES:
+        return ""
+    return f"{trace}: {tokens:,} tokens of output take minutes to simulate; --requests takes the first alone"
+
+
 def slowed(trace: str, requests: list[TraceRequest], factor: float) -> list[TraceRequest]:
     """The requests so many times as late.
 
@@ -150,5 +165,6 @@ def requests_of(
         name, colon, why = str(error).partition(":")
         raise click.UsageError(f"--{name.replace('_', '-')}{colon}{why}") from None
     except (TraceError, WorkloadError) as error:
-        hint = "\n--skip-bad-rows leaves them out." if isinstance(error, TraceError) and error.bad_rows else ""
+        helps = isinstance(error, TraceError) and error.bad_rows and not skip_bad_rows
+        hint = "\n--skip-bad-rows leaves them out." if helps else ""
         raise click.UsageError(f"TRACE: {error}{hint}") from None

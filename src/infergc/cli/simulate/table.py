@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infergc.units import format_bytes
+from infergc.wording import counted
 
 _NONE = "-"
 _WIDEST = 1000  # columns: more than any table has
@@ -35,15 +36,15 @@ def _requests(runs: list[dict[str, Any]]) -> str:
     count, finished = runs[0]["requests"], [run["finished"] for run in runs]
     least, most = min(finished), max(finished)
     if least == count:
-        return f"{count:,} requests, all finished"
-    return f"{count:,} requests, {least:,}{'' if least == most else f' to {most:,}'} finished"
+        return f"{counted(count, 'request')}, all finished"
+    return f"{counted(count, 'request')}, {least:,}{'' if least == most else f' to {most:,}'} finished"
 
 
 def shortfalls(run: dict[str, Any]) -> Iterator[str]:
     """Lines on requests that did not run to their end; reasons and counts are in ``--json``."""
     where = f"of {run['requests']:,} requests of {run['trace']} in {run['capacity_tokens']:,} tokens"
     if run["refused"]:
-        yield f"refused: {run['refused']:,} {where}, such as: {next(iter(run['refusals']))}"
+        yield f"refused: {run['refused']:,} {where}: {next(iter(run['refusals']))}"
     if run["cut"]:
         yield f"cut: {run['cut']:,} {where}: their output ended where the pool did"
 
@@ -60,12 +61,13 @@ def _memory(runs: list[dict[str, Any]]) -> Table:
 
 
 def _times(runs: list[dict[str, Any]]) -> Table:
-    headings = ("req/s", "tok/s", "TTFT s", "p99", "TPOT ms", "p99", "E2E s", "p99")
-    table = _table("TTFT: to the first token, TPOT: each after it, E2E: to the last; median, p99", *headings)
+    spreads = [f"{name}\n {rank}" for name in ("TTFT", "TPOT", "E2E") for rank in ("p50", "p99")]
+    caption = "TTFT, E2E: s to the first and the last token; TPOT: ms for each between"
+    table = _table(caption, "req/s", "tok/s", *spreads)
     for run in runs:
         speed = run["throughput"] or {"requests": 0.0, "output_tokens": 0.0}
-        spreads = [cell for name, unit in (("ttft", 1), ("tpot", 1e3), ("e2e", 1)) for cell in _spread(run[name], unit)]
-        cells = (f"{speed['requests']:.2f}", f"{speed['output_tokens']:,.0f}", *spreads)
+        times = [cell for name, unit in (("ttft", 1), ("tpot", 1e3), ("e2e", 1)) for cell in _spread(run[name], unit)]
+        cells = (f"{speed['requests']:.2f}", f"{speed['output_tokens']:,.0f}", *times)
         table.add_row(run["policy"], f"{run['capacity_tokens']:,}", *cells)
     return table
 

@@ -39,15 +39,18 @@ class TraceError(ValueError):
         self.bad_rows = tuple(bad_rows)
 
 
-def refusal(path: Path, bad_rows: Sequence[BadRow], rows: int) -> TraceError:
+def refusal(path: Path, bad_rows: Sequence[BadRow], rows: int, known: str) -> TraceError:
     """The error that tells of the first bad rows of a file, and how many there are.
 
     Args:
         path: of the file.
         bad_rows: at least one.
         rows: of the file, good and bad.
+        known: formats, which are told where no row is good.
     """
     told = [str(row) for row in bad_rows[:_TOLD]]
     more = [f"and {len(bad_rows) - _TOLD} more"] if len(bad_rows) > _TOLD else []
+    if len(bad_rows) == rows:
+        more.append(f"perhaps it is of no known format; known are: {known}")
     head = f"{len(bad_rows)} of {rows} rows cannot be used:"
     return TraceError(path, "\n  ".join([head, *told, *more]), bad_rows)

@@ -67,7 +67,7 @@ def read_trace(path: str | Path, options: TraceOptions = _DEFAULTS) -> list[Trac
     path = Path(path)
     requests, bad, rows = _read(path, options)
     if bad:
-        raise refusal(path, bad, rows)
+        raise refusal(path, bad, rows, _KNOWN)
     return requests
 
 
@@ -80,7 +80,7 @@ def read_good_rows(path: str | Path, options: TraceOptions = _DEFAULTS) -> tuple
     path = Path(path)
     requests, bad, rows = _read(path, options)
     if not requests:
-        raise refusal(path, bad, rows)
+        raise refusal(path, bad, rows, _KNOWN)
     return requests, bad
 
 
