@@ -30,7 +30,7 @@ _PLANTS = (
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_storage_holds_what_was_written_until_it_is_freed(shape: Shape, request: pytest.FixtureRequest) -> None:
     count = ceil_div(request.config.getoption("--heap-ops"), 4 * len(SHAPES))
-    world = storage_walk(StorageWorld(shape), 2, count)
+    world = storage_walk(StorageWorld(shape), 3, count)
     expected = {"step", "complete", "run", "fork", "late stop", "read back"}
     if shape.prefix_caching:
         expected |= {"hit", "copy"}
@@ -43,4 +43,4 @@ def test_storage_alone_shows_a_planted_bug(
 ) -> None:
     plant(monkeypatch)
     with pytest.raises((LawBroken, HeapCorruption)):
-        storage_walk(StorageWorld(_SHAPES["full-sliding-8"]), 5, _COUNT, laws=False)
+        storage_walk(StorageWorld(_SHAPES["full-sliding-8"]), 6, _COUNT, laws=False)
