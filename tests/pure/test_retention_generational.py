@@ -56,7 +56,7 @@ def test_a_flood_of_ten_pools_leaves_what_proved_itself() -> None:
 
 @pytest.mark.parametrize("pages", [1, 2, 3, 5])
 def test_a_short_prefix_of_many_prompts_is_known_by_its_own_uses(pages: int) -> None:
-    """No prompt ends with it, and one page in four would be noted by what it is: none of so few, more often than not."""
+    """No prompt ends with it; of one page in four, noted by what they are, it has none more often than not."""
     for number in range(8):
         heap, prefix = heap_of(Generational()), list(text(7000 + number, pages))
         flood(heap, 1, seed=100)
