@@ -145,6 +145,15 @@ def test_a_prompt_with_several_choices_is_pinned_once(extra: dict[str, object]) 
     assert sum(isinstance(one, Pin) for one in engine.heap.graph) == len(engine.scheduler.pins) == 1
 
 
+@pytest.mark.parametrize("extra", [{"n": 3}, {"n": 2, "use_beam_search": True, "beam_width": 3, "temperature": 0}])
+@pytest.mark.parametrize("length", range(60, 68))
+def test_choices_part_where_a_window_ends_with_the_prompt(length: int, extra: dict[str, object]) -> None:
+    """A branch computes the prompt's last token once more, and sees a page that its parent does not any longer."""
+    engine = make_engine(facts(WINDOWED), block_size=8)
+    results = run(engine, [asking("a", SYSTEM[:length], CacheControl(priority=50), max_tokens=9, **extra)])
+    assert set(results.finish.values()) == {"length"}
+
+
 def test_a_pin_ends_with_its_time_and_is_renewed_when_asked_for_again() -> None:
     engine = make_engine(pages=POOL)
     run(engine, [asking("a", SYSTEM, CacheControl(ttl=10, pin=True))])
@@ -290,7 +299,8 @@ def test_the_policy_priority_keeps_the_highest() -> None:
 
 def test_hints_of_reclaimed_pages_do_not_pile_up() -> None:
     engine = make_engine(pages=POOL)
-    flood(engine, 20 * POOL, control=CacheControl(ttl="30d"))
+    flood(engine, 60 * POOL, control=CacheControl(ttl="30d"))
+    assert engine.heap.counters.evicted > 50 * POOL
     assert len(engine.heap.tree.hints._due) <= 2 * POOL + 64
 
 

@@ -11,6 +11,7 @@ from infergc.heap.groups import GroupSpec
 from infergc.heap.heap import Heap
 from infergc.heap.retention import Retention
 from infergc.heap.stats import HeapConfig
+from infergc.policies.retention.generational import Generational
 from samples.heaps import P, ask, begin, open_stream
 
 METHODS = ("asked", "place", "rank", "choose", "span", "reclaimed")
@@ -79,7 +80,7 @@ def test_learning_costs_no_more_in_a_large_pool() -> None:
     """What was learnt is worked out for classes and ages, of which there are as many in any pool."""
     shapes = []
     for pages in (256, 1 << 16):
-        policy: Any = RETENTIONS["generational"]()
+        policy = Generational()
         policy.begin(pages, P)
         shapes.append(np.shape(policy._reuse._worth))
     assert shapes[0] == shapes[1]

@@ -54,6 +54,23 @@ def test_it_forgets_what_came_longest_ago_and_stays_as_large() -> None:
     assert history._table.size == 1024
 
 
+def test_what_is_new_does_not_take_the_place_of_what_is_known_in_the_same_prompt() -> None:
+    """Of one set, in which the page that is known came longest ago."""
+    history = History(4)
+    known, *others = np.split(marks(5), 5)
+    history.note(known, 1)
+    for now, other in enumerate(others[:3], 2):
+        history.note(other, now)
+    history.note(np.concatenate([known, others[3]]), 10)
+    assert (told(history, int(known[0])), told(history, int(others[3][0]))) == ((1, 10), (0, 10))
+
+
+def test_a_prompt_of_which_all_pages_come_to_one_set_is_noted() -> None:
+    history, many = History(4), marks(5000)
+    assert not history.note(many, 1).known.any()
+    assert sum(history.find(int(mark)) is not None for mark in many) == 4
+
+
 def test_depth_is_how_many_prompts_stand_before() -> None:
     history, turns = History(1 << 12), np.split(marks(40), 4)
     for now in range(1, 5):

@@ -326,10 +326,10 @@ class Scheduler(Seating):
             self.counters.generation_tokens += search.told_tokens
 
     def _gain(self, request: Request, token: int, logprobs: TokenLogprobs | None) -> Gain:
+        if request.branches:
+            part(request, self)  # before its pages may slide out of a window that branches still see
         if request.cache_control is not None:
             request.pinned = self._keep_prompt(request, request.cache_control)
-        if request.branches:
-            part(request, self)
         if request.status is Status.RUNNING:
             self._rows.pass_on(request)
         else:  # preempted meanwhile: its tokens stand in no row

@@ -14,7 +14,7 @@ from infergc.policies.retention.history import I64, History, Told
 from infergc.policies.retention.reuse import Reuse
 
 _FIRST_LOOK = 16  # pages asked for
-_ONE_IN = 4  # pages: that one is remembered, and where a prompt ends
+_ONE_IN = 4  # pages: that one is remembered, and where a prompt begins and ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +148,11 @@ class Generational(Retention):
 
 
 def _noted(marks: U64) -> U64:
-    """Those of a prompt's marks that are remembered: one in four, by what they are, and the last."""
+    """Those of a prompt's marks that are remembered: one in four, by what they are, and the first and the last.
+
+    The first, as a prefix that many prompts begin with may be so short that none of it is among the four.
+    """
     these = marks % np.uint64(_ONE_IN) == 0
-    these[-1] = True
+    these[[0, -1]] = True
     noted: U64 = marks[these]
     return noted

@@ -92,11 +92,14 @@ class History:
         below = min(int(depth[known][-1]) + 1, _MOST_DEPTH) if below is None and known.any() else below or 0
         again = np.minimum(uses + np.uint64(1), _USES_BITS) | (chosen & _DEPTH_BITS)
         noted = np.uint64((now & _LATEST) << _WHEN) | tags | np.where(known, again, np.uint64(below << _DEPTH))
-        self._table[rows, ways] = noted
-        lost = self._table[rows, ways] != noted  # two that are new came to one place
+        age = ages[each, ways]
+        new = ~known & (age > 0)  # else the set is full of this prompt's own
+        self._table[rows[new], ways[new]] = noted[new]
+        self._table[rows[known], ways[known]] = noted[known]
+        lost = new & (self._table[rows, ways] != noted)  # another of this prompt came to the same place
         if lost.any():
-            self.note(marks[lost], now, below)
-        uses, depth, age = (each[known].astype(np.int64) for each in (uses, depth, ages[each, ways]))
+            self.note(marks[lost], now, below)  # as often as a set has places, at most
+        uses, depth, age = (each[known].astype(np.int64) for each in (uses, depth, age))
         return Seen(known, uses, depth, age, below)
 
     def age(self, when: int, now: int) -> int:

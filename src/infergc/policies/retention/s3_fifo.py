@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from infergc.heap.marks import marks_in
-from infergc.heap.nodes import Node
+from infergc.heap.nodes import U64, Node
 from infergc.heap.retention import End
 from infergc.policies.retention.listed import Listed, PageList, first_of, keep_newest
 
@@ -56,7 +56,7 @@ class S3Fifo(Listed):
         index = first_of(ends, (_SMALL, _MAIN) if small_first else (_MAIN, _SMALL))
         end = ends[index]
         assert end is not None, "it was the first that is there"
-        spared = self._spared(index, marks_in(end.node).tolist())
+        spared = self._spared(index, marks_in(end.node))
         self._spare(index, spared)
         return None if spared else index
 
@@ -74,10 +74,10 @@ class S3Fifo(Listed):
             self._ghosts.update(dict.fromkeys(marks, self.now))
             keep_newest(self._ghosts, int((1 - self._share) * self.pages))
 
-    def _spared(self, index: int, marks: list[int]) -> list[int]:
-        """The pages at the end of an edge that were used enough to stay, the last first."""
+    def _spared(self, index: int, marks: U64) -> list[int]:
+        """The pages at the end of an edge that were used enough to stay, the last first. Cost: O(pages spared)."""
         spared = []
-        for mark in reversed(marks):
+        for mark in map(int, reversed(marks)):
             if mark not in self.lists[index] or not self._stays(index, mark):
                 break
             spared.append(mark)
