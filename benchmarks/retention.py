@@ -98,9 +98,10 @@ def _show(policies: list[str], pools: list[int], rates: dict[tuple[str, int], fl
     print(f"{'policy':14}" + "".join(f"{blocks:>16,}" for blocks in pools) + f"{'mean':>8}")
     for policy in policies:
         own = [rates[policy, blocks] for blocks in pools]
-        ratios = [rate / rates["lru", blocks] for rate, blocks in zip(own, pools, strict=True)]
+        ratios = [rate / (rates["lru", blocks] or 1.0) for rate, blocks in zip(own, pools, strict=True)]
+        mean = geometric_mean(ratios) if all(ratios) else 0.0
         cells = "".join(f"{rate:>9.4f} {ratio:>5.2f}x" for rate, ratio in zip(own, ratios, strict=True))
-        print(f"{policy:14}{cells}{geometric_mean(ratios):>7.2f}x")
+        print(f"{policy:14}{cells}{mean:>7.2f}x")
     if "belady" not in policies:
         return
     print("of the way from lru to belady:")
