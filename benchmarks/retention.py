@@ -41,6 +41,7 @@ from infergc.units import ceil_div
 
 PAGE_TOKENS = 16
 BLOCK_TOKENS = 512
+_HARDLY = 0.01  # of pages: less says nothing of who is nearer
 MODEL, DEVICE = "llama-3-8b", "a100-80g"  # of no concern to what is hit
 
 
@@ -104,20 +105,20 @@ def _show(policies: list[str], pools: list[int], rates: dict[tuple[str, int], fl
         print(f"{policy:14}{cells}{mean:>7.2f}x")
     if "belady" not in policies:
         return
-    print("of the way from lru to belady:")
+    print("of the way from lru to belady (-: there is hardly any):")
     for policy in policies:
         ways = [_way(rates[policy, at], rates["lru", at], rates["belady", at]) for at in pools]
-        print(f"{policy:14}" + "".join(f"{way:>16.0%}" for way in ways))
+        print(f"{policy:14}" + "".join(f"{way:>16}" for way in ways))
 
 
-def _way(rate: float, lru: float, belady: float) -> float:
-    return (rate - lru) / (belady - lru) if belady > lru else 0.0
+def _way(rate: float, lru: float, belady: float) -> str:
+    return f"{(rate - lru) / (belady - lru):.0%}" if belady - lru > _HARDLY else "-"
 
 
 def _plot(file: Path, title: str, policies: list[str], pools: list[int], rates: dict[tuple[str, int], float]) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.subplots()
     for policy in policies:
         wide = 2.5 if policy == "generational" else 1.2
@@ -128,8 +129,8 @@ def _plot(file: Path, title: str, policies: list[str], pools: list[int], rates: 
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    figure.savefig(file, dpi=150)
+    figure.legend(loc="outside right upper", frameon=False)
+    figure.savefig(file, dpi=110)
 
 
 def _cost(args: argparse.Namespace) -> None:

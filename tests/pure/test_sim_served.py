@@ -11,6 +11,7 @@ from infergc.config import ConfigError, EngineConfig
 from infergc.engine.assembly import assemble
 from infergc.engine.loop import Engine
 from infergc.engine.ports import Executor, Sink
+from infergc.heap.retention import Retention
 from infergc.sched.plan import StepPlan
 from infergc.sim.clock import held_bytes
 from infergc.sim.cost import FixedCost
@@ -109,8 +110,8 @@ class _Held(Sink):
 def test_what_a_step_in_flight_still_reads_is_held_for_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = _Held()
 
-    def watched(config: EngineConfig, executor: Executor, sinks: list[Sink]) -> Engine:
-        seen.engine = assemble(config, executor, [*sinks, seen])
+    def watched(config: EngineConfig, executor: Executor, sinks: list[Sink], retention: Retention | None) -> Engine:
+        seen.engine = assemble(config, executor, [*sinks, seen], retention)
         return seen.engine
 
     monkeypatch.setattr("infergc.sim.simulate.assemble", watched)
