@@ -38,6 +38,12 @@ def marks_of(tokens: I32, page_tokens: int, before: int, first: int) -> U64:
     return np.cumsum(mixed, dtype=np.uint64) + np.uint64(before)
 
 
+def marks_of_prompt(namespace: Namespace, prompt: I32, page_tokens: int) -> U64:
+    """The marks of a prompt's whole pages, [pages]. Cost: O(tokens) array work."""
+    whole = len(prompt) // page_tokens * page_tokens
+    return marks_of(prompt[:whole], page_tokens, seed_of(namespace), 0)
+
+
 def marks_in(node: Node) -> U64:
     """The marks of a node's pages, worked out for those that have none yet.
 

@@ -97,9 +97,7 @@ def _offload(found: Findings) -> Advice:
     technique, when = "offload to host memory", "contexts are long and come again"
     case = found.cases.get("large_cache")
     if case is None:
-        if found.load.shares:
-            return _untold(technique, when)
-        return _unfit(technique, when, "no prompts begin alike: what is kept is not asked for again")
+        return _unshared(found, technique, when, "no prompts begin alike: what is kept is not asked for again")
     finding = f"at best, as a cache of {TIER} times the size: {_hits(case, found.base)}, {_rate(case, found.base)}"
     return Advice(technique, when, _gain(case, found.base), finding)
 
@@ -125,9 +123,7 @@ def _share(found: Findings) -> Advice:
     technique, when, flag = "sharing by prefix", "prompts begin alike", "--enable-prefix-caching"
     without = found.cases.get("no_prefix_cache")
     if without is None:
-        if found.load.shares:
-            return _untold(technique, when, offered=True)
-        return _unfit(technique, when, "no prompts begin alike in this load", offered=True)
+        return _unshared(found, technique, when, "no prompts begin alike in this load", offered=True)
     finding = f"{found.base.outcome.hits:.1%} of prompt tokens found: {_change(found.base, without)}"
     return _flagged(technique, when, finding, flag, found.base.rate_gain(without))
 
@@ -147,9 +143,7 @@ def _persist(found: Findings) -> Advice:
     technique, when = "persistence of prefixes", "prompts begin alike after a restart"
     cold = found.cases.get("no_prefix_cache")
     if cold is None:
-        if found.load.shares:
-            return _untold(technique, when)
-        return _unfit(technique, when, "no prompts begin alike: there is nothing to keep")
+        return _unshared(found, technique, when, "no prompts begin alike: there is nothing to keep")
     finding = f"a cache that begins empty costs at most what none does: {_rate(cold, found.base)}"
     return Advice(technique, when, _gain(found.base, cold), finding)
 
@@ -170,11 +164,9 @@ def _predictable(found: Findings) -> Advice:
     finding = f"without them only {sure.clients:,} never preempt each other: {_rate(sure, found.base)}"
     case = found.cases.get("bounded")
     if case is None:
-        return (
-            _untold(technique, when)
-            if found.bounds
-            else _unfit(technique, when, f"{finding}; {_why_not_bounded(found)}")
-        )
+        if found.bounds:
+            return _untold(technique, when)
+        return _unfit(technique, when, f"{finding}; {_why_not_bounded(found)}")
     beside = f"{case.rate_gain(found.base):+.0%} beside batches that are not predictable"
     finding = f"{finding}; with {BUDGET:,} tokens kept of each text, {_change(case, sure)}, and {beside}"
     return Advice(technique, when, _gain(case, sure), finding)
@@ -187,6 +179,13 @@ def _encoder(_: Findings) -> Advice:
 
 def _unfit(technique: str, when: str, finding: str, *, offered: bool = False) -> Advice:
     return Advice(technique, when, "does not apply", finding, offered=offered)
+
+
+def _unshared(found: Findings, technique: str, when: str, finding: str, *, offered: bool = False) -> Advice:
+    """Of what shared beginnings are for there was no run: for want of requests, or of such beginnings."""
+    if found.load.shares:
+        return _untold(technique, when, offered=offered)
+    return _unfit(technique, when, finding, offered=offered)
 
 
 def _untold(technique: str, when: str, *, offered: bool = False) -> Advice:

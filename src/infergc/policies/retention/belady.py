@@ -5,9 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from infergc.heap.marks import marks_in, marks_of, seed_of
+from infergc.heap.marks import marks_in, marks_of_prompt
 from infergc.heap.nodes import I32, U64, Namespace, Node
 from infergc.heap.retention import Retention
+from infergc.policies.retention.alike import alike_at_end
 
 Asked = tuple[str, I32]  # a tenant's salt, a prompt
 
@@ -53,16 +54,14 @@ class Belady(Retention):
     def span(self, node: Node, pages: int) -> int:
         """Pages at the end that come again at the same time."""
         nexts = self._nexts(node, pages)
-        other = np.flatnonzero(nexts != nexts[-1])
-        return len(nexts) if not len(other) else len(nexts) - 1 - int(other[-1])
+        return alike_at_end(pages, lambda place: -int(nexts[-1 - place]))
 
     def _nexts(self, node: Node, pages: int) -> NDArray[np.int32]:
         assert self._future is not None, "what is cached was asked for"
         return self._future.nexts(marks_in(node)[-pages:])
 
     def _marks(self, namespace: Namespace, prompt: I32) -> U64:
-        whole = len(prompt) // self._page_tokens * self._page_tokens
-        return marks_of(prompt[:whole], self._page_tokens, seed_of(namespace), 0)
+        return marks_of_prompt(namespace, prompt, self._page_tokens)
 
 
 class _Future:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infergc.heap.marks import marks_in, marks_of, seed_of
+from infergc.heap.marks import marks_in, marks_of_prompt
 from infergc.heap.nodes import I32, U64, Namespace, Node
 from infergc.heap.retention import End, Retention
 from infergc.policies.retention.alike import alike_at_end
@@ -69,12 +69,11 @@ class Generational(Retention):
 
     def asked(self, namespace: Namespace, prompt: I32) -> U64 | None:
         """Note each page's prefix, and whether and when it came before. Cost: O(prompt) array work."""
-        whole = len(prompt) // self._page_tokens
-        if not whole:
+        marks = marks_of_prompt(namespace, prompt, self._page_tokens)
+        if not len(marks):
             return None
-        marks = marks_of(prompt[: whole * self._page_tokens], self._page_tokens, seed_of(namespace), 0)
         self._note(_noted(marks))
-        self._now += whole
+        self._now += len(marks)
         if self._now >= self._learn_at:
             self._reuse.learn(self._now)
             self._learn_at = self._now + min(self._now, self._every)

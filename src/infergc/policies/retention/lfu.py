@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from infergc.heap.marks import marks_in, marks_of, seed_of
+from infergc.heap.marks import marks_in, marks_of_prompt
 from infergc.heap.nodes import I32, U64, Namespace, Node
 from infergc.heap.retention import Retention
 from infergc.policies.retention.alike import alike_at_end
@@ -43,9 +43,8 @@ class Lfu(Retention):
 
     def asked(self, namespace: Namespace, prompt: I32) -> U64:
         """Count each page. Cost: O(prompt) array work."""
-        whole = len(prompt) // self._page_tokens * self._page_tokens
         self._now += 1
-        marks = marks_of(prompt[:whole], self._page_tokens, seed_of(namespace), 0)
+        marks = marks_of_prompt(namespace, prompt, self._page_tokens)
         self._history.note(marks, self._now)
         return marks
 

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-from infergc.heap.marks import marks_in, marks_of, seed_of
+from infergc.heap.marks import marks_in, marks_of_prompt
 from infergc.heap.nodes import I32, U64, Namespace, Node
 from infergc.heap.retention import End, Retention
 
@@ -48,8 +48,7 @@ class Listed(Retention):
 
     def asked(self, namespace: Namespace, prompt: I32) -> None:
         """Put the prompt's pages where they belong. Cost: O(pages of the prompt)."""
-        whole = len(prompt) // self._page_tokens * self._page_tokens
-        marks = marks_of(prompt[:whole], self._page_tokens, seed_of(namespace), 0)
+        marks = marks_of_prompt(namespace, prompt, self._page_tokens)
         self.count(marks)
         self.now += 1
         self.coming = 0
