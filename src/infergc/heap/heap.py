@@ -15,6 +15,7 @@ from infergc.heap.groups import pages_for
 from infergc.heap.keeping import Keeping
 from infergc.heap.laws import violations
 from infergc.heap.moves import I32, Move, PageTable
+from infergc.heap.names import PageName
 from infergc.heap.nodes import Node
 from infergc.heap.objects import Sequence, StepReads, TokenLog
 from infergc.heap.pages import page_numbers, runs_of
@@ -32,7 +33,8 @@ class Heap(Keeping):
     def __init__(self, config: HeapConfig, retention: Retention, compaction: Compaction | None = None) -> None:
         super().__init__(config, retention)
         self.compactor = None if compaction is None else Compactor(self, compaction)
-        self.reclaimer = Reclaimer(self.tree, self.groups, self.sequences, self.counters, self._cut_parked)
+        finalize = None if self.tiers is None else self.tiers.demote
+        self.reclaimer = Reclaimer(self.tree, self.groups, self.sequences, self.counters, self._cut_parked, finalize)
         self._private = [-1] * len(config.groups)  # no group's tail needs a copy
         self._tail = TAIL_TOKENS // config.page_tokens  # pages that a growing tail hopes to find side by side
 
@@ -70,6 +72,40 @@ class Heap(Keeping):
         for node in chain:
             self.tree.serve(node, self.planning)
         return total
+
+    def below(self, sequence: Sequence, limit: int) -> list[PageName]:
+        """Pages of a sequence's first ``limit`` tokens that the host tier has, behind whole pages that it shares.
+
+        ``restore`` gives it those, in the same planning. Cost: as ``Tiers.below``.
+        """
+        if self.tiers is None or not (self.config.prefix_caching and sequence.exact):
+            return []
+        return self.tiers.below(sequence.tip, sequence.tokens.view()[sequence.sealed * self.page_tokens : limit])
+
+    def restore(self, sequence: Sequence, names: SequenceOf[PageName], most: int) -> int:
+        """Give a sequence pages that ``below`` found for it, which the step being planned copies, and publish them.
+
+        Args:
+            sequence: a new one. A page that it shares in part is given back.
+            names: what was found.
+            most: pages to ask for at once: more than that would not fit into a sliding window's group.
+
+        Returns:
+            Tokens whose KV need not be computed: fewer than were found where memory is short. Cost: O(pages).
+        """
+        assert self.tiers is not None
+        size, done = self.page_tokens, sequence.sealed
+        self.truncate(sequence, done * size)
+        for at in range(0, len(names), most):
+            part = names[at : at + most]
+            if not self.reserve([(sequence, (done + len(part)) * size)]):
+                break
+            pages = [page_numbers(table.slice(sequence.slot, done, done + len(part))) for table in self.tables]
+            self.tiers.restore(part, pages)
+            done += len(part)
+            self.publish(sequence, done * size)
+            self.slide(sequence, done * size)
+        return done * size
 
     def asked(self, sequence: Sequence, prompt_len: int) -> None:
         """A request starts for the first time, with so many tokens of prompt: retention may remember it."""
@@ -221,6 +257,8 @@ class Heap(Keeping):
         """The moves that the step being planned must make first, in order. Cost: O(moves)."""
         moves = tuple(self.moves)
         self.moves.clear()
+        if self.tiers is not None:
+            self.tiers.planned()
         return moves
 
     def check(self) -> None:

@@ -31,13 +31,19 @@ class Move:
     """Bytes the executor moves before a step's forward pass, in the order given.
 
     ``copy``: the first ``tokens`` rows of page ``src`` to page ``dst``, K and V, every layer of the group.
+    ``store``: ``pages`` pages from ``src`` on to as many slots of the host tier from ``dst`` on.
+    ``load``: ``pages`` slots of the host tier from ``src`` on to as many pages from ``dst`` on.
     Under ``--heap-debug`` also, over pages ``src`` to ``dst``, both included:
     ``poison``: they were freed; fill them with what shows when it is read or changed.
     ``check``: they are handed out; since they were poisoned, nothing may have written to them.
     """
 
-    kind: Literal["copy", "poison", "check"]
+    kind: Literal["copy", "store", "load", "poison", "check"]
     group: int
     src: int
     dst: int
     tokens: int
+    pages: int = 1
+
+
+TRANSFERS = frozenset({"store", "load"})  # moves between device and host

@@ -102,14 +102,17 @@ class Node:
         proved: ``uses`` when it was last looked at.
         marks: of the first pages of the edge, each page's fingerprint together with all before it (``heap.marks``);
             worked out for a policy that asks. A root's is what those of its namespace begin with.
+        digests: of the first pages of the edge, each page's key in lower tiers (``heap.keys``); a root's is that of its
+            namespace.
+        saved: leading pages that were handed to the disk tier.
         pins: pins that hold its pages, and all before them.
         hint: what was asked of its pages, None if nothing was.
         resting: young, was looked at and not served, and will be looked at again once it is.
     """
 
     __slots__ = (
-        "children", "generation", "hint", "id", "keys", "marks", "pages", "parent", "pins", "proved", "resting",
-        "tokens", "used", "users", "uses",
+        "children", "digests", "generation", "hint", "id", "keys", "marks", "pages", "parent", "pins", "proved",
+        "resting", "saved", "tokens", "used", "users", "uses",
     )  # fmt: skip
 
     def __init__(self, node_id: int, parent: "Node | None", tokens: I32, pages: tuple[I32, ...]) -> None:
@@ -118,6 +121,8 @@ class Node:
         self.tokens = Column(tokens)
         self.pages = tuple(Column(column) for column in pages)
         self.marks = Column(_NO_MARKS)
+        self.digests: list[bytes] = []
+        self.saved = 0
         self.children: dict[bytes, Node] = {}
         self.keys: list[bytes] = []
         self.users = 0

@@ -22,6 +22,9 @@ _SPARE = 32  # make_runs keeps at most one page in so many free
 class Reclaimer:
     """Takes pages back from the prefix tree for all layer groups at once.
 
+    Args:
+        finalize: is told of a leaf and how many of its last pages are about to go: so that they may be demoted.
+
     Attributes:
         residency: how long the pages taken had been in the tree.
         target_free: share of each group's pages, 0 to 1, that ``refill`` keeps free.
@@ -34,6 +37,7 @@ class Reclaimer:
         sequences: Mapping[int, Sequence],
         counters: HeapCounters,
         cut_parked: Callable[[Sequence, int], None],
+        finalize: Callable[[Node, int], None] | None,
     ) -> None:
         self._tree = tree
         self._groups = groups
@@ -42,6 +46,7 @@ class Reclaimer:
         self.residency = Residency()
         self.target_free = 0.0
         self._cut_parked = cut_parked
+        self._finalize = finalize
 
     def grantable(self, needs: SequenceOf[int]) -> bool:
         """Whether free and cached pages cover these needs, one a group. Cost: O(groups)."""
@@ -99,6 +104,8 @@ class Reclaimer:
         retention = self._tree.order.retention
         count = retention.span(leaf, min(pages, leaf.length))
         retention.reclaimed(leaf, count)
+        if self._finalize is not None:
+            self._finalize(leaf, count)
         removed = self._tree.trim(leaf, count)
         self.residency.add(leaf.generation, removed[0], self._groups[0].born, step)
         for group, numbers in zip(self._groups, removed, strict=True):

@@ -3,8 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from infergc.heap.disk import DiskTier
 from infergc.heap.generations import Generations
 from infergc.heap.graph import ObjectGraph
+from infergc.heap.host import HostTier
 from infergc.heap.moves import Move
 from infergc.heap.nodes import Node
 from infergc.heap.objects import InFlight, Sequence, StepReads
@@ -14,6 +16,7 @@ from infergc.heap.retention import Retention
 from infergc.heap.space import Extent
 from infergc.heap.stats import GroupStats, HeapConfig, HeapCounters
 from infergc.heap.tables import BlockTables
+from infergc.heap.tiers import Tiers
 from infergc.heap.tree import PrefixTree
 
 
@@ -24,6 +27,7 @@ class HeapState:
         graph: heap objects and the references between them.
         groups, tables: pages and block tables of each layer group.
         tree: the prefix tree over all groups.
+        tiers: what lies below the device; None if nothing does.
         sequences: sequences that hold pages, by id.
         held: references that work in flight keeps: roots.
         moves: what the step being planned must move first, in order.
@@ -49,6 +53,7 @@ class HeapState:
         retention.begin(min(capacities), config.page_tokens)
         generations = Generations(config.ages, self._moved_generation)
         self.tree = PrefixTree(config.page_tokens, capacities, retention, generations)
+        self.tiers = self._tiers_of(config)
         self.sequences: dict[int, Sequence] = {}
         self.held: list[InFlight] = []
         self.moves: list[Move] = []
@@ -62,6 +67,16 @@ class HeapState:
         self.pin_budget = int(config.pin_share * min(capacities))
         self.planning = 0
         self.completed = -1
+
+    def _tiers_of(self, config: HeapConfig) -> Tiers | None:
+        if not config.host_slots:
+            return None
+        host = HostTier(config.host_slots, config.page_tokens)
+        disk = DiskTier(host, self.tree.unsaved) if config.disk else None
+        return Tiers(host, disk, self._plan_move, config.page_tokens)
+
+    def _plan_move(self, move: Move) -> None:
+        self.moves.append(move)
 
     def _moved_generation(self, node: Node) -> None:
         for pages, column in zip(self.groups, node.pages, strict=True):

@@ -11,7 +11,8 @@ from infergc.heap.groups import GroupSpec
 class HeapConfig:
     """Shape of a heap: its layer groups with capacities, tokens in a page, most open sequences, and further knobs.
 
-    ``pin_share`` is the share of the pages that pins may hold, 0 to 1.
+    ``pin_share`` is the share of the pages that pins may hold, 0 to 1. ``host_slots`` pages, of every layer group, fit
+    into the host tier, 0: there is none; ``disk``: there is a disk tier below it.
     """
 
     groups: tuple[GroupSpec, ...]
@@ -20,6 +21,8 @@ class HeapConfig:
     prefix_caching: bool = True
     ages: Ages = field(default_factory=Ages)
     pin_share: float = 0.1
+    host_slots: int = 0
+    disk: bool = False
 
 
 @dataclass(slots=True)

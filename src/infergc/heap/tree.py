@@ -6,12 +6,14 @@ Law 7: a match compares token ids inside one namespace; no hash decides.
 P is page_tokens.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 
 from infergc.heap.generations import Generations
 from infergc.heap.hints import Hints
+from infergc.heap.keys import root_key
 from infergc.heap.marks import seed_of
 from infergc.heap.nodes import I32, U64, Namespace, Node
 from infergc.heap.objects import Sequence
@@ -44,6 +46,9 @@ class PrefixTree:
         capacities: pages that exist, one number a layer group.
         retention: says which idle leaves go first; has begun.
         generations: where nodes are registered as they are born.
+
+    Attributes:
+        unsaved: nodes with pages that the disk tier was not given, oldest change first, by id.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class PrefixTree:
         self.hints = Hints(self.order)
         self.generations = generations
         self.index = PageIndex(capacities)
+        self.unsaved: OrderedDict[int, Node] = OrderedDict()
         self._groups = len(capacities)
         self._next_id = 0
 
@@ -65,6 +71,7 @@ class PrefixTree:
             empty = np.empty(0, np.int32)
             root = self.roots[namespace] = self._make(None, empty, (empty,) * self._groups)
             root.marks.extend(np.array([seed_of(namespace)], np.uint64))
+            root.digests.append(root_key(namespace))
             self._namespaces[root.id] = namespace
         return self.roots[namespace]
 
@@ -111,6 +118,7 @@ class PrefixTree:
         tokens = node.tokens.shift(into * self.page_tokens)
         upper = self._make(parent, tokens, tuple(column.shift(into) for column in node.pages))
         upper.marks.extend(node.marks.shift(min(into, node.marks.size)))
+        upper.digests, node.digests = node.digests[:into], node.digests[into:]
         self._inherit(upper, node, step)
         parent.children[key] = upper
         node.parent = upper
@@ -138,12 +146,14 @@ class PrefixTree:
             for column, new in zip(tip.pages, pages, strict=True):
                 column.extend(new)
             self.index.enter(tip, pages)
+            self.unsaved[tip.id] = tip
             return tip
         child = self._make(tip, tokens, pages)
         if marks is not None and tip.marks.size == max(1, tip.length):  # a root has one, its seed
             child.marks.extend(marks)
         tip.add_child(self.key(child), child)
         self.generations.enter(child, step)
+        self.unsaved[child.id] = child
         return child
 
     def enter(self, node: Node, step: int) -> None:
@@ -178,7 +188,9 @@ class PrefixTree:
         key = self.key(leaf)
         leaf.tokens.drop(pages * self.page_tokens)
         leaf.marks.drop(max(0, leaf.marks.size - leaf.length + pages))
+        del leaf.digests[leaf.length - pages :]
         removed = tuple(column.drop(pages) for column in leaf.pages)
+        leaf.saved = min(leaf.saved, leaf.length)
         if leaf.length:
             self.order.offer(leaf)
         elif leaf.parent is not None:
@@ -186,6 +198,7 @@ class PrefixTree:
             parent.remove_child(key)
             self.index.leave(leaf)
             self.generations.leave(leaf)
+            self.unsaved.pop(leaf.id, None)
             parent.used = max(parent.used, leaf.used)
             self._settle_idle(parent)
         return removed
@@ -240,6 +253,9 @@ class PrefixTree:
         upper.used, upper.uses = node.used, node.uses
         upper.generation, upper.proved, upper.resting = node.generation, node.proved, node.resting
         upper.pins = node.pins
+        upper.saved, node.saved = min(node.saved, upper.length), max(0, node.saved - upper.length)
+        if node.id in self.unsaved:
+            self.unsaved[upper.id] = upper
         self.hints.inherit(upper, node)
         if not upper.resting:
             self.generations.enter(upper, step)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
+from infergc.heap.moves import TRANSFERS
 from infergc.models.spec import ModelSpec
 from infergc.sched.plan import Move, StepPlan
 from infergc.worker.guards import Breach, GuardedArena, Stain
@@ -28,21 +29,31 @@ class GuardedStorage(KVStorage):
     until ``take_findings``: the step is computed all the same, and fails after that, so that later steps find
     their KV.
 
-    All its memory is taken when it is made. Arguments as ``KVStorage``.
+    All its memory is taken when it is made. Arguments as ``KVStorage``. What is poisoned, checked, stored and loaded is
+    so in the order of planning: loads are not made ahead of their step.
     """
 
-    def __init__(self, model: ModelSpec, groups: LayerGroups, specs: tuple[GroupSpec, ...], page_tokens: int) -> None:
+    in_order = True
+
+    def __init__(
+        self,
+        model: ModelSpec,
+        groups: LayerGroups,
+        specs: tuple[GroupSpec, ...],
+        page_tokens: int,
+        host_slots: int = 0,
+    ) -> None:
         self._specs = specs
         self._page_tokens = page_tokens
         self._guards: list[GuardedArena] = []
         self._findings: list[Finding] = []
-        super().__init__(model, groups, specs, page_tokens)
+        super().__init__(model, groups, specs, page_tokens, host_slots)
         self._free: list[NDArray[np.bool_]] = [np.ones(spec.capacity, np.bool_) for spec in specs]
 
     def apply(self, moves: tuple[Move, ...]) -> None:
         """Carry out moves in order. Cost: one pass over the memory of the pages named."""
         for kind, alike in groupby(moves, lambda move: move.kind):
-            if kind == "copy":
+            if kind == "copy" or kind in TRANSFERS:
                 super().apply(tuple(alike))
                 continue
             for move in alike:

@@ -12,8 +12,9 @@ import torch
 from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
 from infergc.models.spec import ModelSpec
-from infergc.sched.plan import Move
+from infergc.heap.moves import TRANSFERS, Move
 from infergc.worker.arena import arena
+from infergc.worker.host_storage import HostStorage
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +50,30 @@ class KVStorage:
         groups: which layer lies in which group.
         specs: the same groups with their capacity in pages.
         page_tokens: P.
+        host_slots: pages of each group that fit into the host tier, where they lie as here.
     """
 
-    def __init__(self, model: ModelSpec, groups: LayerGroups, specs: tuple[GroupSpec, ...], page_tokens: int) -> None:
+    in_order = False  # whether moves between device and host have to be made in their turn among the others
+
+    def __init__(
+        self,
+        model: ModelSpec,
+        groups: LayerGroups,
+        specs: tuple[GroupSpec, ...],
+        page_tokens: int,
+        host_slots: int = 0,
+    ) -> None:
         self._layers: list[tuple[torch.Tensor, torch.Tensor]] = [_NOTHING] * model.num_layers
         self._arenas: list[torch.Tensor] = []  # [L, 2, N, G, P, D]
         self._members: list[list[int]] = []  # layers of each group
         self._page_tokens = page_tokens
+        self.host = HostStorage()
         for index, spec in enumerate(specs):
             members = [layer for layer, group in enumerate(groups.of_layer) if group == index]
             self._members.append(members)
             shape = (len(members), 2, spec.capacity, model.num_kv_heads, page_tokens, model.head_dim)
             self._arenas.append(self._memory(shape, model.dtype))
+            self.host.add((*shape[:2], host_slots, *shape[3:]), model.dtype)
             for layer, kv in zip(members, self._arenas[index], strict=True):
                 self._layers[layer] = (kv[0], kv[1])
 
@@ -71,9 +84,23 @@ class KVStorage:
     def apply(self, moves: tuple[Move, ...]) -> None:
         """Carry out moves in order: for every layer of the group, K and V, the first tokens of a page."""
         for move, pages in _joined(moves, self._page_tokens):
+            if move.kind in TRANSFERS:
+                self.transfer(move)
+                continue
             arena_L2NGPD = self._arenas[move.group]
             kept_L2NGPD = arena_L2NGPD[:, :, move.src : move.src + pages, :, : move.tokens]
             arena_L2NGPD[:, :, move.dst : move.dst + pages, :, : move.tokens] = kept_L2NGPD
+
+    def transfer(self, move: Move) -> int:
+        """Copy a run of pages between device and host; returns its bytes."""
+        arena_L2NGPD = self._arenas[move.group]
+        if move.kind == "store":
+            run_L2NGPD = arena_L2NGPD[:, :, move.src : move.src + move.pages]
+            self.host.run(move.group, move.dst, move.pages).copy_(run_L2NGPD)
+        else:
+            run_L2NGPD = arena_L2NGPD[:, :, move.dst : move.dst + move.pages]
+            run_L2NGPD.copy_(self.host.run(move.group, move.src, move.pages))
+        return run_L2NGPD.numel() * run_L2NGPD.itemsize
 
     def inspect(self) -> list[Finding]:
         """What is wrong with storage, as far as this kind can tell: nothing guards it."""
@@ -91,7 +118,8 @@ def _joined(moves: tuple[Move, ...], page_tokens: int) -> Iterator[tuple[Move, i
         first, pages = moves[at], 1
         apart = abs(first.dst - first.src)  # as many pages can be copied at once as if one after the other
         while (
-            first.tokens == page_tokens
+            first.kind == "copy"
+            and first.tokens == page_tokens
             and pages < min(apart, len(moves) - at)
             and moves[at + pages] == replace(first, src=first.src + pages, dst=first.dst + pages)
         ):

@@ -1,0 +1,209 @@
+"""The disk tier, as the heap sees it: what lies there, what is to be written and read, and through which host slots.
+
+Bytes are moved by jobs, which are handed over when every step planned before has landed, since its moves touch the same
+slots. What came of them comes back as an input of the run (law 10).
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+from infergc.heap.host import HostTier
+from infergc.heap.names import PageName
+from infergc.heap.nodes import Node
+
+_WRITING = 8  # at most one slot in so many waits to be written
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Pages that are to be moved between host slots and disk, all in one direction.
+
+    Attributes:
+        number: of a job that reads; -1: it writes.
+        after: the step that has to land first.
+        pages: which, and in which slots.
+    """
+
+    number: int
+    after: int
+    pages: tuple[tuple[PageName, int], ...]
+
+
+@dataclass(slots=True)
+class DiskCounters:
+    """Running totals since start, in pages, counted once for all layer groups.
+
+    Attributes:
+        written, read: to and from disk.
+        unwritten, unread: could not be.
+        lost: were there, and are not any more.
+    """
+
+    written: int = 0
+    read: int = 0
+    unwritten: int = 0
+    unread: int = 0
+    lost: int = 0
+
+
+class DiskTier:
+    """What is on disk, as far as news tells.
+
+    Attributes:
+        keys: of pages that can be read.
+        writing: pages that are being written.
+        reading: pages that are being read, with the number of the read.
+        counters: what was done.
+
+    Args:
+        host: through whose slots pages come and go.
+        unsaved: nodes of the prefix tree with pages that were not written, see ``PrefixTree.unsaved``.
+    """
+
+    def __init__(self, host: HostTier, unsaved: dict[int, Node]) -> None:
+        self.keys: set[bytes] = set()
+        self.writing: set[bytes] = set()
+        self.reading: dict[bytes, int] = {}
+        self.counters = DiskCounters()
+        self._host = host
+        self._unsaved = unsaved
+        self._demoted: deque[PageName] = deque()  # left the device before they were written
+        self._reads: dict[int, tuple[PageName, ...]] = {}
+        self._jobs: deque[Job] = deque()
+        self._begun = 0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether jobs wait to be handed over."""
+        return bool(self._jobs)
+
+    @property
+    def has_unsaved(self) -> bool:
+        """Whether there are pages that were not written yet."""
+        return bool(self._unsaved or self._demoted)
+
+    def jobs(self, completed: int) -> list[Job]:
+        """What is to be done now that steps up to this one have landed. Cost: O(jobs)."""
+        found: list[Job] = []
+        while self._jobs and self._jobs[0].after <= completed:
+            found.append(self._jobs.popleft())
+        return found
+
+    # ---- reading
+
+    def read(self, stream: Iterable[PageName], step: int) -> int | None:
+        """Begin to read what the disk has of a stream, where the host has not; returns the number of the read.
+
+        It may be one that is under way for others: look again when it is over. None where the disk has nothing, or the
+        host no room. What is read is claimed until it is there.
+
+        Args:
+            stream: pages in order.
+            step: the last one planned.
+
+        Cost: about 3 µs a page found.
+        """
+        found: list[PageName] = []
+        for name in stream:
+            if self._host.find(name) >= 0:
+                continue
+            if name.key in self.reading and not found:
+                return self.reading[name.key]
+            if name.key not in self.keys or name.key in self._host:
+                break
+            found.append(name)
+        if not (found and self._host.claim([name.key for name in found])):
+            return None
+        slots = self._host.expect(found)
+        self._begun += 1
+        self._reads[self._begun] = tuple(found)
+        self.reading.update((name.key, self._begun) for name in found)
+        self._jobs.append(Job(self._begun, step, tuple(zip(found, slots, strict=True))))
+        return self._begun
+
+    def has_read(self, number: int, found: Sequence[bool]) -> list[bytes]:
+        """A read is over: which pages are there now. Returns the keys claimed for it, which are the caller's now."""
+        pages = self._reads.pop(number)
+        for name, well in zip(pages, found, strict=True):
+            del self.reading[name.key]
+            self._host.arrived(name.key, well=well)
+            if not well:
+                self.keys.discard(name.key)
+        self.counters.read += sum(found)
+        self.counters.unread += len(found) - sum(found)
+        return [name.key for name in pages]
+
+    # ---- writing
+
+    def is_saved(self, name: PageName) -> bool:
+        """Whether a page is on disk, or on its way there."""
+        return name.key in self.keys or name.key in self.writing
+
+    def demoted(self, names: Iterable[PageName]) -> None:
+        """Pages have left the device for the host."""
+        self._demoted.extend(name for name in names if not self.is_saved(name))
+
+    def next_unsaved(self, budget: int) -> tuple[Node, int, int] | None:
+        """Pages of the tree to be written next, as a node and its pages from … to; None if there are none."""
+        for node in self._unsaved.values():
+            return node, node.saved, min(node.length, node.saved + budget)
+        return None
+
+    def accept(self, names: Sequence[PageName]) -> tuple[list[int], int]:
+        """Claim those of these pages that are to be written.
+
+        Returns:
+            Their places in ``names``; and how many of ``names`` were looked at, before there was no room.
+        """
+        due: list[int] = []
+        for at, name in enumerate(names):
+            if self.is_saved(name) or (name.key in self._host and self._host.find(name) < 0):
+                continue
+            if not self._may_write(len(due)) or not self._host.claim([name.key]):
+                return due, at
+            due.append(at)
+        return due, len(names)
+
+    def save(self, node: Node, end: int) -> None:
+        """Writing a node's pages before number ``end`` is under way. Cost: O(1)."""
+        node.saved = end
+        if end == node.length:
+            del self._unsaved[node.id]
+
+    def save_demoted(self, budget: int, step: int) -> int:
+        """Have pages written that are in the host tier alone; returns how many were looked at. Cost: O(budget)."""
+        work, due = 0, list[PageName]()
+        while self._demoted and work < budget and self._may_write(len(due)):
+            name = self._demoted.popleft()
+            work += 1
+            if not self.is_saved(name) and self._host.find(name) >= 0 and self._host.claim([name.key]):
+                due.append(name)
+        self.write(due, step)
+        return work
+
+    def write(self, names: Sequence[PageName], step: int) -> None:
+        """Have claimed pages written from their slots once this step has landed. Cost: O(pages)."""
+        if names:
+            self.writing.update(name.key for name in names)
+            self._jobs.append(Job(-1, step, tuple((name, self._host.find(name)) for name in names)))
+
+    def has_written(self, keys: Sequence[bytes], *, well: bool) -> None:
+        """Pages were written, or could not be; or they were found on disk at start. Cost: O(pages)."""
+        mine = [key for key in keys if key in self.writing]
+        self.writing.difference_update(mine)
+        self._host.unclaim(mine)
+        if well:
+            self.keys.update(keys)
+            self.counters.written += len(mine)
+        else:
+            self.counters.unwritten += len(mine)
+
+    def lost(self, keys: Sequence[bytes]) -> None:
+        """Pages are on disk no longer. Cost: O(pages)."""
+        self.counters.lost += len(self.keys.intersection(keys))
+        self.keys.difference_update(keys)
+
+    def _may_write(self, more: int) -> bool:
+        return len(self.writing) + more < max(1, self._host.space.capacity // _WRITING)
