@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from infergc.units import GIB, parse_bytes
+from infergc.units import GIB, MIB, parse_bytes
 from infergc.wording import fault
 
 PAGE_SIZES = (8, 16, 32, 64)
 DEFAULT_KV_CACHE_MEMORY = GIB // 2
+STAGING = 64 * MIB  # of the host tier, where there is a disk tier and nothing else was said
 HEEDING = ("generational", "lru", "priority", "ttl")  # retention policies that heed priorities and times of requests
 ELSEWHERE = {"gpu_memory_utilization": "kv_cache_memory"}  # a setting of other engines → the nearest of ours
 
@@ -53,6 +54,23 @@ class EngineConfig(BaseModel):
     )
     kv_cache_memory: Bytes | None = Field(
         None, ge=1, description="Memory for KV alone. Default: what --memory leaves, and 512MiB without it."
+    )
+    host_cache_memory: Bytes | None = Field(
+        None,
+        ge=1,
+        description="Memory of the host tier, beside that for KV: pages that have to leave that are kept here. Part of "
+        "--memory where that is given. Default: none, or 64MiB with --disk-cache-dir.",
+    )
+    disk_cache_dir: Path | None = Field(
+        None,
+        description="Directory of the disk tier: KV of prompts is written there and outlives the engine. Servers may "
+        "share it. Default: no disk tier.",
+    )
+    disk_cache_size: Bytes = Field(10 * GIB, ge=1, description="Most bytes that the files of the disk tier take.")
+    preemption: Literal["auto", "swap", "recompute"] = Field(
+        "auto",
+        description="What becomes of the KV of a request that has to give way: kept in the host tier, computed again, "
+        "or what is estimated to be sooner.",
     )
     block_size: int = Field(16, description="Tokens in a page: 8, 16, 32 or 64.")
     enable_prefix_caching: bool = Field(True, description="Keep finished prefixes for reuse.")
@@ -141,6 +159,23 @@ class EngineConfig(BaseModel):
                 "memory: give either --memory, for the whole engine, or --kv-cache-memory, for KV alone; not both"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_tiers(self) -> "EngineConfig":
+        if not self.enable_prefix_caching:
+            for name in ("host_cache_memory", "disk_cache_dir"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: tiers keep cached prefixes; this needs --enable-prefix-caching")
+        if self.preemption == "swap" and self.host_bytes == 0:
+            raise ValueError("preemption: swap keeps KV in the host tier; give it memory by --host-cache-memory")
+        return self
+
+    @property
+    def host_bytes(self) -> int:
+        """Memory of the host tier: what was given, else what reading and writing a disk tier needs."""
+        if self.host_cache_memory is not None:
+            return self.host_cache_memory
+        return STAGING if self.disk_cache_dir is not None else 0
 
     @model_validator(mode="after")
     def _check_pages(self) -> "EngineConfig":

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import cast
 
 from infergc.config import ConfigError, EngineConfig
-from infergc.engine.budget import capacities, longest_text
+from infergc.engine.budget import capacities, host_slots, longest_text
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Ready
 from infergc.engine.pacing import Pacer
@@ -23,7 +23,10 @@ from infergc.heap.retention import Retention
 from infergc.heap.stats import HeapConfig
 from infergc.policies.ordering.fcfs import Fcfs
 from infergc.policies.ordering.priority import Priority
+from infergc.policies.preemption.auto import Auto
 from infergc.policies.preemption.last import Last
+from infergc.policies.preemption.recompute import Recompute
+from infergc.policies.preemption.swap import Swap
 from infergc.policies.retention.arc import Arc
 from infergc.policies.retention.belady import Asked, Belady
 from infergc.policies.retention.generational import Generational
@@ -35,9 +38,11 @@ from infergc.policies.retention.s3_fifo import S3Fifo
 from infergc.policies.retention.slru import Slru
 from infergc.policies.retention.tinylfu import TinyLfu
 from infergc.policies.retention.ttl import Ttl
+from infergc.policies.tiering.sooner import Sooner
 from infergc.sched.queue import Ordering
 from infergc.sched.scheduler import Scheduler
 from infergc.sched.seating import SchedulerConfig
+from infergc.sched.tier_use import Preferring, TierUse
 
 ORDERINGS: dict[str, Callable[[], Ordering]] = {"fcfs": Fcfs, "priority": Priority}
 RETENTIONS: dict[str, Callable[[], Retention]] = {
@@ -51,6 +56,7 @@ RETENTIONS: dict[str, Callable[[], Retention]] = {
     "priority": PriorityRetention,
     "ttl": Ttl,
 }
+SWAPPING: dict[str, Callable[[], Preferring]] = {"auto": Auto, "swap": Swap, "recompute": Recompute}
 FORESEEING: dict[str, Callable[[Iterable[Asked]], Retention]] = {"belady": Belady}  # no engine has the future
 
 LAYOUT = "pages-v1"  # part of the cache namespace: changes when KV of a page is laid out differently
@@ -95,11 +101,13 @@ def assemble(
     facts = executor.facts
     groups = capacities(config, facts)
     longest = longest_text(config, facts, groups)
-    executor.allocate(groups, config.max_num_seqs)
+    slots = host_slots(config, facts)
+    executor.allocate(groups, config.max_num_seqs, slots)
     ages = Ages(config.gc_young_steps, config.gc_survivor_steps, config.gc_tenured_steps)
     shape = HeapConfig(
-        groups, config.block_size, config.max_num_seqs, config.enable_prefix_caching, ages, config.pin_budget
-    )
+        groups, config.block_size, config.max_num_seqs, config.enable_prefix_caching, ages, config.pin_budget,
+        slots, config.disk_cache_dir is not None,
+    )  # fmt: skip
     compaction = Compaction(config.compaction_budget) if config.compaction else None
     retention = retention or RETENTIONS[config.retention_policy]()
     heap = (DebugHeap if config.heap_debug else Heap)(shape, retention, compaction)
@@ -108,6 +116,9 @@ def assemble(
         config.max_num_seqs, config.max_num_batched_tokens, longest, frozenset(facts.eos_ids), config.max_sessions
     )
     scheduler = Scheduler(heap, limits, ORDERINGS[config.scheduling_policy](), Last())
+    if heap.tiers is not None:
+        swaps, most = SWAPPING[config.preemption](), config.max_num_batched_tokens
+        scheduler.tier_use = TierUse(heap, scheduler.times, swaps, Sooner(), most)
     collector = Collector(heap, Triggers(config.gc_minor_pages, config.gc_major_pages, config.gc_watermark))
     pacer = Pacer(collector, config.gc_step_us, config.gc_idle_us, on=config.gc == "on")
     namespace = f"{facts.digest}/{facts.dtype}/{LAYOUT}/{config.block_size}"

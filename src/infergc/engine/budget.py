@@ -51,7 +51,8 @@ class Budget:
 def budget_of(config: EngineConfig, facts: ModelFacts) -> Budget:
     """The budget of a configuration for a model whose ledger is known."""
     if config.memory is not None:
-        return Budget("--memory", config.memory, facts.memory)
+        host = {"host cache": config.host_bytes} if config.host_bytes else {}
+        return Budget("--memory", config.memory, {**facts.memory, **host})
     assert config.kv_cache_memory is not None, "the configuration sets one of the two"
     return Budget("--kv-cache-memory", config.kv_cache_memory, {})
 
@@ -72,6 +73,21 @@ def capacities(config: EngineConfig, facts: ModelFacts) -> tuple[GroupSpec, ...]
             f"{longest} tokens take {budget.asking(whole)}"
         )
     return split_budget(facts.groups, budget.kv)
+
+
+def host_slots(config: EngineConfig, facts: ModelFacts) -> int:
+    """Pages, of every layer group, that the host tier holds.
+
+    Raises:
+        ConfigError: it does not hold one; the message says what would.
+    """
+    size = sum(group.page_bytes for group in facts.groups)
+    if 0 < config.host_bytes < size:
+        raise ConfigError(
+            f"--host-cache-memory: {format_bytes(config.host_bytes)} hold no page; one of every layer group takes "
+            f"{format_bytes(size)}"
+        )
+    return config.host_bytes // size
 
 
 def longest_text(config: EngineConfig, facts: ModelFacts, groups: tuple[GroupSpec, ...]) -> int:

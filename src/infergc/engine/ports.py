@@ -55,8 +55,11 @@ class Executor(Protocol):
     facts: ModelFacts
     backend: str  # name of what computes, as shown to people
 
-    def allocate(self, groups: tuple[GroupSpec, ...], max_num_seqs: int) -> None:
-        """Set up KV storage for each group's capacity and state for slots 0 … max_num_seqs - 1. Called once."""
+    def allocate(self, groups: tuple[GroupSpec, ...], max_num_seqs: int, host_slots: int = 0) -> None:
+        """Set up KV storage for each group's capacity and state for slots 0 … max_num_seqs - 1. Called once.
+
+        ``host_slots`` pages of every group are to fit into the host tier.
+        """
         ...
 
     def launch(self, plan: StepPlan) -> Flight:

@@ -7,7 +7,7 @@ slots. What came of them comes back as an input of the run (law 10).
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
+from typing import NamedTuple
 
 from infergc.heap.host import HostTier
 from infergc.heap.names import PageName
@@ -46,6 +46,20 @@ class DiskCounters:
     unwritten: int = 0
     unread: int = 0
     lost: int = 0
+
+
+class Found(NamedTuple):
+    """Pages of a stream that can be read.
+
+    Attributes:
+        names: which, in order.
+        skipped: pages among them or before them that the host has.
+        reading: the number of the read under way that brings the page behind them, None if there is none.
+    """
+
+    names: list[PageName]
+    skipped: int
+    reading: int | None = None
 
 
 class DiskTier:
@@ -93,34 +107,40 @@ class DiskTier:
 
     # ---- reading
 
-    def read(self, stream: Iterable[PageName], step: int) -> int | None:
-        """Begin to read what the disk has of a stream, where the host has not; returns the number of the read.
-
-        It may be one that is under way for others: look again when it is over. None where the disk has nothing, or the
-        host no room. What is read is claimed until it is there.
-
-        Args:
-            stream: pages in order.
-            step: the last one planned.
+    def find(self, stream: Iterable[PageName]) -> Found:
+        """What the disk has of a stream, up to the first page that it lacks and the host does too.
 
         Cost: about 3 µs a page found.
         """
-        found: list[PageName] = []
+        names: list[PageName] = []
+        skipped = 0
         for name in stream:
             if self._host.find(name) >= 0:
-                continue
-            if name.key in self.reading and not found:
-                return self.reading[name.key]
-            if name.key not in self.keys or name.key in self._host:
-                break
-            found.append(name)
-        if not (found and self._host.claim([name.key for name in found])):
+                skipped += 1
+            elif name.key in self.keys and name.key not in self._host:
+                names.append(name)
+            else:
+                return Found(names, skipped, self.reading.get(name.key))
+        return Found(names, skipped)
+
+    def read(self, names: Sequence[PageName], step: int) -> int | None:
+        """Begin to read pages that ``find`` found; the number of the read, None where the host has no room.
+
+        They are claimed until they are there.
+
+        Args:
+            names: which.
+            step: the last one planned.
+
+        Cost: O(pages).
+        """
+        if not self._host.claim([name.key for name in names]):
             return None
-        slots = self._host.expect(found)
+        slots = self._host.expect(names)
         self._begun += 1
-        self._reads[self._begun] = tuple(found)
-        self.reading.update((name.key, self._begun) for name in found)
-        self._jobs.append(Job(self._begun, step, tuple(zip(found, slots, strict=True))))
+        self._reads[self._begun] = tuple(names)
+        self.reading.update((name.key, self._begun) for name in names)
+        self._jobs.append(Job(self._begun, step, tuple(zip(names, slots, strict=True))))
         return self._begun
 
     def has_read(self, number: int, found: Sequence[bool]) -> list[bytes]:

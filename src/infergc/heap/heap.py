@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from infergc.heap.compactor import Compaction, Compactor
 from infergc.heap.errors import HeapCorruption
 from infergc.heap.groups import pages_for
-from infergc.heap.keeping import Keeping
 from infergc.heap.laws import violations
+from infergc.heap.lowering import Lowering
 from infergc.heap.moves import I32, Move, PageTable
 from infergc.heap.names import PageName
 from infergc.heap.nodes import Node
@@ -27,7 +27,7 @@ from infergc.heap.stats import HeapConfig
 from infergc.heap.tables import BlockTables, Slots
 
 
-class Heap(Keeping):
+class Heap(Lowering):
     """Memory of KV pages. Every call is made at a safepoint, on one thread."""
 
     def __init__(self, config: HeapConfig, retention: Retention, compaction: Compaction | None = None) -> None:
@@ -72,15 +72,6 @@ class Heap(Keeping):
         for node in chain:
             self.tree.serve(node, self.planning)
         return total
-
-    def below(self, sequence: Sequence, limit: int) -> list[PageName]:
-        """Pages of a sequence's first ``limit`` tokens that the host tier has, behind whole pages that it shares.
-
-        ``restore`` gives it those, in the same planning. Cost: as ``Tiers.below``.
-        """
-        if self.tiers is None or not (self.config.prefix_caching and sequence.exact):
-            return []
-        return self.tiers.below(sequence.tip, sequence.tokens.view()[sequence.sealed * self.page_tokens : limit])
 
     def restore(self, sequence: Sequence, names: SequenceOf[PageName], most: int) -> int:
         """Give a sequence pages that ``below`` found for it, which the step being planned copies, and publish them.

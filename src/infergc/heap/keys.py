@@ -10,13 +10,14 @@ from hashlib import blake2b
 from infergc.heap.nodes import I32, Namespace, Node
 
 KEY_BYTES = 16
+ROOT_BYTES = 32  # longer than others, so that a page is seen to be the first of its namespace
 
 
 def root_key(namespace: Namespace) -> bytes:
     """What the keys of a namespace begin with. Cost: a hash of its names."""
     model = namespace.model.encode()
     names = b"%d:%b%b" % (len(model), model, namespace.salt.encode())
-    return blake2b(names, digest_size=KEY_BYTES).digest()
+    return blake2b(names, digest_size=ROOT_BYTES).digest()
 
 
 def next_key(before: bytes, tokens: bytes) -> bytes:

@@ -19,6 +19,7 @@ from infergc.heap.pages import Pages, page_numbers
 from infergc.heap.space import FreeSpace
 from infergc.heap.state import HeapState
 from infergc.heap.stats import GroupStats
+from infergc.heap.tier_laws import tier_violations
 
 
 def violations(heap: HeapState) -> list[str]:
@@ -31,7 +32,7 @@ def violations(heap: HeapState) -> list[str]:
         broken += _law_8_lossy(heap.groups[group])
     for law in _LAWS:
         broken += law(heap)
-    return broken
+    return [*broken, *tier_violations(heap)]
 
 
 def _counts_by_objects(heap: HeapState, group: int) -> I32:

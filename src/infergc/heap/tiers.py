@@ -3,7 +3,7 @@
 The heap decides and plans; bytes are moved by the step being planned (``Move`` "store" and "load"), in that order.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -14,7 +14,7 @@ from infergc.heap.disk import DiskTier
 from infergc.heap.host import HostTier
 from infergc.heap.keys import keys_in
 from infergc.heap.moves import I32, Move
-from infergc.heap.names import PageName, names_behind, names_in
+from infergc.heap.names import PageName, names_in
 from infergc.heap.nodes import Node
 
 
@@ -82,14 +82,14 @@ class Tiers:
 
     # ---- promotion
 
-    def below(self, tip: Node, rest: I32) -> list[PageName]:
-        """The pages that the host has of a stream which goes on with ``rest`` behind a node, up to the first it lacks.
+    def below(self, stream: Iterable[PageName]) -> list[PageName]:
+        """The pages that the host has of a stream, up to the first it lacks.
 
         They are claimed until the step being planned has been planned: ``restore`` may be called for them.
-        Cost: O(pages found), about 3 µs each, and as ``keys_in``.
+        Cost: O(pages found), about 3 µs each.
         """
         found: list[PageName] = []
-        for name in names_behind(tip, rest, self._page_tokens):
+        for name in stream:
             if self.host.find(name) < 0:
                 break
             found.append(name)

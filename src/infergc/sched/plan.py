@@ -79,4 +79,6 @@ class StepOutcome:
     step: int
     tokens: I32  # [S]
     logprobs: dict[int, TokenLogprobs] = field(default_factory=dict)  # row → report, where asked for
-    seconds: float = 0.0  # time the worker was busy: a logged input, never read by heap or policies
+    seconds: float = 0.0  # time the worker was busy: a logged input, as the two that follow
+    copied_bytes: int = 0  # between device and host
+    copy_seconds: float = 0.0

@@ -10,8 +10,13 @@ from infergc.params import SamplingParams
 
 
 class Status(Enum):
-    """Waiting for memory and a slot, running, parked until others of its family have come as far, or finished."""
+    """Where a request stands.
 
+    Loading: its pages are being read from disk. Waiting for memory and a slot, running, parked until others of its
+    family have come as far, or finished.
+    """
+
+    LOADING = "loading"
     WAITING = "waiting"
     RUNNING = "running"
     PARKED = "parked"
@@ -38,6 +43,7 @@ class Request:
         branches: choices that share its prompt and are forked when that is computed; until then they are parked.
         cache_control: how its prompt's pages are to be kept; None once that was seen to, or if nothing was said.
         pinned: prompt tokens that were pinned for it; None before that, or if it asked for no pin.
+        claim: keys of pages that are kept for it in lower tiers until it runs.
         reported: likeliest tokens to be reported with each token whatever ``params`` ask for, 0 for none.
     """
 
@@ -61,6 +67,7 @@ class Request:
     reported: int = 0
     cache_control: CacheControl | None = None
     pinned: int | None = None
+    claim: list[bytes] = field(default_factory=list)
 
     @property
     def gate(self) -> int:

@@ -62,7 +62,7 @@ class Scheduler(Seating):
     @property
     def idle(self) -> bool:
         """Whether there is nothing to plan and nothing in flight."""
-        return not (self.waiting or self.running or self._flights)
+        return not (self.waiting or self.running or self._flights or self._waits_for_tiers)
 
     # ---- planning
 
@@ -81,7 +81,7 @@ class Scheduler(Seating):
             counts = np.concatenate((counts, np.array(new_counts, np.int32)))
         if not len(slots) and not self._flights:
             slots, counts, bindings = self._break_stall()
-        return self._make_plan(slots, counts, bindings) if len(slots) else None
+        return self._make_plan(slots, counts, bindings) if len(slots) or self._copies_alone else None
 
     def _continue_running(self) -> tuple[Slots, I32, bool]:
         slots = self._running_slots()
@@ -150,7 +150,10 @@ class Scheduler(Seating):
         self.sessions.part(sequence)
         victim.preemptions += 1
         self.counters.preemptions += 1
-        self._leave(victim)
+        self._wind_up(victim)
+        if self.tier_use is not None:
+            self.tier_use.keep(victim, sequence)
+        self._close(victim)
         if isinstance(victim, Hypothesis) and victim.stands:
             victim.status = Status.PARKED
         else:
@@ -219,8 +222,11 @@ class Scheduler(Seating):
             sequence, cached = self._rejoin(request, sequence, cached)
             if sequence is None:
                 return 0
+        fits = self._fits(sequence, cached)
+        if fits and self.tier_use is not None:
+            cached = self.tier_use.extend(request, sequence, cached)
         count = min(known - cached, budget)
-        if not (self._fits(sequence, cached) and self.heap.reserve([(sequence, cached + count)])):
+        if not (fits and self.heap.reserve([(sequence, cached + count)])):
             self.heap.close(sequence)
             self._refuse(request)
             return 0
@@ -235,17 +241,16 @@ class Scheduler(Seating):
         they wanted was granted.
         """
         size = self.heap.page_tokens
-        rest = self._pages(sequence.tokens.size) - cached // size
+        rest = pages_for(sequence.tokens.size, size) - cached // size
         held = [int(table.held[sequence.slot]) for table in self.heap.tables]
         own = [min(rest, most - has + bool(cached % size)) for most, has in zip(self._most, held, strict=True)]
         return self.heap.grantable([need + len(self.running) for need in own])
 
-    def _pages(self, tokens: int) -> int:
-        return pages_for(tokens, self.heap.page_tokens)
-
     def _enter(self, request: Request, sequence: Sequence, cached: int) -> None:
         self.waiting.remove(request)
         self._sit(request, sequence, cached)
+        if self.tier_use is not None:
+            self.tier_use.release(request)
         if request.cached is None:
             request.cached = cached
             self.heap.asked(sequence, request.prompt_len)
@@ -276,6 +281,8 @@ class Scheduler(Seating):
         in the plan's order, and after them ones that were preempted since.
         """
         self.times.landed(plan.starts, plan.counts, outcome.seconds)
+        if self.tier_use is not None:
+            self.tier_use.copying.learn(outcome.copied_bytes, outcome.copy_seconds)
         flight = self._land(plan)
         running = self.heap.holder[flight.slots] == flight.owners
         self._rows.computed[flight.slots[running]] = flight.ends[running]
@@ -317,8 +324,8 @@ class Scheduler(Seating):
 
     def _stand(self, request: Hypothesis, report: TokenLogprobs, progress: Progress) -> None:
         """It is known what may follow a hypothesis; the last of a group to come so far takes all of it on."""
-        if request.status is Status.WAITING:  # preempted meanwhile
-            self.waiting.remove(request)
+        if request.status in {Status.WAITING, Status.LOADING}:  # preempted meanwhile
+            self._unqueue(request)
             request.status = Status.PARKED
         search = request.search
         if request.cache_control is not None:

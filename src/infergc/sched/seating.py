@@ -1,5 +1,6 @@
 """Who runs, in which slot: requests that hold a sequence, and how others come to sit beside them by forking."""
 
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from infergc.sched.request import Request, Status
 from infergc.sched.rows import Rows, Slots, binding_of
 from infergc.sched.search import BeamSearch, Hypothesis
 from infergc.sched.sessions import Sessions
+from infergc.sched.tier_use import TierUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Seating:
         self.pins = Pins(heap)
         self.waiting = RequestQueue(ordering)
         self.running = RequestQueue(ordering)
+        self.tier_use: TierUse | None = None  # where there are tiers below the device
         self._rows = Rows(config.max_num_seqs, config.max_model_len)
         self._by_slot: dict[int, Request] = {}
         self._order: Slots | None = None  # slots of running requests in order; None after a change
@@ -46,9 +49,30 @@ class Seating:
         self._slides = any(spec.window is not None for spec in heap.config.groups)
 
     def add(self, request: Request) -> None:
-        """Queue a request: a new one, a preempted one, or a branch for which there is no room yet."""
-        request.status = Status.WAITING
-        self.waiting.add(request)
+        """Queue a request: a new one, a preempted one, or a branch for which there is no room yet.
+
+        Where the disk has pages of it, it is queued when they were read.
+        """
+        if self.tier_use is not None and self.tier_use.seek(request):
+            request.status = Status.LOADING
+        else:
+            request.status = Status.WAITING
+            self.waiting.add(request)
+
+    def has_read(self, number: int, found: SequenceOf[bool], size: int, seconds: float) -> None:
+        """A read from disk is over: see ``TierUse.has_read``. Who waited for it looks once more for what is there."""
+        assert self.tier_use is not None, "nothing was to be read"
+        for request in self.tier_use.has_read(number, found, size, seconds):
+            self.add(request)
+
+    @property
+    def _copies_alone(self) -> bool:
+        """Whether pages are to be copied between tiers, though no step computes."""
+        return self.tier_use is not None and bool(self.heap.moves)
+
+    @property
+    def _waits_for_tiers(self) -> bool:
+        return self.tier_use is not None and (self.tier_use.waiters > 0 or bool(self.heap.moves))
 
     def tick(self, now: int) -> None:
         """So late it is, in seconds: an input of the run. What was to be kept for a time is kept no longer."""
@@ -97,6 +121,7 @@ class Seating:
         """End a hypothesis that stands; nothing of it is kept."""
         if request.status is Status.RUNNING:
             self._close(request)
+        self._forget(request)
         request.status = Status.FINISHED
 
     def cancel(self, search: BeamSearch) -> None:
@@ -129,8 +154,7 @@ class Seating:
         """No hypothesis runs or waits any more; returns what those that ran hold."""
         held = [self._unseat(member) for member in search.members if member.status is Status.RUNNING]
         for member in search.members:
-            if member.status is Status.WAITING:
-                self.waiting.remove(member)
+            self._forget(member)
             member.status = Status.FINISHED
         return held
 
@@ -166,19 +190,31 @@ class Seating:
 
     def _finish(self, request: Request) -> None:
         """End a request and drop its roots."""
-        if request.status is Status.WAITING:
-            self.waiting.remove(request)
-        elif request.status is Status.RUNNING:
-            self._leave(request)
+        if request.status is Status.RUNNING:
+            self._wind_up(request)
+            self._close(request)
+        self._forget(request)
         request.status = Status.FINISHED
 
-    def _leave(self, request: Request) -> None:
-        """Stop running: roll back what is planned but not computed, publish the rest, close the sequence."""
+    def _forget(self, request: Request) -> None:
+        """A request has ended: it waits for nothing, and nothing is kept for it."""
+        self._unqueue(request)
+        if self.tier_use is not None:
+            self.tier_use.release(request)
+
+    def _unqueue(self, request: Request) -> None:
+        """Whatever a request waits for, it waits no longer."""
+        if request.status is Status.WAITING:
+            self.waiting.remove(request)
+        elif request.status is Status.LOADING and self.tier_use is not None:
+            self.tier_use.forget(request)
+
+    def _wind_up(self, request: Request) -> None:
+        """It is about to stop running: roll back what is planned but not computed, publish the rest."""
         sequence = request.held
         computed = int(self._rows.computed[sequence.slot])
         self.heap.truncate(sequence, computed)
         self.heap.publish(sequence, computed)
-        self._close(request)
 
     def _close(self, request: Request) -> None:
         """Give the slot back, and all that is not published."""

@@ -59,8 +59,9 @@ class SimExecutor:
         self._seeds = np.zeros(0, np.uint64)
         self._reported = np.zeros(0, np.int32)
 
-    def allocate(self, groups: tuple[GroupSpec, ...], max_num_seqs: int) -> None:  # noqa: ARG002 - the port's
+    def allocate(self, groups: tuple[GroupSpec, ...], max_num_seqs: int, host_slots: int = 0) -> None:
         """Make room for the slots' seeds; pages need no storage."""
+        del groups, host_slots
         self._seeds = np.zeros(max_num_seqs, np.uint64)
         self._reported = np.zeros(max_num_seqs, np.int32)
 

@@ -1,14 +1,17 @@
 """The executor that runs a model: plans are queued to one worker thread, which carries them out in order."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
 
 from infergc.engine.census import TensorCensus
 from infergc.engine.ports import ModelFacts
 from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
+from infergc.heap.moves import TRANSFERS
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
 from infergc.sched.plan import StepOutcome, StepPlan
+from infergc.worker.copier import Copier
 from infergc.worker.runner import StepRunner
 from infergc.worker.sampler import Sampler
 from infergc.worker.storage import KVStorage, LayerGroups
@@ -50,6 +53,9 @@ class TorchExecutor:
         self.storage: type[KVStorage] = KVStorage
         self._page_tokens = page_tokens
         self._runner: StepRunner | None = None
+        self._copier: Copier | None = None  # where there is a host tier
+        self._moved = Event()  # whether the moves of the step launched last were made
+        self._moved.set()
         self._watch = TensorWatch()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="infergc-worker")
 
@@ -58,7 +64,7 @@ class TorchExecutor:
         """Token ids are 0 … vocab_size - 1."""
         return self.facts.vocab_size
 
-    def allocate(self, groups: tuple[GroupSpec, ...], max_num_seqs: int) -> None:
+    def allocate(self, groups: tuple[GroupSpec, ...], max_num_seqs: int, host_slots: int = 0) -> None:
         """See ``engine.ports.Executor``.
 
         Raises:
@@ -67,11 +73,13 @@ class TorchExecutor:
         if [group.name for group in groups] != [group.name for group in self.facts.groups]:
             raise ValueError(f"groups: {groups} are not the model's, {self.facts.groups}")
         spec = self.decoder.spec
+        storage = self.storage(spec, self._groups, groups, self._page_tokens, host_slots)
+        self._copier = Copier(storage) if host_slots and not storage.in_order else None
         self._runner = StepRunner(
             decoder=self.decoder,
             attention=self.attention,
             groups=self._groups,
-            storage=self.storage(spec, self._groups, groups, self._page_tokens),
+            storage=storage,
             sampler=Sampler(max_num_seqs, spec.vocab_size, self.facts.eos_ids),
             max_num_seqs=max_num_seqs,
         )
@@ -84,7 +92,13 @@ class TorchExecutor:
         """
         if self._runner is None:
             raise RuntimeError("launch: the executor has no storage; call allocate first and close last")
-        return self._thread.submit(self._runner.run, plan)
+        before, self._moved = self._moved, Event()
+        transfers = tuple(move for move in plan.moves if move.kind in TRANSFERS)
+        if self._copier is None or not transfers:
+            return self._thread.submit(self._runner.run, plan, plan.moves, None, self._moved)
+        copied = self._copier.start(transfers, before)
+        others = tuple(move for move in plan.moves if move.kind not in TRANSFERS)
+        return self._thread.submit(self._runner.run, plan, others, copied, self._moved)
 
     def census(self, step: int) -> TensorCensus:
         """See ``engine.ports.Executor``."""
@@ -96,9 +110,11 @@ class TorchExecutor:
 
     def release(self) -> None:
         """Let go of KV and sampler state when no step is in flight; ``allocate`` may follow."""
-        self._runner = None
+        if self._copier is not None:
+            self._copier.close()
+        self._runner = self._copier = None
 
     def close(self) -> None:
-        """Finish the steps in flight, stop the thread and let go of KV and sampler state."""
+        """Finish the steps in flight, stop the threads and let go of KV and sampler state."""
         self._thread.shutdown(wait=True)
         self.release()

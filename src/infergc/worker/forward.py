@@ -23,8 +23,13 @@ Forward = Callable[[StepPlan, Batch], torch.Tensor]  # the hidden state of every
 
 def create_forward(decoder: Decoder, attention: AttentionBackend, groups: LayerGroups, storage: KVStorage) -> Forward:
     """Choose how a step is computed, and look after it where storage is guarded."""
-    forward = _create(decoder, attention, groups, storage)
+    forward = _where_rows(_create(decoder, attention, groups, storage), decoder.spec.hidden_size)
     return GuardedForward(forward, storage) if isinstance(storage, GuardedStorage) else forward
+
+
+def _where_rows(forward: Forward, hidden: int) -> Forward:
+    """A plan without rows is there for its moves."""
+    return lambda plan, batch: forward(plan, batch) if plan.tokens else torch.empty(0, hidden)
 
 
 def _create(decoder: Decoder, attention: AttentionBackend, groups: LayerGroups, storage: KVStorage) -> Forward:

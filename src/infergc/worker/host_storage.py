@@ -13,8 +13,9 @@ from infergc.worker.arena import arena
 
 
 class HostStorage:
-    """K and V of pages that left the device, one arena a layer group; a run of slots is as many pieces as there are
-    layers, twice. The system commits only what was written.
+    """K and V of pages that left the device, one arena a layer group, of which the system commits what was written.
+
+    A run of slots is as many pieces as there are layers, twice.
 
     Attributes:
         page_bytes: of one page, over all layer groups.

@@ -4,15 +4,19 @@ Shapes: S rows of the plan, T tokens, R sampled rows, E hidden, V vocabulary.
 """
 
 import time
+from concurrent.futures import Future
+from threading import Event
 
 import numpy as np
 import torch
 
 from infergc.heap.errors import Finding
+from infergc.heap.moves import Move
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
 from infergc.sched.plan import I32, StepOutcome, StepPlan, TokenLogprobs
 from infergc.worker.batch import Batch, build_batch
+from infergc.worker.copier import Copied
 from infergc.worker.forward import create_forward
 from infergc.worker.sampler import Sampler
 from infergc.worker.storage import KVStorage, LayerGroups
@@ -46,16 +50,27 @@ class StepRunner:
         self._latest = np.zeros(max_num_seqs, np.int32)  # slot → token sampled last
 
     @torch.inference_mode()
-    def run(self, plan: StepPlan) -> StepOutcome:
-        """Carry out a step."""
+    def run(self, plan: StepPlan, moves: tuple[Move, ...], copied: Future[Copied] | None, moved: Event) -> StepOutcome:
+        """Carry out a step.
+
+        Args:
+            plan: the step.
+            moves: those of the plan that are not made already.
+            copied: what is to be waited for first, the pages that come from the host tier; None: nothing.
+            moved: is set when all moves were made.
+        """
         started = time.perf_counter()
-        self._storage.apply(plan.moves)  # before all that may fail: others than this step's requests depend on it
+        try:  # before all that may fail: others than this step's requests depend on it
+            transfer = _NOTHING_COPIED if copied is None else copied.result()
+            self._storage.apply(moves)
+        finally:
+            moved.set()
         for binding in plan.bindings:
             self._sampler.bind(binding)
         batch = build_batch(plan, self._latest)
         hidden_TE = self._forward(plan, batch)
         tokens, logprobs = self._sample(plan, batch, hidden_TE)
-        return StepOutcome(plan.step, tokens, logprobs, time.perf_counter() - started)
+        return StepOutcome(plan.step, tokens, logprobs, time.perf_counter() - started, transfer.size, transfer.seconds)
 
     @torch.inference_mode()
     def inspect(self) -> list[Finding]:
@@ -70,3 +85,6 @@ class StepRunner:
         tokens_R, reports = self._sampler.sample(logits_RV, batch.slots_R, batch.next_positions_R)
         tokens_S[batch.sampled_R] = self._latest[batch.slots_R] = tokens_R
         return tokens_S, {int(batch.sampled_R[row]): report for row, report in reports.items()}
+
+
+_NOTHING_COPIED = Copied(0, 0.0)

@@ -11,8 +11,8 @@ import torch
 
 from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
-from infergc.models.spec import ModelSpec
 from infergc.heap.moves import TRANSFERS, Move
+from infergc.models.spec import ModelSpec
 from infergc.worker.arena import arena
 from infergc.worker.host_storage import HostStorage
 

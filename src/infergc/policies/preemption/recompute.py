@@ -1,0 +1,14 @@
+"""What gives way is computed again, but for what the caches still have of it by then."""
+
+from dataclasses import dataclass
+
+from infergc.sched.tier_use import Ways
+
+
+@dataclass(frozen=True, slots=True)
+class Recompute:
+    """Never copy on purpose."""
+
+    def transfers(self, ways: Ways) -> bool:  # noqa: ARG002 - whatever it takes
+        """Whether it is swapped: never."""
+        return False

@@ -1,0 +1,1 @@
+"""Tiering: whether KV that lies below the device is read from there."""

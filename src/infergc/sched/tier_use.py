@@ -1,0 +1,182 @@
+"""What requests have of the tiers below the device: who gives way is kept there, and prompts are read from there.
+
+Every choice weighs seconds, and these are learnt from inputs of the run: what steps took, what copies took, what reads
+took (law 10). Of what is not known yet the optimistic is assumed: a transfer costs nothing until one was measured.
+"""
+
+import logging
+from collections.abc import Sequence as SequenceOf
+from typing import NamedTuple, Protocol
+
+from infergc.heap.heap import Heap
+from infergc.heap.objects import Sequence
+from infergc.sched.request import Request
+from infergc.sched.step_times import StepTimes
+
+_log = logging.getLogger(__name__)
+
+_MEMORY = 0.9  # what each transfer leaves of the weight of those before it
+
+
+class Ways(NamedTuple):
+    """What two ways to the same KV would cost, in seconds; 0.0 where nothing is known.
+
+    Attributes:
+        transfer: to copy it.
+        compute: to compute it.
+    """
+
+    transfer: float
+    compute: float
+
+
+class Preferring(Protocol):
+    """Which way KV is had."""
+
+    def transfers(self, ways: Ways) -> bool:
+        """Whether it is copied rather than computed."""
+        ...
+
+
+class Rate:
+    """Seconds a byte, over the transfers of late."""
+
+    def __init__(self) -> None:
+        self._size = self._seconds = 0.0
+
+    def learn(self, size: int, seconds: float) -> None:
+        """So many bytes took so long. Cost: O(1)."""
+        if size > 0 and seconds > 0:
+            self._size = _MEMORY * self._size + size
+            self._seconds = _MEMORY * self._seconds + seconds
+
+    def seconds(self, size: int) -> float:
+        """How long so many bytes will take; 0.0 while nothing is known."""
+        return size * self._seconds / self._size if self._size else 0.0
+
+
+class TierUse:
+    """Between the scheduler and the tiers.
+
+    Attributes:
+        copying, reading: what it takes between device and host, and from the disk.
+        swapped, recomputed: victims whose KV was kept, and those whose was not; running totals.
+
+    Args:
+        heap: has tiers.
+        times: what computing takes.
+        swaps: decides for a request that gives way.
+        loads: decides for a prompt that is found below.
+        most: tokens to be restored at once.
+    """
+
+    def __init__(self, heap: Heap, times: StepTimes, swaps: Preferring, loads: Preferring, most: int) -> None:
+        assert heap.tiers is not None, "there are no tiers to use"
+        self.copying, self.reading = Rate(), Rate()
+        self.swapped = self.recomputed = 0
+        self._heap = heap
+        self._tiers = heap.tiers
+        self._times = times
+        self._swaps = swaps
+        self._loads = loads
+        self._most = max(1, most // heap.page_tokens)
+        self._page_bytes = sum(pages.spec.page_bytes for pages in heap.groups)
+        self._waiters: dict[int, list[Request]] = {}  # by number of a read
+
+    @property
+    def waiters(self) -> int:
+        """Requests that wait for a read. Cost: O(reads)."""
+        return sum(map(len, self._waiters.values()))
+
+    # ---- requests that give way
+
+    def keep(self, request: Request, sequence: Sequence) -> None:
+        """A request gives way: have its published pages kept, if they are sooner copied there and back than computed.
+
+        Cost: O(pages).
+        """
+        tokens = sequence.sealed * self._heap.page_tokens
+        ways = Ways(2 * self.copying.seconds(sequence.sealed * self._page_bytes), self._times.prefill(0, tokens))
+        kept = self._swaps.transfers(ways) and self._claim(request, self._heap.claim(sequence))
+        self.swapped, self.recomputed = self.swapped + kept, self.recomputed + (not kept)
+        _log.info(
+            "request %s gives way with %d tokens computed: %s (estimates: %.2g s to copy them there and back, %.2g s "
+            "to compute them)",
+            request.id, tokens, "swapped" if kept else "to be recomputed", *ways,
+        )  # fmt: skip
+
+    def release(self, request: Request) -> None:
+        """A request runs again, or has ended: nothing is kept for it any more. Cost: O(pages)."""
+        if request.claim:
+            self._heap.unclaim(request.claim)
+            request.claim = []
+
+    # ---- prompts that are found below
+
+    def extend(self, request: Request, sequence: Sequence, cached: int) -> int:
+        """Give a new sequence what the host has of its request behind what the device has, if that is sooner copied.
+
+        Returns:
+            Tokens whose KV need not be computed. Cost: O(pages found).
+        """
+        size = self._heap.page_tokens
+        names = self._heap.below(sequence, request.tokens.size - 1)
+        first, count = sequence.sealed * size, len(names) * size
+        ways = Ways(self.copying.seconds(len(names) * self._page_bytes), self._times.prefill(first, first + count))
+        if first + count <= cached or not self._loads.transfers(ways):
+            return cached
+        return self._heap.restore(sequence, names, self._most)
+
+    def seek(self, request: Request) -> bool:
+        """Have what the disk has of a request read, if that is sooner than to compute it; whether it is to wait for it.
+
+        Cost: O(tokens), and about 3 µs for each page found.
+        """
+        disk, size = self._tiers.disk, self._heap.page_tokens
+        if disk is None or not (disk.keys or disk.reading) or not self._heap.config.prefix_caching:
+            return False
+        pages, stream = self._heap.stream(request.namespace, request.tokens.view()[: request.tokens.size - 1])
+        found = disk.find(stream)
+        number = found.reading
+        if found.names:
+            end = (pages + found.skipped + len(found.names)) * size
+            ways = Ways(
+                self.reading.seconds((len(found.names) + len(disk.reading)) * self._page_bytes),
+                self._times.prefill(end - len(found.names) * size, end),
+            )
+            number = disk.read(found.names, self._heap.planning - 1) if self._loads.transfers(ways) else None
+        if number is None:
+            return False
+        self._waiters.setdefault(number, []).append(request)
+        return True
+
+    def has_read(self, number: int, found: SequenceOf[bool], size: int, seconds: float) -> list[Request]:
+        """A read is over; returns the requests that waited for it. What it brought is kept for them.
+
+        Args:
+            number: of the read.
+            found: by page whether it could be read.
+            size: bytes read.
+            seconds: that it took.
+        """
+        assert self._tiers.disk is not None
+        self.reading.learn(size, seconds)
+        keys = self._tiers.disk.has_read(number, found)
+        waiters = self._waiters.pop(number, [])
+        there = keys[: next((at for at, well in enumerate(found) if not well), len(found))]
+        for request in waiters:
+            if there and self._tiers.host.claim(there):
+                request.claim = [*request.claim, *there]
+        self._heap.unclaim(keys)
+        return waiters
+
+    def forget(self, request: Request) -> None:
+        """A request that waited for a read does so no longer. Cost: O(requests that wait)."""
+        for number, requests in self._waiters.items():
+            self._waiters[number] = [each for each in requests if each is not request]
+
+    def _claim(self, request: Request, keys: list[bytes] | None) -> bool:
+        if keys is None:
+            return False
+        request.claim = [*request.claim, *keys]
+        return True

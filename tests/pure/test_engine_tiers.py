@@ -1,0 +1,41 @@
+"""Engines with tiers below the device, without tensors: what is swapped, demoted and restored, and what it saves."""
+
+import pytest
+
+from infergc.config import ConfigError
+from samples.engines import make_engine, run, submit
+
+LOAD = [submit(f"r{at}", [at % 40 + 1, *range(1, 40)], max_tokens=60) for at in range(12)]
+
+
+def pool(pages: int, **settings: object):  # type: ignore[no-untyped-def]
+    return make_engine(pages=pages, max_num_seqs=8, **settings)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("mode", ["auto", "swap", "recompute"])
+def test_who_gives_way_goes_on_where_it_was(mode: str, depth: int) -> None:
+    whole = run(pool(200), LOAD)
+    engine = pool(20, host_cache_memory=400_000, preemption=mode, pipeline_depth=depth)
+    tight = run(engine, LOAD)
+    assert tight.tokens == whole.tokens
+    counters = engine.scheduler.counters
+    assert counters.preemptions > 0
+    computed = counters.prompt_tokens - counters.prefix_hits + counters.generation_tokens
+    assert counters.recomputed_tokens < 0.1 * computed  # the host tier keeps what reclaim takes in any mode
+    host = engine.heap.tiers.host
+    assert not host.claims
+    assert not engine.scheduler.idle or not engine.heap.moves
+
+
+def test_swapping_saves_what_recomputing_costs() -> None:
+    plain = pool(20)
+    run(plain, LOAD)
+    swapping = pool(20, host_cache_memory=400_000)
+    run(swapping, LOAD)
+    assert swapping.scheduler.counters.recomputed_tokens < 0.5 * plain.scheduler.counters.recomputed_tokens
+
+
+def test_swap_needs_a_host_tier() -> None:
+    with pytest.raises(ConfigError, match="--preemption: swap keeps KV in the host tier"):
+        pool(20, preemption="swap")
