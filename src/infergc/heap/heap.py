@@ -77,7 +77,7 @@ class Heap(Lowering):
         """Give a sequence pages that ``below`` found for it, which the step being planned copies, and publish them.
 
         Args:
-            sequence: a new one. A page that it shares in part is given back.
+            sequence: a new one, with whole pages alone. What it has more of, a fork from others, is given back.
             names: what was found.
             most: pages to ask for at once: more than that would not fit into a sliding window's group.
 

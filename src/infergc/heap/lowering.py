@@ -13,15 +13,16 @@ from infergc.heap.objects import Sequence
 class Lowering(Keeping):
     """The part of the heap that looks into the tiers below the device."""
 
-    def below(self, sequence: Sequence, limit: int) -> list[PageName]:
-        """Pages of a new sequence's first ``limit`` tokens that the host tier has, behind the whole pages it shares.
+    def below(self, namespace: Namespace, tokens: I32) -> tuple[int, list[PageName]]:
+        """How many whole pages of a text the prefix tree has, and those behind them that the host tier has.
 
-        ``restore`` gives it those, in the same planning. Cost: as ``Tiers.below``, and as ``keys_in``.
+        ``restore`` gives them to a sequence that shares just those of the tree, in the same planning.
+        Cost: as ``stream``, and as ``Tiers.below``.
         """
-        if self.tiers is None or not (self.config.prefix_caching and sequence.exact):
-            return []
-        rest = sequence.tokens.view()[sequence.sealed * self.page_tokens : limit]
-        return self.tiers.below(names_behind(keys_in(sequence.tip)[-1], rest, self.page_tokens))
+        if self.tiers is None or not self.config.prefix_caching:
+            return 0, []
+        pages, names = self.stream(namespace, tokens)
+        return pages, self.tiers.below(names)
 
     def stream(self, namespace: Namespace, tokens: I32) -> tuple[int, Iterator[PageName]]:
         """How many whole pages of a text the prefix tree has, and the names of those behind them.

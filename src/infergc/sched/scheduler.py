@@ -217,14 +217,15 @@ class Scheduler(Seating):
         if sequence is None:
             return 0
         known = request.tokens.size
-        cached = self.heap.share_prefix(sequence, known - 1, whole_pages=whole_pages)
+        below = self.tier_use.find(request) if self.tier_use is not None else []
+        cached = self.heap.share_prefix(sequence, known - 1, whole_pages=whole_pages or bool(below))
         if isinstance(request, Hypothesis):
             sequence, cached = self._rejoin(request, sequence, cached)
             if sequence is None:
                 return 0
         fits = self._fits(sequence, cached)
-        if fits and self.tier_use is not None:
-            cached = self.tier_use.extend(request, sequence, cached)
+        if fits and below and self.tier_use is not None:
+            cached = self.tier_use.restore(sequence, below, cached)
         count = min(known - cached, budget)
         if not (fits and self.heap.reserve([(sequence, cached + count)])):
             self.heap.close(sequence)

@@ -9,6 +9,7 @@ from collections.abc import Sequence as SequenceOf
 from typing import NamedTuple, Protocol
 
 from infergc.heap.heap import Heap
+from infergc.heap.names import PageName
 from infergc.heap.objects import Sequence
 from infergc.sched.request import Request
 from infergc.sched.step_times import StepTimes
@@ -113,17 +114,23 @@ class TierUse:
 
     # ---- prompts that are found below
 
-    def extend(self, request: Request, sequence: Sequence, cached: int) -> int:
-        """Give a new sequence what the host has of its request behind what the device has, if that is sooner copied.
+    def find(self, request: Request) -> list[PageName]:
+        """Pages that the host has of a request behind those of the device, if they are sooner copied than computed.
 
-        Returns:
-            Tokens whose KV need not be computed. Cost: O(pages found).
+        What was kept for the request is copied in any case: that was weighed when it gave way.
+        Cost: as ``Heap.below``.
         """
-        size = self._heap.page_tokens
-        names = self._heap.below(sequence, request.tokens.size - 1)
-        first, count = sequence.sealed * size, len(names) * size
+        pages, names = self._heap.below(request.namespace, request.tokens.view()[: request.tokens.size - 1])
+        first, count = pages * self._heap.page_tokens, len(names) * self._heap.page_tokens
         ways = Ways(self.copying.seconds(len(names) * self._page_bytes), self._times.prefill(first, first + count))
-        if first + count <= cached or not self._loads.transfers(ways):
+        return names if request.claim or self._loads.transfers(ways) else []
+
+    def restore(self, sequence: Sequence, names: SequenceOf[PageName], cached: int) -> int:
+        """Give a sequence what ``find`` found, unless it has more without; tokens whose KV need not be computed.
+
+        Cost: as ``Heap.restore``.
+        """
+        if (sequence.sealed + len(names)) * self._heap.page_tokens <= cached:
             return cached
         return self._heap.restore(sequence, names, self._most)
 

@@ -1,0 +1,47 @@
+"""The CPU engine with a host tier: what was copied down and up again is what was computed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cpu.families import make_family
+from cpu.test_engine_families import load_of, prompts_of
+from infergc.config import engine_config
+from infergc.engine.assembly import build_engine
+from infergc.engine.loop import Engine
+from samples.engines import Results, run
+
+LENGTHS = [60, 75, 33, 120, 90, 48, 101, 64]
+
+
+def engine(model: Path, memory: str, **settings: Any) -> Engine:
+    defaults = {"max_num_batched_tokens": 48, "max_num_seqs": 8, "dtype": "float32", "deterministic": True}
+    return build_engine(engine_config(model=model, kv_cache_memory=memory, **{**defaults, **settings}))
+
+
+def ran(engine: Engine, *loads: list[Any]) -> Results:
+    results = Results()
+    for load in loads:
+        results.take_all(run(engine, load))
+    return results
+
+
+@pytest.mark.parametrize("settings", [{}, {"pipeline_depth": 1}, {"heap_debug": True}])
+@pytest.mark.parametrize("family", ["llama3", "qwen2_mixed"])
+def test_swapped_requests_say_what_they_would_have_said(family: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    model = make_family(family, tmp_path)
+    load = load_of(prompts_of(LENGTHS), tokens=60)
+    roomy = engine(model, "8MiB")
+    wanted = ran(roomy, load).tokens
+    roomy.close()
+    tight = engine(model, "400KiB", host_cache_memory="4MiB", preemption="swap", **settings)
+    results = ran(tight, load)
+    tiers, counters = tight.heap.tiers, tight.scheduler.counters
+    tight.close()
+    assert results.tokens == wanted
+    assert tiers is not None
+    assert counters.preemptions > 0
+    assert tiers.counters.demoted > 0
+    assert tiers.counters.promoted > 0
+    assert counters.recomputed_tokens < 16 * counters.preemptions + 1  # the page that was not full
