@@ -7,11 +7,12 @@ size from the moment it is made, so the sum of sizes is never above the cap, who
 import errno
 import os
 import re
-import secrets
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from secrets import token_bytes
 from stat import S_ISREG
+from time import time_ns
 
 from infergc.worker.disk.files import lock_file, locked, opened
 from infergc.worker.disk.record import Layout
@@ -48,7 +49,7 @@ class SegmentDirectory:
 
     Attributes:
         path: as given.
-        layout: of new segments.
+        layout: of new segments; smaller after ``halve``.
 
     Raises:
         ValueError: the cap has no room for one page.
@@ -102,7 +103,7 @@ class SegmentDirectory:
             OSError: no segment can be made; ``EDQUOT`` where what may not be deleted leaves no room.
         """
         self._make()
-        name = secrets.token_bytes(16)
+        name = time_ns().to_bytes(8, "big") + token_bytes(8)  # in order of time, and not to be guessed
         with lock_file(self.path / _LOCK, _PATIENCE):
             gone = self._make_room(self.layout.size)
             return SegmentWriter(self.path / f"kv-{name.hex()}.seg", self.layout, name), gone
@@ -115,6 +116,10 @@ class SegmentDirectory:
         """
         with lock_file(self.path / _LOCK, _PATIENCE):
             return next(([file.path] for file in self.listing() if _deleted(file)), [])
+
+    def halve(self) -> None:
+        """Make new segments half as large, down to one page: for a disk with room for fewer than two."""
+        self.layout = replace(self.layout, records=max(self.layout.records // 2, 1))
 
     def touch(self, path: Path) -> None:
         """Note that a segment is of use. What cannot be noted is not."""

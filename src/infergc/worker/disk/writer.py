@@ -119,7 +119,14 @@ class DiskWriter:
         self._pause.begin()
         self.close()
         if error.errno in _NO_SPACE:
-            try:
-                self._shelf.forget(self._shelf.directory.give_up_oldest(), None)
-            except OSError as second:
-                self._shelf.tally.fail(why_unwritten(second), second)
+            self._yield_space()
+
+    def _yield_space(self) -> None:
+        try:
+            gone = self._shelf.directory.give_up_oldest()
+        except OSError as error:
+            self._shelf.tally.fail(why_unwritten(error), error)
+            return
+        self._shelf.forget(gone, None)
+        if gone and not self._shelf.index.segments:  # with another of that size all would be lost each time
+            self._shelf.directory.halve()
