@@ -10,7 +10,7 @@ from cpu.test_engine_families import load_of, prompts_of
 from infergc.config import engine_config
 from infergc.engine.assembly import build_engine
 from infergc.engine.loop import Engine
-from samples.engines import Results, run
+from samples.engines import run
 
 LENGTHS = [60, 75, 33, 120, 90, 48, 101, 64]
 
@@ -20,23 +20,16 @@ def engine(model: Path, memory: str, **settings: Any) -> Engine:
     return build_engine(engine_config(model=model, kv_cache_memory=memory, **{**defaults, **settings}))
 
 
-def ran(engine: Engine, *loads: list[Any]) -> Results:
-    results = Results()
-    for load in loads:
-        results.take_all(run(engine, load))
-    return results
-
-
 @pytest.mark.parametrize("settings", [{}, {"pipeline_depth": 1}, {"heap_debug": True}])
 @pytest.mark.parametrize("family", ["llama3", "qwen2_mixed"])
 def test_swapped_requests_say_what_they_would_have_said(family: str, settings: dict[str, Any], tmp_path: Path) -> None:
     model = make_family(family, tmp_path)
     load = load_of(prompts_of(LENGTHS), tokens=60)
     roomy = engine(model, "8MiB")
-    wanted = ran(roomy, load).tokens
+    wanted = run(roomy, load).tokens
     roomy.close()
     tight = engine(model, "400KiB", host_cache_memory="4MiB", preemption="swap", **settings)
-    results = ran(tight, load)
+    results = run(tight, load)
     tiers, counters = tight.heap.tiers, tight.scheduler.counters
     tight.close()
     assert results.tokens == wanted
@@ -45,3 +38,29 @@ def test_swapped_requests_say_what_they_would_have_said(family: str, settings: d
     assert tiers.counters.demoted > 0
     assert tiers.counters.promoted > 0
     assert counters.recomputed_tokens < 16 * counters.preemptions + 1  # the page that was not full
+
+
+def test_what_is_on_disk_is_there_after_a_restart(tmp_path: Path) -> None:
+    model = make_family("llama3", tmp_path)
+    load = load_of(prompts_of(LENGTHS), tokens=8)
+    place = {"disk_cache_dir": tmp_path / "kv", "disk_cache_size": "64MiB"}
+    first = engine(model, "4MiB", **place)
+    wanted = run(first, load)
+    first.close()
+    second = engine(model, "4MiB", **place)
+    results = run(second, load)
+    disk = second.heap.tiers.disk if second.heap.tiers is not None else None
+    second.close()
+    assert results.tokens == wanted.tokens
+    assert disk is not None
+    assert disk.counters.read > 0
+    assert all(results.cached[f"r{at}"] >= (length - 1) // 16 * 16 for at, length in enumerate(LENGTHS))
+
+
+def test_other_weights_find_nothing(tmp_path: Path) -> None:
+    place = {"disk_cache_dir": tmp_path / "kv"}
+    for family, hits in (("llama3", 0), ("llama3", 1), ("qwen2_mixed", 0)):
+        one = engine(make_family(family, tmp_path / f"{family}{hits}"), "4MiB", **place)
+        results = run(one, load_of(prompts_of([60]), tokens=4))
+        one.close()
+        assert (results.cached["r0"] > 0) == bool(hits)

@@ -1,7 +1,7 @@
 """The engine: one pipelined loop over scheduler, heap and executor, blind to tensors, text and HTTP."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 
 from infergc.engine.census import TensorCensus
@@ -13,9 +13,13 @@ from infergc.engine.messages import (
     Ask,
     Command,
     Delta,
+    DiskNews,
+    Fetched,
     Logprobs,
+    Lost,
     Outputs,
     Ready,
+    Saved,
     Shutdown,
     Submit,
     Tick,
@@ -30,6 +34,8 @@ from infergc.sched.progress import Gain
 from infergc.sched.scheduler import Scheduler
 from infergc.sched.search import BeamSearch, Hypothesis
 
+_DISK_SECONDS = 0.002  # that commands may have to wait while the engine has nothing to do but to wait for the disk
+
 
 class Engine:
     """Takes commands, keeps up to ``depth`` steps in flight, and tells what came of them.
@@ -37,6 +43,7 @@ class Engine:
     The order of planning and committing depends on commands and outcomes only, never on timing (law 10).
 
     Attributes:
+        hear: gives the news of the disk tier; a replay has them already.
         tells_stats: whether outputs carry the counters; a driver that reads none of them may do without.
     """
 
@@ -62,6 +69,7 @@ class Engine:
         self._depth = depth
         self._sinks = tuple(sinks)
         self._flights: deque[tuple[StepPlan, Flight]] = deque()
+        self.hear: Callable[[], Sequence[Command]] = executor.news
 
     def has_work(self) -> bool:
         """Whether ``step`` would do anything without a new command."""
@@ -72,7 +80,9 @@ class Engine:
 
         At depth 2 the first call only launches; a step's tokens come with the call that plans the step after next.
         """
-        outputs, commands = Outputs(), list(commands)
+        if self._waits_for_disk():
+            self._executor.wait(_DISK_SECONDS)
+        outputs, commands = Outputs(), [*self.hear(), *commands]
         for sink in self._sinks:
             sink.taken(commands)
         for command in commands:
@@ -81,6 +91,7 @@ class Engine:
         if self._flights and (len(self._flights) == self._depth or not launched):
             self._commit(outputs)
         self._collect(idle=False)
+        self._hand_over_jobs()
         if self.tells_stats and (outputs.deltas or outputs.ids or not self.has_work()):
             outputs.stats = snapshot(self.scheduler, self.counters, self.pacer)
         for sink in self._sinks:
@@ -115,6 +126,8 @@ class Engine:
                 outputs.answers.append(self._inquiries.answer(command))
             case Tick():
                 self.scheduler.tick(command.seconds)
+            case Saved() | Fetched() | Lost():
+                self._take_news(command)
             case Shutdown():
                 for name in self._intake:
                     self._abort(name, outputs)
@@ -155,6 +168,36 @@ class Engine:
         findings = self._executor.inspect()
         self.counters.corruptions += len(findings)
         return [finding.what for finding in findings]
+
+    # ---- the disk tier
+
+    def awaits_news(self) -> bool:
+        """Whether the disk tier is at work: there will be news though nobody asks for anything."""
+        tiers = self.heap.tiers
+        return tiers is not None and tiers.disk is not None and tiers.disk.is_busy
+
+    def _take_news(self, news: DiskNews) -> None:
+        disk = None if self.heap.tiers is None else self.heap.tiers.disk
+        if disk is None:
+            return
+        match news:
+            case Saved():
+                disk.has_written(news.keys, well=True)
+                disk.has_written(news.failed, well=False)
+            case Fetched():
+                self.scheduler.has_read(news.number, news.found, news.size, news.seconds)
+            case Lost():
+                disk.lost(news.keys)
+
+    def _waits_for_disk(self) -> bool:
+        """Whether nothing can go on but what the disk tier is reading."""
+        return self.scheduler.only_loads and not self._flights
+
+    def _hand_over_jobs(self) -> None:
+        tiers = self.heap.tiers
+        if tiers is not None and tiers.disk is not None:
+            for job in tiers.disk.jobs(self.heap.completed):
+                self._executor.move(job)
 
     # ---- steps
 

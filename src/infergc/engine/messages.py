@@ -62,7 +62,30 @@ class Tick(msgspec.Struct, tag="tick", array_like=True):
     seconds: int
 
 
-Command = Submit | Abort | Ask | Shutdown | Tick
+class Saved(msgspec.Struct, tag="saved", array_like=True):
+    """News of the disk tier: these pages can be read from now on, by key; they were written, or found at start."""
+
+    keys: list[bytes]
+    failed: list[bytes] = []  # could not be written
+
+
+class Fetched(msgspec.Struct, tag="fetched", array_like=True):
+    """News of the disk tier: a read is over."""
+
+    number: int
+    found: list[bool]  # by page, in the order asked for
+    size: int  # bytes
+    seconds: float
+
+
+class Lost(msgspec.Struct, tag="lost", array_like=True):
+    """News of the disk tier: these pages can be read no longer, by key."""
+
+    keys: list[bytes]
+
+
+DiskNews = Saved | Fetched | Lost
+Command = Submit | Abort | Ask | Shutdown | Tick | DiskNews
 
 
 def choice_names(request_id: str, choices: int) -> tuple[str, ...]:

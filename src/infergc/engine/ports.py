@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from infergc.engine.census import TensorCensus
-from infergc.engine.messages import Command, Outputs
+from infergc.engine.messages import Command, DiskNews, Outputs
+from infergc.heap.disk import Job
 from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
 from infergc.sched.plan import StepOutcome, StepPlan
@@ -67,6 +68,21 @@ class Executor(Protocol):
 
         What it raises counts as the step's outcome: the requests of this plan fail, the engine goes on.
         """
+        ...
+
+    def move(self, job: Job) -> None:
+        """Begin to move pages between host slots and the disk tier, where there is one; ``news`` tells what came of it.
+
+        The step that the job names has landed.
+        """
+        ...
+
+    def news(self) -> list[DiskNews]:
+        """What the disk tier has done since the last call; at first, what it found there."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Wait until there is news of the disk tier, so long at most."""
         ...
 
     def census(self, step: int) -> TensorCensus:

@@ -70,6 +70,7 @@ def replay(record: Recorder, engine: Engine) -> None:
     Its executor gives the recorded outcomes, as ``sim.executor.SimExecutor(facts, record.outcomes)`` does. Everything
     else that a run depends on (law 10) is in ``record.inputs``.
     """
+    engine.hear = list
     engine.pacer.rate = RecordedRate(one.budget for one in record.inputs if isinstance(one, Collection))
     for given in record.inputs:
         if not isinstance(given, Collection):

@@ -10,6 +10,7 @@ from infergc.engine.loop import Engine
 from infergc.engine.messages import Outputs
 
 _GAP_SECONDS = 0.05  # without a request for so long, the engine is idle: a client that waits asks again sooner
+_NEWS_SECONDS = 0.01  # between two looks for news of the disk
 _REST_SECONDS = 1.0  # between two times, so that requests far apart do not all pay
 
 
@@ -37,6 +38,8 @@ class Upkeep:
         """Seconds to wait for a command before ``run``; None: until there is one."""
         if self._engine.has_work():
             return 0.0
+        if self._engine.awaits_news():
+            return _NEWS_SECONDS
         if self._engine.counters.steps == self._steps:
             return None
         now = self._now()

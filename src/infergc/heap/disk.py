@@ -87,16 +87,21 @@ class DiskTier:
         self._reads: dict[int, tuple[PageName, ...]] = {}
         self._jobs: deque[Job] = deque()
         self._begun = 0
+        self._refused = False  # the host had no room for what was to be written
 
     @property
-    def is_due(self) -> bool:
-        """Whether jobs wait to be handed over."""
-        return bool(self._jobs)
+    def is_busy(self) -> bool:
+        """Whether pages are being read or written."""
+        return bool(self.writing or self.reading)
 
     @property
-    def has_unsaved(self) -> bool:
-        """Whether there are pages that were not written yet."""
-        return bool(self._unsaved or self._demoted)
+    def can_save(self) -> bool:
+        """Whether there are pages to be written, and room for them was not refused since the last news."""
+        return bool(self._unsaved or self._demoted) and not self._refused and self._may_write(0)
+
+    def waits_for(self, step: int) -> bool:
+        """Whether jobs wait for this step, or for a later one. Cost: O(1)."""
+        return bool(self._jobs) and self._jobs[-1].after >= step
 
     def jobs(self, completed: int) -> list[Job]:
         """What is to be done now that steps up to this one have landed. Cost: O(jobs)."""
@@ -145,6 +150,7 @@ class DiskTier:
 
     def has_read(self, number: int, found: Sequence[bool]) -> list[bytes]:
         """A read is over: which pages are there now. Returns the keys claimed for it, which are the caller's now."""
+        self._refused = False
         pages = self._reads.pop(number)
         for name, well in zip(pages, found, strict=True):
             del self.reading[name.key]
@@ -181,7 +187,8 @@ class DiskTier:
         for at, name in enumerate(names):
             if self.is_saved(name) or (name.key in self._host and self._host.find(name) < 0):
                 continue
-            if not self._may_write(len(due)) or not self._host.claim([name.key]):
+            self._refused = not self._may_write(len(due)) or not self._host.claim([name.key])
+            if self._refused:
                 return due, at
             due.append(at)
         return due, len(names)
@@ -211,6 +218,7 @@ class DiskTier:
 
     def has_written(self, keys: Sequence[bytes], *, well: bool) -> None:
         """Pages were written, or could not be; or they were found on disk at start. Cost: O(pages)."""
+        self._refused = False
         mine = [key for key in keys if key in self.writing]
         self.writing.difference_update(mine)
         self._host.unclaim(mine)

@@ -62,7 +62,8 @@ class Scheduler(Seating):
     @property
     def idle(self) -> bool:
         """Whether there is nothing to plan and nothing in flight."""
-        return not (self.waiting or self.running or self._flights or self._waits_for_tiers)
+        at_rest = self.tier_use is None or self.tier_use.at_rest
+        return at_rest and not (self.waiting or self.running or self._flights)
 
     # ---- planning
 
@@ -81,7 +82,8 @@ class Scheduler(Seating):
             counts = np.concatenate((counts, np.array(new_counts, np.int32)))
         if not len(slots) and not self._flights:
             slots, counts, bindings = self._break_stall()
-        return self._make_plan(slots, counts, bindings) if len(slots) or self._copies_alone else None
+        copies = self.tier_use is not None and self.tier_use.plan_copies()
+        return self._make_plan(slots, counts, bindings) if len(slots) or copies else None
 
     def _continue_running(self) -> tuple[Slots, I32, bool]:
         slots = self._running_slots()

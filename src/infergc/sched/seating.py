@@ -66,13 +66,9 @@ class Seating:
             self.add(request)
 
     @property
-    def _copies_alone(self) -> bool:
-        """Whether pages are to be copied between tiers, though no step computes."""
-        return self.tier_use is not None and bool(self.heap.moves)
-
-    @property
-    def _waits_for_tiers(self) -> bool:
-        return self.tier_use is not None and (self.tier_use.waiters > 0 or bool(self.heap.moves))
+    def only_loads(self) -> bool:
+        """Whether all there is to do is to wait for a read."""
+        return self.tier_use is not None and self.tier_use.waiters > 0 and not (self.waiting or self.running)
 
     def tick(self, now: int) -> None:
         """So late it is, in seconds: an input of the run. What was to be kept for a time is kept no longer."""

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence as SequenceOf
 from typing import NamedTuple, Protocol
 
+from infergc.heap.disk import DiskTier
 from infergc.heap.heap import Heap
 from infergc.heap.names import PageName
 from infergc.heap.objects import Sequence
@@ -16,6 +17,7 @@ from infergc.sched.step_times import StepTimes
 
 _log = logging.getLogger(__name__)
 
+_SAVED_A_STEP = 32  # pages at most that a step copies for the disk
 _MEMORY = 0.9  # what each transfer leaves of the weight of those before it
 
 
@@ -88,6 +90,24 @@ class TierUse:
     def waiters(self) -> int:
         """Requests that wait for a read. Cost: O(reads)."""
         return sum(map(len, self._waiters.values()))
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether there is nothing to copy and nobody waits for a read. Cost: O(reads)."""
+        disk = self._tiers.disk
+        return not (self._heap.moves or self._waiters or (disk is not None and self._has_jobs(disk)))
+
+    def plan_copies(self) -> bool:
+        """Choose what the step being planned copies for the disk; whether a step is needed though it computes nothing.
+
+        Cost: O(pages chosen).
+        """
+        self._tiers.save(_SAVED_A_STEP, self._heap.planning)
+        disk = self._tiers.disk
+        return bool(self._heap.moves) or (disk is not None and disk.waits_for(self._heap.planning))
+
+    def _has_jobs(self, disk: DiskTier) -> bool:
+        return disk.can_save or disk.waits_for(self._heap.planning)
 
     # ---- requests that give way
 

@@ -7,11 +7,14 @@ import numpy as np
 
 from infergc.config import EngineConfig
 from infergc.engine.census import TensorCensus
+from infergc.engine.messages import DiskNews
 from infergc.engine.ports import ModelFacts
+from infergc.heap.disk import Job
 from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
 from infergc.sched.plan import I32, StepOutcome, StepPlan
 from infergc.sim.cost import CostModel, FixedCost
+from infergc.sim.disk import SimDisk
 from infergc.sim.hf_geometry import read_geometry
 from infergc.sim.likely import reports
 
@@ -56,12 +59,14 @@ class SimExecutor:
         if record:
             replay = iter(record)
             self._outcome = lambda _: next(replay)
+        self._disk = SimDisk(0)
         self._seeds = np.zeros(0, np.uint64)
         self._reported = np.zeros(0, np.int32)
 
     def allocate(self, groups: tuple[GroupSpec, ...], max_num_seqs: int, host_slots: int = 0) -> None:
         """Make room for the slots' seeds; pages need no storage."""
-        del groups, host_slots
+        del host_slots
+        self._disk = SimDisk(sum(group.page_bytes for group in groups))
         self._seeds = np.zeros(max_num_seqs, np.uint64)
         self._reported = np.zeros(max_num_seqs, np.int32)
 
@@ -73,6 +78,17 @@ class SimExecutor:
         outcome = self._outcome(plan)
         self.seconds += outcome.seconds
         return DoneFlight(outcome)
+
+    def move(self, job: Job) -> None:
+        """Write pages to a disk without files, or read them."""
+        self._disk.move(job)
+
+    def news(self) -> list[DiskNews]:
+        """See ``engine.ports.Executor``."""
+        return self._disk.news()
+
+    def wait(self, seconds: float) -> None:
+        """There is news at once."""
 
     def census(self, step: int) -> TensorCensus:  # noqa: ARG002 - the port's
         """There are no tensors."""

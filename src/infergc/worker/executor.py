@@ -4,7 +4,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 
 from infergc.engine.census import TensorCensus
+from infergc.engine.messages import DiskNews
 from infergc.engine.ports import ModelFacts
+from infergc.heap.disk import Job
 from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
 from infergc.heap.moves import TRANSFERS
@@ -12,6 +14,7 @@ from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
 from infergc.sched.plan import StepOutcome, StepPlan
 from infergc.worker.copier import Copier
+from infergc.worker.disk_link import DiskLink, DiskPlace
 from infergc.worker.runner import StepRunner
 from infergc.worker.sampler import Sampler
 from infergc.worker.storage import KVStorage, LayerGroups
@@ -35,6 +38,7 @@ class TorchExecutor:
     Attributes:
         decoder, attention: as given; attention may be replaced before ``allocate``, and the decoder's operations.
         storage: what ``allocate`` keeps KV in; ``GuardedStorage`` under ``--heap-debug``.
+        disk: where the disk tier is, None without one.
     """
 
     def __init__(
@@ -51,8 +55,10 @@ class TorchExecutor:
         self._groups = groups
         self.attention = attention
         self.storage: type[KVStorage] = KVStorage
+        self.disk: DiskPlace | None = None
         self._page_tokens = page_tokens
         self._runner: StepRunner | None = None
+        self._disk: DiskLink | None = None
         self._copier: Copier | None = None  # where there is a host tier
         self._moved = Event()  # whether the moves of the step launched last were made
         self._moved.set()
@@ -74,6 +80,8 @@ class TorchExecutor:
             raise ValueError(f"groups: {groups} are not the model's, {self.facts.groups}")
         spec = self.decoder.spec
         storage = self.storage(spec, self._groups, groups, self._page_tokens, host_slots)
+        if host_slots and self.disk is not None:
+            self._disk = DiskLink(self.disk, storage.host, self._page_tokens)
         self._copier = Copier(storage) if host_slots and not storage.in_order else None
         self._runner = StepRunner(
             decoder=self.decoder,
@@ -100,6 +108,20 @@ class TorchExecutor:
         others = tuple(move for move in plan.moves if move.kind not in TRANSFERS)
         return self._thread.submit(self._runner.run, plan, others, copied, self._moved)
 
+    def move(self, job: Job) -> None:
+        """See ``engine.ports.Executor``."""
+        assert self._disk is not None, "there is no disk tier"
+        self._disk.move(job)
+
+    def news(self) -> list[DiskNews]:
+        """See ``engine.ports.Executor``."""
+        return [] if self._disk is None else self._disk.news()
+
+    def wait(self, seconds: float) -> None:
+        """See ``engine.ports.Executor``."""
+        if self._disk is not None:
+            self._disk.wait(seconds)
+
     def census(self, step: int) -> TensorCensus:
         """See ``engine.ports.Executor``."""
         return self._watch.look(step)
@@ -112,6 +134,9 @@ class TorchExecutor:
         """Let go of KV and sampler state when no step is in flight; ``allocate`` may follow."""
         if self._copier is not None:
             self._copier.close()
+        if self._disk is not None:
+            self._disk.close()
+            self._disk = None
         self._runner = self._copier = None
 
     def close(self) -> None:

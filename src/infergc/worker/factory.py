@@ -15,6 +15,7 @@ from infergc.kernels.registry import create_attention, create_ops
 from infergc.models.decoder import Decoder
 from infergc.models.spec import ModelSpec
 from infergc.models.weights import nbytes
+from infergc.worker.disk_link import DiskPlace
 from infergc.worker.dtypes import name
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.guarded import GuardedStorage
@@ -51,6 +52,8 @@ def create_executor(config: EngineConfig) -> TorchExecutor:
     ledger.book_texts(config.max_num_seqs, longest)
     check_fits(config, ledger.entries)
     executor.facts = replace(executor.facts, memory=ledger.entries)
+    if config.disk_cache_dir is not None:
+        executor.disk = DiskPlace(config.disk_cache_dir, config.disk_cache_size)
     if config.heap_debug:  # from here on: a rehearsal reads pages that nobody wrote
         executor.storage = GuardedStorage
     return executor
