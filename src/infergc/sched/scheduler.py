@@ -79,6 +79,7 @@ class Scheduler(Seating):
             counts = np.concatenate((counts, np.array(new_counts, np.int32)))
         if not len(slots) and not self._flights:
             slots, counts, bindings = self._break_stall()
+        self.waits_for = self._why_wait(int(counts.sum()))
         return self._make_plan(slots, counts, bindings) if len(slots) else None
 
     def _continue_running(self) -> tuple[Slots, I32, bool]:
@@ -246,6 +247,7 @@ class Scheduler(Seating):
         self._sit(request, sequence, cached)
         if request.cached is None:
             request.cached = cached
+            self.started.append(request)
             self.heap.asked(sequence, request.prompt_len)
             self.counters.prompt_tokens += request.prompt_len
             self.counters.prefix_queries += request.prompt_len
