@@ -31,10 +31,11 @@ class EngineCounters:
 def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue: QueueTimes) -> dict[str, Any]:
     """Everything that is counted, as nested plain data that stays as it is.
 
-    Keys: ``requests`` {running, waiting}; ``queue`` {taken, unstarted} choices, see ``engine.queue_times``; ``kv`` {group: {capacity, free, live, cached, in_transit}} in pages, and
-    its ``fragmentation``, 0 to 1; ``counters`` running totals, tokens and pages as their names say; ``sessions`` {open,
-    closed by reason}; ``pins`` {open, pages, budget_pages, asked and ended by outcome}, pages of each layer group;
-    ``collector`` what the collector did: see ``heap.collector`` and ``engine.pacing``.
+    Keys: ``requests`` {running, waiting}; ``queue`` {taken, unstarted}, choices as in ``engine.queue_times``; ``kv``
+    {group: {capacity, free, live, cached, in_transit}} in pages, and its ``fragmentation``, 0 to 1; ``counters``
+    running totals, tokens and pages as their names say; ``sessions`` {open, closed by reason}; ``pins`` {open, pages,
+    budget_pages, asked and ended by outcome}, pages of each layer group; ``collector`` what the collector did: see
+    ``heap.collector`` and ``engine.pacing``.
     """
     heap, collector = scheduler.heap, pacer.collector
     return {
