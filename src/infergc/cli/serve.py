@@ -16,8 +16,8 @@ from infergc.cli.grouped import GroupedCommand, option
 from infergc.cli.ledger import ledger
 from infergc.cli.model_dir import model_dir
 from infergc.cli.seconds import at_least
-from infergc.client.prepare import MAX_QUEUE_TIMEOUT
 from infergc.engine.messages import Ready
+from infergc.params import MAX_QUEUE_TIMEOUT
 from infergc.server.settings import LEAST_BODY, LEAST_SESSION_TIMEOUT, MOST_QUEUED, ServerSettings
 from infergc.units import parse_bytes
 from infergc.wording import shown

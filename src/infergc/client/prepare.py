@@ -9,13 +9,12 @@ from typing import Any
 from infergc.cache_control import CacheControl, as_cache_control
 from infergc.engine.branching import check_branching
 from infergc.engine.messages import Ready, Submit
-from infergc.params import MAX_SEED, ParameterError, SamplingParams, check_text, check_token_ids
+from infergc.params import MAX_QUEUE_TIMEOUT, MAX_SEED, ParameterError, SamplingParams, check_text, check_token_ids
 from infergc.wording import shown
 
 CONTEXT_LENGTH = "context_length_exceeded"
 INVALID_VALUE = "invalid_value"
 MAX_LABEL = 1024  # characters of a request id and of a cache salt
-MAX_QUEUE_TIMEOUT = 86_400  # seconds: a day
 MAX_PRIORITY = 2**31 - 1  # and as far below zero, and one more
 
 
@@ -76,7 +75,7 @@ class RequestBuilder:
         _check_label("cache_salt", cache_salt)
         _check_label("session_id", session)
         _check_priority(priority)
-        check_queue_timeout(queue_timeout)
+        _check_queue_timeout(queue_timeout)
         prompt = list(prompt_ids)
         self._check_prompt(prompt)
         self._check_room(len(prompt), params.max_tokens)
@@ -122,12 +121,7 @@ class RequestBuilder:
             )
 
 
-def check_queue_timeout(seconds: object) -> None:
-    """Refuse what is no time to wait: None, or whole seconds from 1 to a day.
-
-    Raises:
-        ParameterError: naming ``queue_timeout``.
-    """
+def _check_queue_timeout(seconds: object) -> None:
     if seconds is not None and (type(seconds) is not int or not 1 <= seconds <= MAX_QUEUE_TIMEOUT):
         message = f"{shown(seconds)} is not allowed; it must be a whole number of seconds from 1 to {MAX_QUEUE_TIMEOUT}"
         raise ParameterError("queue_timeout", message)
