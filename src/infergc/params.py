@@ -11,6 +11,7 @@ MAX_LOGPROBS = 20
 MAX_STOPS = 16
 MAX_STOP_LENGTH = 1024  # characters
 MAX_IDS = 1024  # in stop_token_ids, and in logit_bias
+MAX_QUEUE_TIMEOUT = 86_400  # seconds: a day
 MAX_SEED = 2**63 - 1
 MAX_COUNT = 2**31 - 1  # of tokens, and the largest token id
 MAX_CHOICES = 4096  # of a request, and hypotheses of a beam search; an engine may run fewer

@@ -43,7 +43,7 @@ def measure(groups: tuple[GroupSpec, ...], pages: int) -> dict[str, Any]:
     for load in conversations():
         run(engine, list(load), check=False)
     engine.heap.check()
-    figures = snapshot(engine.scheduler, engine.counters, engine.pacer)
+    figures = snapshot(engine.scheduler, engine.counters, engine.pacer, engine.queue)
     return {part: figures[part] for part in ("requests", "kv", "counters")}  # the rest has times
 
 

@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from infergc.server.run import _listen
 from samples import served_model, slow_sim
 from samples.servers import PATIENCE, Server, infergc, infergc_result, post_and_leave, serving, wait_for
 
@@ -34,6 +35,14 @@ def dawdler(model: Path) -> Iterator[Server]:
     """A server of which a long request is sure to run still, whatever held the test up."""
     with serving(model, "--executor", slow_sim.DAWDLING) as running:
         yield running
+
+
+def test_small_pieces_are_sent_at_once() -> None:
+    """Without this an answer's body, and every token, waits 40 ms for the client to acknowledge what was before."""
+    with _listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def aborted(server: Server) -> float:

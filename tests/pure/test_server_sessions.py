@@ -12,6 +12,7 @@ from infergc.client import EngineClient
 from infergc.config import engine_config
 from infergc.params import SamplingParams
 from infergc.server.generation import Generation
+from infergc.server.line import Line
 from infergc.server.metrics import Latencies
 from infergc.server.service import Service
 from infergc.server.sessions import SessionClock
@@ -148,7 +149,9 @@ def test_a_session_is_used_until_its_client_leaves(model: Path, monkeypatch: pyt
         clock = SessionClock(client, 10.0, 100, lambda: now[0])
         settings = ServerSettings(model_name="tiny")
         latencies = Latencies(CollectorRegistry(), "tiny")
-        service = Service(client, Tokenizer.load(model), ChatTemplate.load(model), settings, latencies, clock)
+        service = Service(
+            client, Tokenizer.load(model), ChatTemplate.load(model), settings, latencies, clock, Line(client, 1)
+        )
         try:
             clock.touch("", "left")
             params = SamplingParams(max_tokens=500, ignore_eos=True)

@@ -17,7 +17,8 @@ from infergc.cli.ledger import ledger
 from infergc.cli.model_dir import model_dir
 from infergc.cli.seconds import at_least
 from infergc.engine.messages import Ready
-from infergc.server.settings import LEAST_BODY, LEAST_SESSION_TIMEOUT, ServerSettings
+from infergc.params import MAX_QUEUE_TIMEOUT
+from infergc.server.settings import LEAST_BODY, LEAST_SESSION_TIMEOUT, MOST_QUEUED, ServerSettings
 from infergc.units import parse_bytes
 from infergc.wording import shown
 
@@ -38,6 +39,10 @@ _SERVER = "Server"
 @option(_SERVER, "--chat-template", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False),
         help="Jinja file to use instead of the model's own chat template.")  # fmt: skip
 @option(_SERVER, "--max-body-size", metavar="BYTES", default="8MiB", help="Largest request body.")
+@option(_SERVER, "--max-num-queued-reqs", metavar="N", default=256, type=click.IntRange(0, MOST_QUEUED),
+        help="How many requests may wait to be started; others get 429 and when to come again.")  # fmt: skip
+@option(_SERVER, "--queue-timeout", metavar="SECONDS", type=click.IntRange(1, MAX_QUEUE_TIMEOUT),
+        help="How long a request may wait to be started before it gets 503. Default: without end.")  # fmt: skip
 @option(_SERVER, "--shutdown-timeout", metavar="SECONDS", default=10.0, callback=at_least(0),
         help="How long running requests may go on after SIGTERM or Ctrl-C before they are aborted.")  # fmt: skip
 @option(_SERVER, "--session-timeout", metavar="SECONDS", default=600.0, callback=at_least(LEAST_SESSION_TIMEOUT),
@@ -53,6 +58,8 @@ def serve(
     served_model_name: str | None,
     chat_template: Path | None,
     max_body_size: str,
+    max_num_queued_reqs: int,
+    queue_timeout: int | None,
     shutdown_timeout: float,
     session_timeout: float,
     **engine: Any,
@@ -81,6 +88,8 @@ def serve(
         admin_key=admin_key,
         chat_template=chat_template,
         max_body_bytes=_size(max_body_size),
+        max_num_queued_reqs=max_num_queued_reqs,
+        queue_timeout=queue_timeout,
         shutdown_timeout=shutdown_timeout,
         session_timeout=session_timeout,
     )

@@ -4,7 +4,7 @@
 """
 
 from infergc.client.engine import EngineClient, EngineDeadError, EngineStartError
-from infergc.client.output import Output, Piece, RequestFailedError, outputs_of
+from infergc.client.output import Output, Piece, QueueTimeoutError, RequestFailedError, outputs_of
 from infergc.client.prepare import PromptError, RequestBuilder
 from infergc.client.stream import RequestStream
 
@@ -15,6 +15,7 @@ __all__ = [
     "Output",
     "Piece",
     "PromptError",
+    "QueueTimeoutError",
     "RequestBuilder",
     "RequestFailedError",
     "RequestStream",

@@ -59,6 +59,7 @@ class EngineClient:
         self._death: EngineDeadError | None = None
         self._questions: dict[int, asyncio.Future[Any]] = {}
         self._asked = 0
+        self._submitted = 0
         self._reader = asyncio.create_task(self._read(), name="engine-reader")
 
     @classmethod
@@ -89,6 +90,7 @@ class EngineClient:
         cache_salt: str = "",
         session: str = "",
         cache_control: CacheControl | Mapping[str, Any] | None = None,
+        queue_timeout: int | None = None,
     ) -> Submit:
         """A checked request, ready for ``submit``; see ``RequestBuilder.build``."""
         return self.builder.build(
@@ -99,6 +101,7 @@ class EngineClient:
             cache_salt=cache_salt,
             session=session,
             cache_control=cache_control,
+            queue_timeout=queue_timeout,
         )
 
     def submit(self, *requests: Submit) -> RequestStream:
@@ -118,6 +121,7 @@ class EngineClient:
                 "again after the engine's last word on its request, an aborted one too"
             )
         self._link.send(*requests)
+        self._submitted += len(names)
         stream = RequestStream(names, self._abort_each)
         self._streams.update(dict.fromkeys(names, stream))
         return stream
@@ -181,6 +185,12 @@ class EngineClient:
     def open_requests(self) -> int:
         """Requests, choices counted singly, on which the engine has not said its last word."""
         return len(self._streams)
+
+    @property
+    def unstarted_requests(self) -> int:
+        """Requests, choices counted singly, that have not started by the engine's latest news, or came after it."""
+        queue = self.stats.get("queue", {})
+        return int(self._submitted - queue.get("taken", 0) + queue.get("unstarted", 0))
 
     async def close(self) -> None:
         """End the engine process; open requests fail. Harmless when repeated."""

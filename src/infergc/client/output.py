@@ -12,6 +12,10 @@ class RequestFailedError(RuntimeError):
     """The engine gave up on a request; the message is the engine's."""
 
 
+class QueueTimeoutError(RequestFailedError):
+    """A request waited for longer than its ``queue_timeout`` without being started."""
+
+
 @dataclass(slots=True)
 class Piece:
     """News of one output.
@@ -66,8 +70,10 @@ class Output:
         """The piece that a delta adds; an empty one if the output has ended.
 
         Raises:
-            RequestFailedError: the engine gave up on the request.
+            RequestFailedError: the engine gave up on the request; QueueTimeoutError where it waited too long.
         """
+        if delta.finish == "timeout":
+            raise QueueTimeoutError(delta.error)
         if delta.finish == "error":
             raise RequestFailedError(delta.error)
         self.cached_tokens = max(self.cached_tokens, delta.cached_tokens)

@@ -9,7 +9,7 @@ from typing import Any
 from infergc.cache_control import CacheControl, as_cache_control
 from infergc.engine.branching import check_branching
 from infergc.engine.messages import Ready, Submit
-from infergc.params import MAX_SEED, ParameterError, SamplingParams, check_text, check_token_ids
+from infergc.params import MAX_QUEUE_TIMEOUT, MAX_SEED, ParameterError, SamplingParams, check_text, check_token_ids
 from infergc.wording import shown
 
 CONTEXT_LENGTH = "context_length_exceeded"
@@ -51,6 +51,7 @@ class RequestBuilder:
         cache_salt: str = "",
         session: str = "",
         cache_control: CacheControl | Mapping[str, Any] | None = None,
+        queue_timeout: int | None = None,
     ) -> Submit:
         """One checked request; ``request_id`` must be unique among the open ones and is numbered if None.
 
@@ -62,6 +63,7 @@ class RequestBuilder:
             cache_salt: names the prefix cache that the request shares; at most 1024 characters.
             session: the conversation that it is a turn of, whose KV is kept for the next; at most 1024 characters.
             cache_control: how the prompt's pages are to be kept.
+            queue_timeout: seconds, 1 to 86400, after which it ends with "timeout" unless it was started; None: never.
 
         Raises:
             PromptError: the prompt is empty, too long, or holds ids that the model does not have; or max_tokens
@@ -73,6 +75,7 @@ class RequestBuilder:
         _check_label("cache_salt", cache_salt)
         _check_label("session_id", session)
         _check_priority(priority)
+        _check_queue_timeout(queue_timeout)
         prompt = list(prompt_ids)
         self._check_prompt(prompt)
         self._check_room(len(prompt), params.max_tokens)
@@ -82,7 +85,7 @@ class RequestBuilder:
             params = replace(params, seed=self._seeds.randint(0, MAX_SEED))
         number = next(self._numbers)
         name, control = request_id or f"request-{number}", as_cache_control(cache_control)
-        return Submit(name, prompt, params, priority, cache_salt, session, control)
+        return Submit(name, prompt, params, priority, cache_salt, session, control, queue_timeout)
 
     def check_length(self, tokens: int, measure: str = "is") -> None:
         """Refuse a prompt of more tokens than the context has room for; ``measure`` may be "is at least".
@@ -116,6 +119,12 @@ class RequestBuilder:
                 CONTEXT_LENGTH,
                 "max_tokens",
             )
+
+
+def _check_queue_timeout(seconds: object) -> None:
+    if seconds is not None and (type(seconds) is not int or not 1 <= seconds <= MAX_QUEUE_TIMEOUT):
+        message = f"{shown(seconds)} is not allowed; it must be a whole number of seconds from 1 to {MAX_QUEUE_TIMEOUT}"
+        raise ParameterError("queue_timeout", message)
 
 
 def _check_label(name: str, label: object) -> None:

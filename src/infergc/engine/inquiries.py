@@ -5,6 +5,7 @@ from typing import Any
 
 from infergc.engine.messages import Answer, Ask
 from infergc.engine.pacing import Pacer
+from infergc.engine.queue_times import QueueTimes
 from infergc.engine.stats import EngineCounters, figures
 from infergc.engine.tuning import Tuning
 from infergc.heap.dump import dump
@@ -20,16 +21,23 @@ class Inquiries:
         scheduler: with its heap.
         counters: the engine's.
         pacer: with its collector.
+        queue: how long requests wait.
         damage: looks for what is wrong with storage, in words.
     """
 
     def __init__(
-        self, scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, damage: Callable[[], list[str]]
+        self,
+        scheduler: Scheduler,
+        counters: EngineCounters,
+        pacer: Pacer,
+        queue: QueueTimes,
+        damage: Callable[[], list[str]],
     ) -> None:
         self._damage = damage
         self._scheduler = scheduler
         self._counters = counters
         self._pacer = pacer
+        self._queue = queue
         self._tuning = Tuning(scheduler, pacer)
         self._kinds: Mapping[str, Callable[[dict[str, Any]], Any]] = {
             "verify": self._verify,
@@ -76,7 +84,7 @@ class Inquiries:
 
     def _figures(self, _about: dict[str, Any]) -> dict[str, Any]:
         """All that is counted, what takes a look at every page included."""
-        return figures(self._scheduler, self._counters, self._pacer)
+        return figures(self._scheduler, self._counters, self._pacer, self._queue)
 
     def _settings(self, about: dict[str, Any]) -> dict[str, Any]:
         """Change these settings, and give all that can be changed."""

@@ -12,6 +12,7 @@ from infergc.heap.nodes import Namespace
 from infergc.heap.objects import TokenLog
 from infergc.params import ParameterError
 from infergc.sched.branches import with_branches
+from infergc.sched.deadlines import Deadlines
 from infergc.sched.request import Request
 from infergc.sched.search import BeamSearch
 from infergc.sched.sessions import Sessions
@@ -27,13 +28,15 @@ class Intake:
         namespace: of the prefix cache, without a tenant's salt.
         heap: holds what they compute.
         sessions: that they are turns of.
+        deadlines: until when they may wait.
     """
 
-    def __init__(self, ready: Ready, namespace: str, heap: Heap, sessions: Sessions) -> None:
+    def __init__(self, ready: Ready, namespace: str, heap: Heap, sessions: Sessions, deadlines: Deadlines) -> None:
         self._ready = ready
         self._namespace = namespace
         self._heap = heap
         self._sessions = sessions
+        self._deadlines = deadlines
         self._jobs: dict[str, Job] = {}  # by name of the choice
         self._open: dict[str, list[str]] = {}  # request with several choices → names of those that are open
         self._request_of: dict[str, str] = {}  # and back
@@ -111,6 +114,7 @@ class Intake:
             longest if params.max_tokens is None else min(longest, len(prompt) + params.max_tokens),
             Namespace(self._namespace, submit.salt),
             submit.priority,
+            self._deadlines.after(submit.queue_timeout),
             stop_ids=frozenset(params.stop_token_ids),
         )
 

@@ -27,6 +27,7 @@ from infergc.engine.messages import (
 )
 from infergc.engine.pacing import Pacer
 from infergc.engine.ports import Collection, Executor, Flight, Sink
+from infergc.engine.queue_times import QueueTimes
 from infergc.engine.stats import EngineCounters, snapshot
 from infergc.heap.errors import HeapCorruption, StorageCorruption
 from infergc.sched.plan import StepOutcome, StepPlan, TokenLogprobs
@@ -63,10 +64,12 @@ class Engine:
         self.heap = scheduler.heap
         self.counters = EngineCounters()
         self.pacer = pacer
-        self._inquiries = Inquiries(scheduler, self.counters, pacer, self._damage)
+        self.queue = QueueTimes()
+        self._inquiries = Inquiries(scheduler, self.counters, pacer, self.queue, self._damage)
         self._executor = executor
-        self._intake = Intake(ready, namespace, scheduler.heap, scheduler.sessions)
+        self._intake = Intake(ready, namespace, scheduler.heap, scheduler.sessions, scheduler.deadlines)
         self._depth = depth
+        self._told = (0, 0)  # requests that run, choices that never did, as they were last told
         self._sinks = tuple(sinks)
         self._flights: deque[tuple[StepPlan, Flight]] = deque()
         self.hear: Callable[[], Sequence[Command]] = executor.news
@@ -83,6 +86,7 @@ class Engine:
         if self._waits_for_disk():
             self._executor.wait(_DISK_SECONDS)
         outputs, commands = Outputs(), [*self.hear(), *commands]
+        self.queue.elapse(len(self.scheduler.waiting), self.scheduler.waits_for, self.scheduler.loading)
         for sink in self._sinks:
             sink.taken(commands)
         for command in commands:
@@ -92,11 +96,17 @@ class Engine:
             self._commit(outputs)
         self._collect(idle=False)
         self._hand_over_jobs()
-        if self.tells_stats and (outputs.deltas or outputs.ids or not self.has_work()):
-            outputs.stats = snapshot(self.scheduler, self.counters, self.pacer)
+        if self.tells_stats and self._has_changed(outputs):
+            outputs.stats = snapshot(self.scheduler, self.counters, self.pacer, self.queue)
         for sink in self._sinks:
             sink.outputs(outputs)
         return outputs
+
+    def _has_changed(self, outputs: Outputs) -> bool:
+        """Whether the counters are worth telling: a token came, the queue moved, or nothing more will come."""
+        queue = (len(self.scheduler.running), self.queue.unstarted)
+        moved, self._told = queue != self._told, queue
+        return bool(moved or outputs.deltas or outputs.ids) or not self.has_work()
 
     def census(self) -> TensorCensus:
         """Look at the live tensors beside the model's; the first look learns which those are."""
@@ -125,7 +135,7 @@ class Engine:
             case Ask():
                 outputs.answers.append(self._inquiries.answer(command))
             case Tick():
-                self.scheduler.tick(command.seconds)
+                self._tick(command.seconds, outputs)
             case Saved() | Fetched() | Lost():
                 self._take_news(command)
             case Shutdown():
@@ -134,10 +144,12 @@ class Engine:
 
     def _submit(self, submit: Submit, outputs: Outputs) -> None:
         problem = self._intake.refusal(submit)
+        names = choice_names(submit.request_id, submit.params.n)
+        self.queue.taken += len(names)
         if problem:
-            names = choice_names(submit.request_id, submit.params.n)
             outputs.deltas += [Delta(name, [], "error", error=problem) for name in names]
         else:
+            self.queue.came(names)
             self.scheduler.add(self._intake.open(submit))
 
     def _abort(self, request_id: str, outputs: Outputs, *, stopped: bool = False) -> None:
@@ -145,6 +157,15 @@ class Engine:
             job = self._intake.job(name)
             if job is not None:
                 self._tell_end(job, self._stop(job, stopped=stopped), outputs)
+
+    def _tick(self, seconds: int, outputs: Outputs) -> None:
+        """So late it is. Who waited too long to be started ends; choices that this sets free may be as late."""
+        self.scheduler.tick(seconds)
+        while late := self.scheduler.deadlines.passed(self.scheduler.waiting):
+            for request in late:
+                job = request.search if isinstance(request, Hypothesis) else request
+                self._stop(job, stopped=False)
+                self._tell_end(job, "timeout", outputs, "it waited longer than it may without being started")
 
     def _stop(self, job: Job, *, stopped: bool) -> str:
         """End a job that no token ended; returns the reason. A beam search has no stop strings: it is abandoned."""
@@ -213,6 +234,8 @@ class Engine:
 
     def _launch(self) -> bool:
         plan = self._plan()
+        if self.scheduler.started:
+            self.queue.started(self.scheduler.started)
         if plan is None:
             return False
         self._flights.append((plan, self._start(plan)))
@@ -286,6 +309,7 @@ class Engine:
 
     def _end(self, name: str, reason: str) -> None:
         self._intake.close(name)
+        self.queue.ended(name)
         self.counters.finished[reason] += 1
 
 

@@ -21,6 +21,7 @@ class Submit(msgspec.Struct, tag="submit", array_like=True):
     salt: str = ""  # cache namespace of the tenant; pages are shared only inside one
     session: str = ""  # a turn of this session of the tenant's, which is opened if it is not open; "" for none
     cache_control: CacheControl | None = None  # how its prompt's pages are to be kept
+    queue_timeout: int | None = None  # seconds after which it ends with "timeout" unless it was started; None for ever
 
 
 class Abort(msgspec.Struct, tag="abort", array_like=True):
@@ -108,12 +109,12 @@ class Delta(msgspec.Struct, array_like=True):
     Attributes:
         request_id: the name of the choice.
         tokens: ids generated since the last delta. An end token or stop id is included.
-        finish: "" while running, else "stop", "length", "abort" or "error".
+        finish: "" while running, else "stop", "length", "abort", "error" or "timeout".
         stop_id: the stop token id that ended it, None if the model's own end token or a limit did.
         cached_tokens: prompt tokens not computed because their KV was found in the prefix cache at first
             admission; recomputation after a preemption never counts. Told with the first token and the last.
         logprobs: one per token where asked for.
-        error: what went wrong when finish is "error".
+        error: what went wrong when finish is "error" or "timeout".
         cumulative_logprob: the sum over all tokens, of a beam search's text.
         pinned_tokens: prompt tokens that are pinned because the request asked for it, 0 where the budget had no room;
             told as ``cached_tokens`` is. None if it did not ask.

@@ -83,4 +83,8 @@ def _timeless(value: object) -> object:
     """Figures without those parts that are times, or have some."""
     if not isinstance(value, dict):
         return value
-    return {part: figures for part, figures in value.items() if part not in {"collector", "collection_seconds"}}
+    return {
+        part: figures
+        for part, figures in value.items()
+        if part not in {"collector", "collection_seconds", "queue_seconds"}
+    }

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infergc.engine.pacing import Pacer
+from infergc.engine.queue_times import QueueTimes
 from infergc.heap.collector import CollectorCounters
 from infergc.heap.dump import pages_by_generation
 from infergc.heap.generations import GENERATIONS
@@ -14,7 +15,7 @@ from infergc.sched.counters import SchedulerCounters
 from infergc.sched.pins import ASKED, ENDED_FOR, Pins
 from infergc.sched.scheduler import Scheduler
 
-_FINISHED = {reason: f"finished_{reason}" for reason in ("stop", "length", "abort", "error")}
+_FINISHED = {reason: f"finished_{reason}" for reason in ("stop", "length", "abort", "error", "timeout")}
 
 
 @dataclass(slots=True)
@@ -27,17 +28,19 @@ class EngineCounters:
     finished: Counter[str] = field(default_factory=Counter)  # by reason
 
 
-def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer) -> dict[str, Any]:
+def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue: QueueTimes) -> dict[str, Any]:
     """Everything that is counted, as nested plain data that stays as it is.
 
-    Keys: ``requests`` {running, waiting}; ``kv`` {group: {capacity, free, live, cached, in_transit}} in pages, and
-    its ``fragmentation``, 0 to 1; ``counters`` running totals, tokens and pages as their names say; ``sessions`` {open,
-    closed by reason}; ``pins`` {open, pages, budget_pages, asked and ended by outcome}, pages of each layer group;
-    ``collector`` what the collector did: see ``heap.collector`` and ``engine.pacing``.
+    Keys: ``requests`` {running, waiting}; ``queue`` {taken, unstarted}, choices as in ``engine.queue_times``; ``kv``
+    {group: {capacity, free, live, cached, in_transit}} in pages, and its ``fragmentation``, 0 to 1; ``counters``
+    running totals, tokens and pages as their names say; ``sessions`` {open, closed by reason}; ``pins`` {open, pages,
+    budget_pages, asked and ended by outcome}, pages of each layer group; ``collector`` what the collector did: see
+    ``heap.collector`` and ``engine.pacing``.
     """
     heap, collector = scheduler.heap, pacer.collector
     return {
         "requests": {"running": len(scheduler.running), "waiting": len(scheduler.waiting)},
+        "queue": {"taken": queue.taken, "unstarted": queue.unstarted},
         "kv": {group.name: _columns(group) for group in heap.stats()},
         "counters": {
             "steps": counters.steps,
@@ -69,17 +72,18 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer) -> di
     }
 
 
-def figures(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer) -> dict[str, Any]:
+def figures(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue: QueueTimes) -> dict[str, Any]:
     """What ``snapshot`` gives, and what is too much for every step.
 
     Keys beside its own: ``pages`` {group: {state: {generation: pages}}}, which sum to ``kv``; ``evicted`` pages by
-    reason; ``residency`` {generation: {counts, steps}} as in ``heap.residency``; ``collection_seconds`` by kind.
+    reason; ``residency`` {generation: {counts, steps}} as in ``heap.residency``; ``collection_seconds`` by kind;
+    ``queue_seconds`` {by_reason, counts, waited} as in ``engine.queue_times``.
     Cost: O(capacity) array work.
     """
     heap = scheduler.heap
     stays = heap.reclaimer.residency
     return {
-        **snapshot(scheduler, counters, pacer),
+        **snapshot(scheduler, counters, pacer, queue),
         "pages": pages_by_generation(heap),
         "evicted": {reason: heap.counters.evicted_for[reason] for reason in REASONS},
         "residency": {
@@ -87,6 +91,7 @@ def figures(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer) -> dic
             for name, counts, steps in zip(GENERATIONS, stays.counts, stays.steps, strict=True)
         },
         "collection_seconds": pacer.pauses.by_kind.copy(),
+        "queue_seconds": {"by_reason": queue.seconds.copy(), "counts": queue.counts.copy(), "waited": queue.waited},
     }
 
 

@@ -34,6 +34,7 @@ class Request:
         prompt_len: tokens of the prompt.
         limit: most tokens, prompt and output together.
         priority: smaller is sooner, under the priority policy.
+        deadline: the second of the engine from which on it is too late to start it, None if it never is.
         session: that it is a turn of, from submission to its end, though it may be closed before.
         sequence: its hold on the heap while running.
         last_step: the last step that computed for it before it was preempted, -1 if it never was.
@@ -55,6 +56,7 @@ class Request:
     limit: int
     namespace: Namespace
     priority: int = 0
+    deadline: int | None = None
     session: Session | None = None
     status: Status = Status.WAITING
     sequence: Sequence | None = None
@@ -68,6 +70,11 @@ class Request:
     cache_control: CacheControl | None = None
     pinned: int | None = None
     claim: list[bytes] = field(default_factory=list)
+
+    @property
+    def started(self) -> bool:
+        """Whether it ever ran; who was preempted did."""
+        return self.cached is not None
 
     @property
     def gate(self) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from infergc.heap.heap import Heap
 from infergc.heap.objects import Sequence, Session, TokenLog
 from infergc.sched.branches import release
+from infergc.sched.deadlines import Deadlines
 from infergc.sched.pins import Pins
 from infergc.sched.plan import Binding
 from infergc.sched.queue import Ordering, RequestQueue
@@ -16,6 +17,7 @@ from infergc.sched.rows import Rows, Slots, binding_of
 from infergc.sched.search import BeamSearch, Hypothesis
 from infergc.sched.sessions import Sessions
 from infergc.sched.tier_use import TierUse
+from infergc.sched.waits import MEMORY, SLOTS, STEP, TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +32,22 @@ class SchedulerConfig:
 
 
 class Seating:
-    """The requests that wait and those that run, the latter's rows, and every way to take or give back a slot."""
+    """The requests that wait and those that run, the latter's rows, and every way to take or give back a slot.
+
+    Attributes:
+        deadlines: until when requests may wait to be started.
+        started: requests that started for the first time; whoever reads them clears them.
+        waits_for: why the first in line was left waiting by the last plan, of ``sched.waits``.
+    """
 
     def __init__(self, heap: Heap, config: SchedulerConfig, ordering: Ordering) -> None:
         self.heap = heap
         self.config = config
         self.sessions = Sessions(heap, config.max_sessions)
         self.pins = Pins(heap)
+        self.deadlines = Deadlines()
+        self.started: list[Request] = []
+        self.waits_for = STEP
         self.waiting = RequestQueue(ordering)
         self.running = RequestQueue(ordering)
         self.tier_use: TierUse | None = None  # where there are tiers below the device
@@ -66,14 +77,20 @@ class Seating:
             self.add(request)
 
     @property
+    def loading(self) -> int:
+        """Requests whose pages are being read from disk. Cost: O(reads)."""
+        return 0 if self.tier_use is None else self.tier_use.waiters
+
+    @property
     def only_loads(self) -> bool:
         """Whether all there is to do is to wait for a read."""
-        return self.tier_use is not None and self.tier_use.waiters > 0 and not (self.waiting or self.running)
+        return self.loading > 0 and not (self.waiting or self.running)
 
     def tick(self, now: int) -> None:
         """So late it is, in seconds: an input of the run. What was to be kept for a time is kept no longer."""
         self.heap.tick(now)
         self.pins.tick(now)
+        self.deadlines.tick(now)
 
     def has_room(self) -> bool:
         """Whether a branch could start, and each that runs still get a page beside it."""
@@ -264,6 +281,14 @@ class Seating:
     def _find_garbage(self) -> bool:
         """Look at one candidate for garbage; False if there is none. Cost: O(what it reaches)."""
         return bool(self.heap.graph.candidates) and self.heap.collect_cycles(1) > 0
+
+    def _why_wait(self, tokens: int) -> str:
+        """What the first in line still waits for where a step of so many tokens was planned; STEP if nobody waits."""
+        if not self.waiting:
+            return STEP
+        if len(self.running) >= self.config.max_num_seqs:
+            return SLOTS
+        return TOKENS if tokens >= self.config.max_num_batched_tokens else MEMORY
 
     def _running_slots(self) -> Slots:
         if self._order is None:

@@ -14,6 +14,7 @@ from infergc.engine.messages import Submit
 from infergc.server.disconnect import EventStream, unless_gone
 from infergc.server.errors import ApiError, as_api_error
 from infergc.server.generation import Generation
+from infergc.server.line import Place
 from infergc.server.responses import LAST_EVENT, Answer, Usage, event, new_id
 from infergc.server.service import Service
 from infergc.server.shapes import Shape
@@ -28,6 +29,7 @@ class Job:
     requests: list[Submit]
     shape: Shape
     arrival: float  # time.perf_counter()
+    place: Place
 
     @property
     def choices(self) -> int:
@@ -43,6 +45,7 @@ async def answer(service: Service, job: Job, receive: Receive) -> Response:
         ClientGoneError: the client went away; nothing is left running.
     """
     options = job.body.usage_in_stream
+    job.place.submit()
     generation = Generation(service, job.requests, job.arrival)
     try:
         if job.body.stream:

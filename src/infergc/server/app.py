@@ -10,8 +10,10 @@ from infergc.client import EngineClient
 from infergc.server import errors
 from infergc.server.admin import admin_router
 from infergc.server.completions import completions_router
+from infergc.server.gate import Gate
 from infergc.server.limits import BodyLimit, Keys, RequestId
-from infergc.server.metrics import EngineCollector, EngineFigures, Latencies
+from infergc.server.line import Line
+from infergc.server.metrics import EngineCollector, EngineFigures, Latencies, LineCollector
 from infergc.server.service import Service
 from infergc.server.sessions import SessionClock, sessions_router
 from infergc.server.settings import ServerSettings
@@ -32,7 +34,9 @@ def create_app(
     registry.register(EngineCollector(figures, client.ready, settings.model_name))
     latencies = Latencies(registry, settings.model_name)
     sessions = SessionClock(client, settings.session_timeout, client.config.max_sessions)
-    service = Service(client, tokenizer, chat_template, settings, latencies, sessions)
+    line = Line(client, settings.max_num_queued_reqs)
+    registry.register(LineCollector(line))
+    service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line)
     app = FastAPI(title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS)
     app.state.sessions = sessions
     errors.install(app)
@@ -45,6 +49,7 @@ def create_app(
         app.include_router(admin_router(client, sessions))
     app.add_api_route("/", lambda: _paths(app), include_in_schema=False)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(Gate, line=line)
     if settings.api_key is not None or settings.admin_key is not None:
         app.add_middleware(Keys, key=settings.api_key, admin_key=settings.admin_key)
     app.add_middleware(RequestId)  # the last added is the outermost

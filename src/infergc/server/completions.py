@@ -5,6 +5,7 @@ from time import perf_counter
 from fastapi import APIRouter, Request, Response
 
 from infergc.server.answer import Job, answer
+from infergc.server.gate import place_of
 from infergc.server.service import Service
 from infergc.server.shapes import ChatShape, CompletionShape
 from infergc.server.types import ChatRequest, CompletionRequest
@@ -20,10 +21,12 @@ def completions_router(service: Service) -> APIRouter:
         arrival = perf_counter()
         service.check_model(body.model)
         params = body.sampling()
+        place = place_of(http)
+        place.widen(len(body.prompt) * params.n)
         prompts = [await _ids(service, prompt, body) for prompt in body.prompt]
         requests = [service.request(prompt, params, body) for prompt in prompts]
         shape = CompletionShape(service.tokenizer, len(requests) * params.n)
-        return await answer(service, Job(body, requests, shape, arrival), http.receive)
+        return await answer(service, Job(body, requests, shape, arrival, place), http.receive)
 
     @router.post("/chat/completions")
     async def chat(body: ChatRequest, http: Request) -> Response:
@@ -31,10 +34,13 @@ def completions_router(service: Service) -> APIRouter:
         arrival = perf_counter()
         service.check_model(body.model)
         params = body.sampling()
+        place = place_of(http)
+        place.widen(params.n)
         text = service.conversation(body.messages, add_generation_prompt=body.add_generation_prompt)
         prompt = await service.encode_prompt(text, add_special_tokens=False)
         requests = [service.request(prompt, params, body)]
-        return await answer(service, Job(body, requests, ChatShape(service.tokenizer), arrival), http.receive)
+        job = Job(body, requests, ChatShape(service.tokenizer), arrival, place)
+        return await answer(service, job, http.receive)
 
     return router
 

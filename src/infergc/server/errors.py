@@ -1,6 +1,6 @@
 """Errors in the OpenAI API's shape: ``{"error": {"message", "type", "param", "code"}}``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +17,7 @@ from infergc.wording import fault, shown
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
+RATE_LIMIT = "rate_limit_error"
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is there to read it
 UNSUPPORTED = "unsupported"  # pydantic's type of a problem: the field is known but not served
 
@@ -29,10 +30,19 @@ class ApiError(HTTPException):
         message: what was wrong and what is allowed.
         param: the request field concerned, None if none is.
         code: a word for programs, None if there is none.
+        headers: to be sent with it.
     """
 
-    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(status, message)
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, message, headers)
         self.message = message
         self.param = param
         self.code = code
@@ -40,6 +50,8 @@ class ApiError(HTTPException):
     def body(self) -> dict[str, Any]:
         """The JSON body."""
         kind = INVALID_REQUEST if self.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else SERVER_ERROR
+        if self.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            kind = RATE_LIMIT
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
@@ -56,7 +68,7 @@ def as_api_error(error: Exception) -> ApiError:
     return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the server's log has the details")
 
 
-def error_response(error: ApiError, headers: dict[str, str] | None = None) -> Response:
+def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
     """The HTTP answer for an error."""
     return Response(msgspec.json.encode(error.body()), error.status_code, headers, media_type="application/json")
 

@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 
-from infergc.client import Piece, RequestFailedError, outputs_of
+from infergc.client import Piece, QueueTimeoutError, RequestFailedError, outputs_of
 from infergc.engine.messages import Delta, Submit
 from infergc.server.errors import ApiError
+from infergc.server.line import QUEUE_TIMEOUT
 from infergc.server.metrics import Stopwatch
 from infergc.server.responses import Usage
 from infergc.server.service import Service
@@ -25,6 +26,7 @@ class Generation:
     def __init__(self, service: Service, requests: list[Submit], arrival: float) -> None:
         self._client = service.client
         self._sessions = service.sessions
+        self._line = service.line
         self._outputs = outputs_of(requests, service.tokenizer)
         self._watches = {name: Stopwatch(service.latencies, arrival) for name in self._outputs}
         self._stream = service.client.submit(*requests)
@@ -39,7 +41,7 @@ class Generation:
 
         Raises:
             EngineDeadError: the engine died.
-            ApiError: 503, the engine gave up on a request.
+            ApiError: 503, the engine gave up on a request, or did not come to it in time.
         """
         while news := self._first or await self._next():
             self._first = []
@@ -71,6 +73,10 @@ class Generation:
             deltas = await anext(self._stream)
             try:
                 pieces = [self._take(delta) for delta in deltas if not self._outputs[delta.request_id].finished]
+            except QueueTimeoutError as error:
+                headers = self._line.refuse(QUEUE_TIMEOUT)
+                message = f"the request was not started in time: {error}; try again in {headers['retry-after']} s"
+                raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=QUEUE_TIMEOUT, headers=headers) from error
             except RequestFailedError as error:
                 raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), code="request_failed") from error
             if pieces:

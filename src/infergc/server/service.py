@@ -10,6 +10,7 @@ from infergc.config import HEEDING
 from infergc.engine.messages import Submit
 from infergc.params import ParameterError, SamplingParams
 from infergc.server.errors import ApiError
+from infergc.server.line import Line
 from infergc.server.metrics import Latencies
 from infergc.server.sessions import SessionClock
 from infergc.server.settings import ServerSettings
@@ -31,6 +32,7 @@ class Service:
     settings: ServerSettings
     latencies: Latencies
     sessions: SessionClock
+    line: Line
 
     def check_model(self, name: str | None) -> None:
         """Refuse requests for another model; null means the one there is.
@@ -79,10 +81,24 @@ class Service:
         control = None if body.cache_control is None else self._heeded(body.cache_control.control())
         salt, session = body.cache_salt or "", body.session_id or ""
         request = self.client.request(
-            prompt, params, priority=body.priority or 0, cache_salt=salt, session=session, cache_control=control
+            prompt,
+            params,
+            priority=body.priority or 0,
+            cache_salt=salt,
+            session=session,
+            cache_control=control,
+            queue_timeout=self._patience(body.queue_timeout),
         )
         self.sessions.touch(salt, session)
         return request
+
+    def _patience(self, asked: int | None) -> int | None:
+        """How long a request may wait: as long as it asks for, or as the server lets all."""
+        most = self.settings.queue_timeout
+        if asked is not None and most is not None and asked > most:
+            message = f"{asked} is not allowed; this server lets no request wait longer than {most} (--queue-timeout)"
+            raise ParameterError("queue_timeout", message)
+        return most if asked is None else asked
 
     def _heeded(self, control: CacheControl) -> CacheControl:
         """What a request asks of the cache, if this server's cache can be asked so."""

@@ -79,6 +79,7 @@ class GenerationRequest(BaseModel):
     include_stop_str_in_output: bool | None = None
     priority: int | None = None
     cache_salt: str | None = None
+    queue_timeout: int | None = None
     session_id: str | None = None
     cache_control: CacheControlField | None = None
     user: Harmless = None

@@ -14,6 +14,7 @@ from infergc.server.metrics.kv_garbage import kv_garbage
 from infergc.server.metrics.load import pages_by_generation, pages_by_state, requests_by_state
 from infergc.server.metrics.memory import footprint, ledger
 from infergc.server.metrics.pins import pins
+from infergc.server.metrics.queue import queue_times
 from infergc.server.metrics.reclaim import reclaim
 from infergc.server.metrics.sessions import sessions
 from infergc.server.metrics.tensors import tensors
@@ -44,8 +45,10 @@ class EngineCollector(Collector):
         yield from kv_garbage(stats.get("collector", {}), stats.get("collection_seconds", {}))
         yield from sessions(stats.get("sessions", {}))
         yield from pins(stats.get("pins", {}))
+        waits = stats.get("queue_seconds", {})
+        yield from queue_times(waits)
         yield from totals(counters)
-        yield from self._vllm.families(requests, kv, counters)
+        yield from self._vllm.families(requests, kv, counters, waits)
 
 
 def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from infergc.server.metrics.queue import wait_buckets
 
 LABELS = ("model_name", "engine")  # dashboards filter by them
 _COUNTERS = {  # counter of the engine → (vLLM's name, help)
@@ -29,7 +31,9 @@ class VllmNames:
         self._dtype = dtype
         self._block_size = block_size
 
-    def families(self, requests: dict[str, int], kv: dict[str, Any], counters: dict[str, int]) -> Iterator[Metric]:
+    def families(
+        self, requests: dict[str, int], kv: dict[str, Any], counters: dict[str, int], waits: dict[str, Any]
+    ) -> Iterator[Metric]:
         """All of them, of the engine's latest figures."""
         for state in ("running", "waiting"):
             yield self._gauge(f"num_requests_{state}", f"Requests {state}.", requests.get(state, 0))
@@ -39,6 +43,10 @@ class VllmNames:
             family = CounterMetricFamily(f"vllm:{name}", text, labels=LABELS)
             family.add_metric(self._labels, counters.get(key, 0))
             yield family
+        text = "Alias of infergc_request_queue_time_seconds."
+        times = HistogramMetricFamily("vllm:request_queue_time_seconds", text, labels=LABELS)
+        times.add_metric(self._labels, *wait_buckets(waits))
+        yield times
         yield self._cache_config(kv)
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:

@@ -1,0 +1,75 @@
+"""ASGI middleware before the routes that generate: a place in the line, or a refusal before anything else is done."""
+
+import asyncio
+from http import HTTPStatus
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from infergc.server.errors import ApiError, error_response
+from infergc.server.line import Line, Place
+
+GENERATING = frozenset({"/v1/completions", "/v1/chat/completions"})
+BODY_SECONDS = 60.0  # that a client may take to send a body: until then it has a place that others want
+
+
+class Gate:
+    """Requests to generate get a place in the line, at ``scope["state"]["place"]``; 429 where none is left.
+
+    Of who is refused nothing was read but the head, and what there is of a body is thrown away as it comes.
+
+    Args:
+        app: what comes after.
+        line: see there.
+        patience: seconds for the body.
+    """
+
+    def __init__(self, app: ASGIApp, line: Line, patience: float = BODY_SECONDS) -> None:
+        self.app = app
+        self._line = line
+        self._patience = patience
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, with a place."""
+        if scope["type"] != "http" or scope["path"] not in GENERATING or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        try:
+            place = self._line.enter()
+        except ApiError as error:
+            await error_response(error, error.headers)(scope, receive, send)
+            return
+        scope.setdefault("state", {})["place"] = place
+        try:
+            await self.app(scope, _Timed(receive, self._patience).receive, send)
+        finally:
+            place.leave()
+
+
+def place_of(http: Request) -> Place:
+    """The place that a request was given at the gate."""
+    place: Place = http.state.place
+    return place
+
+
+class _Timed:
+    """A ``receive`` for which the body is to be there within a time."""
+
+    def __init__(self, receive: Receive, patience: float) -> None:
+        self._receive = receive
+        self._patience = patience
+        self._deadline = asyncio.get_running_loop().time() + patience
+        self._is_complete = False
+
+    async def receive(self) -> Message:
+        if self._is_complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            text = f"the request body was not complete after {self._patience:g} s"
+            headers = {"connection": "close"}
+            raise ApiError(HTTPStatus.REQUEST_TIMEOUT, text, code="body_timeout", headers=headers) from None
+        self._is_complete = not message.get("more_body", False)
+        return message
