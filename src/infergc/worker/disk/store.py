@@ -27,7 +27,7 @@ class DiskStore:
 
     The constructor looks through the segments' tables, not at pages. ``write``, ``read``, ``news``, ``wait``
     and ``counters`` may be called from any thread and return at once. A slot belongs to the disk until the news of its
-    job. Memory: some 250 bytes for a page on disk, 4 MiB or one page to move them, and what is asked for and
+    job. Memory: some 200 bytes for a page on disk, 4 MiB or one page to move them, and what is asked for and
     not yet done, which is the caller's to bound.
 
     Args:
