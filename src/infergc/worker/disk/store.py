@@ -18,7 +18,8 @@ from infergc.worker.disk.writer import DiskWriter
 
 _log = logging.getLogger(__name__)
 
-_SCRATCH_BYTES = 4 * MIB  # moved at once; one page where pages are larger
+_SCRATCH_BYTES = 4 * MIB  # read at once; one page where pages are larger
+_WRITE_BYTES = MIB  # written at once, likewise: what a read may have to wait for
 _CLOSING = 10.0  # seconds in which ``close`` finishes what was asked for
 
 
@@ -47,7 +48,7 @@ class DiskStore:
         scratch = np.zeros((max(_SCRATCH_BYTES // pages.page_bytes, 1), pages.page_bytes), np.uint8)
         self._reader = DiskReader(self._shelf, pages, scratch)
         self._writer = DiskWriter(self._shelf, pages, scratch)
-        self._backlog = Backlog(len(scratch))
+        self._backlog = Backlog(max(_WRITE_BYTES // pages.page_bytes, 1))
         self._thread = Thread(target=self._run, name="infergc-disk", daemon=True)
         self._thread.start()
 
