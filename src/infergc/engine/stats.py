@@ -32,11 +32,12 @@ class EngineCounters:
 def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue: QueueTimes) -> dict[str, Any]:
     """Everything that is counted, as nested plain data that stays as it is.
 
-    Keys: ``requests`` {running, waiting, loading}; ``queue`` {taken, unstarted}, choices as in ``engine.queue_times``; ``kv``
-    {group: {capacity, free, live, cached, in_transit}} in pages, and its ``fragmentation``, 0 to 1; ``counters``
-    running totals, tokens and pages as their names say; ``sessions`` {open, closed by reason}; ``pins`` {open, pages,
-    budget_pages, asked and ended by outcome}, pages of each layer group; ``preempted`` and ``tiers`` as in
-    ``engine.tier_stats``; ``collector`` what the collector did: see ``heap.collector`` and ``engine.pacing``.
+    Keys: ``requests`` {running, waiting, loading}; ``queue`` {taken, unstarted}, choices as in
+    ``engine.queue_times``; ``kv`` {group: {capacity, free, live, cached, in_transit}} in pages, and its
+    ``fragmentation``, 0 to 1; ``counters`` running totals, tokens and pages as their names say; ``sessions`` {open,
+    closed by reason}; ``pins`` {open, pages, budget_pages, asked and ended by outcome}, pages of each layer group;
+    ``preempted`` and ``tiers`` as in ``engine.tier_stats``; ``collector`` what the collector did: see
+    ``heap.collector`` and ``engine.pacing``.
     """
     heap, collector = scheduler.heap, pacer.collector
     return {
@@ -82,9 +83,9 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue
 def figures(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue: QueueTimes) -> dict[str, Any]:
     """What ``snapshot`` gives, and what is too much for every step.
 
-    Keys beside its own: ``pages`` {group: {state: {generation: pages}}}, which sum to ``kv``; ``page_bytes``
-    {group: bytes}; ``evicted`` pages by reason; ``residency`` {generation: {counts, steps}} as in ``heap.residency``; ``collection_seconds`` by kind;
-    ``queue_seconds`` {by_reason, counts, waited} as in ``engine.queue_times``.
+    Keys beside its own: ``pages`` {group: {state: {generation: pages}}}, which sum to ``kv``; ``page_bytes`` {group:
+    bytes}; ``evicted`` pages by reason; ``residency`` {generation: {counts, steps}} as in ``heap.residency``;
+    ``collection_seconds`` by kind; ``queue_seconds`` {by_reason, counts, waited} as in ``engine.queue_times``.
     Cost: O(capacity) array work.
     """
     heap = scheduler.heap

@@ -11,7 +11,7 @@ from infergc.heap.tiers import Tiers
 
 Claims = Iterable[tuple[str, Sequence[bytes]]]  # who, and keys
 Steps = Iterable[tuple[int, Sequence[Move]]]  # number, and moves
-_UNUSED = "none"  # the generation of what has none
+UNUSED = "none"  # the generation of what has none
 
 
 def host_groups(heap: HeapState) -> list[dict[str, Any]]:
@@ -29,7 +29,7 @@ def host_groups(heap: HeapState) -> list[dict[str, Any]]:
             "page_bytes": pages.spec.page_bytes,
             "capacity": space.capacity,
             "fragmentation": space.fragmentation,
-            "pages": {state: {_UNUSED: slots} for state, slots in counts.items()},
+            "pages": {state: {UNUSED: slots} for state, slots in counts.items()},
         }
         for pages in heap.groups
     ]
@@ -39,7 +39,7 @@ def tier_dump(heap: HeapState, claims: Claims, steps: Steps) -> dict[str, Any] |
     """Who has what kept in the host tier, and what is moved between tiers; None where there is none.
 
     Pages count once for all layer groups. Keys: ``claims``, a list of {kind, owner, claimed, held, charged}: by the
-    ``request`` that gave way or waited for a read, the ``read`` and ``write`` under way, and the ``step`` being planned;
+    ``request`` that gave way or waited for a read, the ``read`` and ``write`` under way, the ``step`` being planned;
     ``held`` of those claimed have a slot, and a slot is charged to the first who claims it, so that charges sum to the
     slots live and in transit; ``unclaimed``, live slots that nobody claims, which is a leak; ``transfers``, a list of
     {step, stored, loaded, runs} of the steps in flight and of that being planned; ``disk``, {pages, reading, writing,

@@ -76,9 +76,7 @@ def transfers(tiers: dict[str, Any]) -> Iterator[Metric]:
     yield moved
     text = "KV bytes that were copied between device and host in steps that have landed, both ways together."
     yield CounterMetricFamily("infergc_kv_copied_bytes", text, value=tiers["copied"]["bytes"])
-    text = (
-        "Time that copying between device and host took, both ways together; hidden behind steps as far as it can be."
-    )
+    text = "Time that copying between device and host took, both ways together, most of it behind steps."
     yield CounterMetricFamily("infergc_kv_copy_seconds", text, value=tiers["copied"]["seconds"])
     for key, (name, text) in _HOST.items():
         yield CounterMetricFamily(f"infergc_{name}", text, value=tiers[key])
