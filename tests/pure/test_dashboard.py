@@ -14,8 +14,9 @@ BOARD = json.loads((ROOT / "dashboards" / "infer-gc.json").read_text())
 SCRAPED = {"instance"}  # labels that Prometheus adds
 SELECTOR = re.compile(r"((?:infergc_|vllm:)\w+)\{([^}]*)\}")
 IDEAS = ("infergc_kv_pages_by_generation", "infergc_kv_collections", "infergc_memory", "infergc_sessions", "vllm:",
-         "infergc_prefix", "infergc_kv_residency", "infergc_kv_evicted", "infergc_kv_leaked", "infergc_queue_seconds",
-         "infergc_kv_transfer_bytes", "infergc_disk_cache_failures", "infergc_preemptions_by_way", "infergc_kv_pin")  # fmt: skip
+         "infergc_prefix", "infergc_kv_residency", "infergc_kv_evicted", "infergc_kv_leaked", "infergc_kv_pin",
+         "infergc_kv_transfer_bytes", "infergc_disk_cache_failures", "infergc_preemptions_by_way", "infergc_queue",
+         "infergc_requests_refused")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -124,6 +124,7 @@ def test_a_truncated_file_keeps_what_is_whole(tmp_path, sound, length, when):
         with path.open("r+b") as file:
             file.truncate(length)
     whole = max((length - LAYOUT.page_at(0)) // PAGE_BYTES, 0)
+    assert store.keys() == [key(number) for number in range(PAGES if when == "while it runs" else whole)]
     assert read_back(store, host, range(PAGES)) == [number < whole for number in range(PAGES)]
     assert failures(store).keys() <= {Failure.TRUNCATED}
     store.close()
@@ -170,6 +171,7 @@ def test_a_table_in_disorder_is_no_table(tmp_path, sound):
     for data in (swapped, other_header):
         put(tmp_path, data)
         store, host = opened(tmp_path, CAP)
+        assert not {key(0), key(1)} & set(store.keys())
         found = read_back(store, host, range(PAGES))
         assert not any(found[:2])
         assert failures(store)[Failure.CORRUPT] >= 2

@@ -198,6 +198,28 @@ def test_pauses_grow_to_a_minute_and_end_with_success(monkeypatch):
     assert pause.is_over()
 
 
+def test_a_write_that_succeeds_ends_the_pauses(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(Pause, "_FIRST", 1.0)
+    monkeypatch.setattr("infergc.worker.disk.writer.monotonic", lambda: now[0])
+    place = a_file(tmp_path / "cache")
+    store, host = opened(place)
+    for seconds in (1.0, 2.0):
+        assert failed(written(store, host, [0]))
+        now[0] += seconds
+    place.unlink()
+    assert kept(written(store, host, [0]))
+    shutil.rmtree(place)
+    a_file(place)
+    assert failed(written(store, host, [1])), "to the segment that is gone"
+    assert failed(written(store, host, [1])), "to a new one"
+    place.unlink()
+    assert failed(written(store, host, [1])), "in the pause"
+    now[0] += 1.0
+    assert kept(written(store, host, [1])) == [key(1)]
+    store.close()
+
+
 @pytest.mark.parametrize(
     "how", [shutil.rmtree, lambda path: path.rename(path.with_name("elsewhere"))], ids=["deleted", "moved"]
 )

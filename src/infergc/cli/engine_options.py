@@ -1,6 +1,7 @@
 """Options of every command that builds an engine: one for each field of ``EngineConfig``, with its own words."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
@@ -14,6 +15,9 @@ HEADINGS = {  # heading → fields; a field that is in none stands under the las
     "Memory": (
         "memory",
         "kv_cache_memory",
+        "host_cache_memory",
+        "disk_cache_dir",
+        "disk_cache_size",
         "block_size",
         "enable_prefix_caching",
         "retention_policy",
@@ -21,7 +25,7 @@ HEADINGS = {  # heading → fields; a field that is in none stands under the las
         "compaction",
         "compaction_budget",
     ),
-    "Scheduling": ("max_num_seqs", "max_num_batched_tokens", "scheduling_policy", "pipeline_depth"),
+    "Scheduling": ("max_num_seqs", "max_num_batched_tokens", "scheduling_policy", "preemption", "pipeline_depth"),
     "Collector": (
         "gc",
         "gc_step_us",
@@ -38,7 +42,7 @@ HEADINGS = {  # heading → fields; a field that is in none stands under the las
     "Repeatability": ("deterministic", "seed"),
     "Development": ("executor", "heap_debug"),
 }
-_IN_BYTES = frozenset({"memory", "kv_cache_memory"})
+_IN_BYTES = frozenset({"memory", "kv_cache_memory", "host_cache_memory", "disk_cache_size"})
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -80,5 +84,8 @@ def _option(name: str, field: FieldInfo, default: Any) -> Callable[[_Function], 
         return option(_heading(name), flag(name), name, type=choice, default=default, help=help_text)
     if name in _IN_BYTES:  # the configuration reads sizes itself
         return option(_heading(name), flag(name), name, metavar="BYTES", default=default, help=help_text)
+    if Path in get_args(field.annotation):
+        path = click.Path(path_type=Path)
+        return option(_heading(name), flag(name), name, metavar="PATH", type=path, default=default, help=help_text)
     kind = field.annotation if field.annotation in (str, float) else int  # bounds are the configuration's to check
     return option(_heading(name), flag(name), name, type=kind, default=default, help=help_text)

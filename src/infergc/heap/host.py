@@ -72,12 +72,27 @@ class HostTier:
 
     # ---- taking in and letting go
 
+    def room_for(self, pages: Sequence[PageName]) -> int:
+        """How many of these, from the first on, can be taken in: claimed ones always, others beside what is claimed.
+
+        Cost: O(pages).
+        """
+        open_slots = self.space.capacity - len(self.claims)  # for what nobody claims, beside slots kept for claims
+        room = 0
+        for name in pages:
+            if name.key not in self.claims:
+                open_slots -= 1
+                if open_slots < 0:
+                    break
+            room += 1
+        return room
+
     def put(self, pages: Sequence[PageName]) -> list[int]:
         """Take in pages of one prefix, in order, none of which is here; returns their slots.
 
         Where there is no room for all, the first of them: then the list is shorter. Cost: O(pages) amortised.
         """
-        pages = pages[: self._room_for(pages)]
+        pages = pages[: self.room_for(pages)]
         slots = self._take(pages)
         for name, slot in reversed(list(zip(pages, slots, strict=True))):
             self._file(name.key, slot)
@@ -131,18 +146,6 @@ class HostTier:
         return HostStats(self.space.capacity, self.space.free, len(self.cached), len(self.held), len(self.arriving))
 
     # ---- steps of the operations above
-
-    def _room_for(self, pages: Sequence[PageName]) -> int:
-        """How many of these, from the first on, can be taken in: claimed ones always, others beside what is claimed."""
-        open_slots = self.space.capacity - len(self.claims)  # for what nobody claims, beside slots kept for claims
-        room = 0
-        for name in pages:
-            if name.key not in self.claims:
-                open_slots -= 1
-                if open_slots < 0:
-                    break
-            room += 1
-        return room
 
     def _take(self, pages: Sequence[PageName]) -> list[int]:
         """Slots for these pages, adjacent ones if they can be had."""

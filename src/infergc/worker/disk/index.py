@@ -1,10 +1,10 @@
-"""Which page lies in which segment: some 250 bytes of memory for each page on disk."""
+"""Which page lies in which segment: some 200 bytes of memory for each page on disk."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infergc.worker.disk.record import Layout
+from infergc.worker.disk.record import MOST_RECORDS, Layout
 
 
 @dataclass(slots=True, eq=False)
@@ -27,11 +27,17 @@ class Segment:
 
 
 class Index:
-    """Pages by key. A key that is in several segments is found in the one added last."""
+    """Pages by key. A key that is in several segments is found in the one added last.
+
+    A place is one integer, of the segment's rank and the record's number, since Python's collector looks at every tuple
+    there is each time, and at no integer.
+    """
 
     def __init__(self) -> None:
-        self._places: dict[bytes, tuple[Segment, int]] = {}
-        self._segments: dict[Path, Segment] = {}
+        self._places: dict[bytes, int] = {}
+        self._ranks: dict[Path, int] = {}
+        self._segments: dict[int, Segment] = {}
+        self._next = 0
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._places
@@ -46,7 +52,7 @@ class Index:
 
     def paths(self) -> list[Path]:
         """Of all segments."""
-        return list(self._segments)
+        return list(self._ranks)
 
     def keys(self) -> list[bytes]:
         """Of all pages, in the order in which they were added."""
@@ -54,14 +60,18 @@ class Index:
 
     def place(self, key: bytes) -> tuple[Segment, int] | None:
         """The segment that holds a page, and its number there."""
-        return self._places.get(key)
+        place = self._places.get(key)
+        return None if place is None else (self._segments[place // MOST_RECORDS], place % MOST_RECORDS)
 
     def add(self, segment: Segment, records: Iterable[tuple[int, bytes]]) -> None:
         """Add (number, key) of a segment's pages."""
-        self._segments[segment.path] = segment
+        rank = self._ranks.setdefault(segment.path, self._next)
+        if rank == self._next:
+            self._segments[rank] = segment
+            self._next += 1
         for number, key in records:
             self._places.pop(key, None)  # to the end
-            self._places[key] = (segment, number)
+            self._places[key] = rank * MOST_RECORDS + number
             segment.keys.append(key)
 
     def drop(self, keys: Iterable[bytes]) -> None:
@@ -71,13 +81,10 @@ class Index:
 
     def forget(self, path: Path) -> tuple[bytes, ...]:
         """Forget a segment. Returns the keys that are found no longer: none if it is not known."""
-        segment = self._segments.pop(path, None)
-        if segment is None:
+        rank = self._ranks.pop(path, None)
+        if rank is None:
             return ()
-        lost = tuple(dict.fromkeys(key for key in segment.keys if self._is_in(key, segment)))
+        segment = self._segments.pop(rank)
+        lost = tuple(key for key in dict.fromkeys(segment.keys) if self._places.get(key, -1) // MOST_RECORDS == rank)
         self.drop(lost)
         return lost
-
-    def _is_in(self, key: bytes, segment: Segment) -> bool:
-        place = self._places.get(key)
-        return place is not None and place[0] is segment

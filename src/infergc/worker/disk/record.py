@@ -11,8 +11,8 @@ from infergc.units import MIB, ceil_div
 from infergc.worker.disk.pages import KEY_BYTES, U8
 
 VERSION = 1
-MOST_SEGMENT_BYTES = 256 * MIB  # of a segment with more than one page: what a file may make a reader take in
-MOST_RECORDS = 1 << 16
+MOST_SEGMENT_BYTES = 256 * MIB  # of a segment with more than one page
+MOST_RECORDS = 1 << 16  # of a segment: what a file may make a reader take in
 
 _MAGIC = b"infergc\n"
 _HEADER = struct.Struct("<8sIIQI16s16xI")  # magic, version, tokens and bytes of a page, records, name, checksum
@@ -99,10 +99,9 @@ def read_header(header: bytes, page_tokens: int, page_bytes: int) -> tuple[Layou
         raise Damaged
     if (version, tokens, each) != (VERSION, page_tokens, page_bytes):
         raise OfOthers
-    layout = Layout(tokens, each, records)
-    if not 1 <= records <= MOST_RECORDS or (records > 1 and layout.size > MOST_SEGMENT_BYTES):
+    if not 1 <= records <= MOST_RECORDS:
         raise Damaged
-    return layout, checksum
+    return Layout(tokens, each, records), checksum
 
 
 def entry(identity: bytes, number: int, page: U8, seed: int) -> bytes:

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from infergc.worker.disk.files import locked, made, opened, read_at, write_at
 from infergc.worker.disk.news import Failure
 from infergc.worker.disk.pages import KEY_BYTES, U8
@@ -126,24 +128,24 @@ def look_through(path: Path, page_tokens: int, page_bytes: int) -> Found:
 
 
 def _read_table(found: Found, table: bytes) -> None:
-    each = found.layout.entry_bytes
-    unused = bytes(each)
-    if len(table) < found.layout.records * each:
+    layout, each = found.layout, found.layout.entry_bytes
+    if len(table) < layout.records * each:
         found.failures[Failure.TRUNCATED] += 1
-    for number in range(len(table) // each):
-        stored = table[number * each : (number + 1) * each]
-        if stored == unused:
-            continue
-        found.end = found.layout.page_at(number + 1)
+    entries = np.frombuffer(table, np.uint8, len(table) // each * each).reshape(-1, each)
+    begun = np.flatnonzero(entries.any(axis=1)).tolist()
+    whole = (found.size - layout.page_at(0)) // layout.page_bytes
+    for number in begun:
         try:
-            identity, _ = read_entry(stored, number, found.seed)
+            identity, _ = read_entry(table[number * each : (number + 1) * each], number, found.seed)
         except Damaged:
             found.failures[Failure.CORRUPT] += 1
             continue
-        if found.end > found.size:
-            found.failures[Failure.TRUNCATED] += 1
-        else:
+        if number < whole:
             found.keys.append((number, identity[:KEY_BYTES]))
+        else:
+            found.failures[Failure.TRUNCATED] += 1
+    if begun:
+        found.end = layout.page_at(begun[-1] + 1)
 
 
 def trim(path: Path, page_tokens: int, page_bytes: int) -> None:

@@ -18,7 +18,8 @@ from infergc.worker.disk.writer import DiskWriter
 
 _log = logging.getLogger(__name__)
 
-_SCRATCH_BYTES = 4 * MIB  # moved at once; one page where pages are larger
+_SCRATCH_BYTES = 4 * MIB  # read at once; one page where pages are larger
+_WRITE_BYTES = MIB  # written at once, likewise: what a read may have to wait for
 _CLOSING = 10.0  # seconds in which ``close`` finishes what was asked for
 
 
@@ -27,7 +28,7 @@ class DiskStore:
 
     The constructor looks through the segments' tables, not at pages. ``write``, ``read``, ``news``, ``wait``
     and ``counters`` may be called from any thread and return at once. A slot belongs to the disk until the news of its
-    job. Memory: some 250 bytes for a page on disk, 4 MiB or one page to move them, and what is asked for and
+    job. Memory: some 200 bytes for a page on disk, 4 MiB or one page to move them, and what is asked for and
     not yet done, which is the caller's to bound.
 
     Args:
@@ -47,7 +48,7 @@ class DiskStore:
         scratch = np.zeros((max(_SCRATCH_BYTES // pages.page_bytes, 1), pages.page_bytes), np.uint8)
         self._reader = DiskReader(self._shelf, pages, scratch)
         self._writer = DiskWriter(self._shelf, pages, scratch)
-        self._backlog = Backlog(len(scratch))
+        self._backlog = Backlog(max(_WRITE_BYTES // pages.page_bytes, 1))
         self._thread = Thread(target=self._run, name="infergc-disk", daemon=True)
         self._thread.start()
 
