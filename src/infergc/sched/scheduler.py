@@ -228,7 +228,7 @@ class Scheduler(Seating):
                 return 0
         fits = self._fits(sequence, cached)
         if fits and below and self.tier_use is not None:
-            cached = self.tier_use.restore(sequence, below, cached)
+            cached = self.tier_use.restore(request, sequence, below, cached)
         count = min(known - cached, budget)
         if not (fits and self.heap.reserve([(sequence, cached + count)])):
             self.heap.close(sequence)
@@ -262,6 +262,8 @@ class Scheduler(Seating):
             self.counters.prompt_tokens += request.prompt_len
             self.counters.prefix_queries += request.prompt_len
             self.counters.prefix_hits += cached
+            self.counters.prefix_hits_host += request.restored
+            self.counters.prefix_hits_disk += min(request.restored, request.read)
         else:
             self.counters.recomputed_tokens += max(0, request.computed - cached)
 
