@@ -9,12 +9,16 @@ from pydantic.fields import FieldInfo
 
 from infergc.cli.grouped import option
 from infergc.config import EngineConfig, flag
+from infergc.units import format_bytes
 
 HEADINGS = {  # heading → fields; a field that is in none stands under the last
     "Model": ("dtype", "max_model_len", "attention_backend", "threads"),
     "Memory": (
         "memory",
         "kv_cache_memory",
+        "host_cache_memory",
+        "disk_cache_dir",
+        "disk_cache_size",
         "block_size",
         "enable_prefix_caching",
         "retention_policy",
@@ -22,8 +26,7 @@ HEADINGS = {  # heading → fields; a field that is in none stands under the las
         "compaction",
         "compaction_budget",
     ),
-    "Tiers": ("host_cache_memory", "disk_cache_dir", "disk_cache_size", "preemption"),
-    "Scheduling": ("max_num_seqs", "max_num_batched_tokens", "scheduling_policy", "pipeline_depth"),
+    "Scheduling": ("max_num_seqs", "max_num_batched_tokens", "scheduling_policy", "preemption", "pipeline_depth"),
     "Collector": (
         "gc",
         "gc_step_us",
@@ -81,9 +84,10 @@ def _option(name: str, field: FieldInfo, default: Any) -> Callable[[_Function], 
         choice = click.Choice(get_args(field.annotation))
         return option(_heading(name), flag(name), name, type=choice, default=default, help=help_text)
     if name in _IN_BYTES:  # the configuration reads sizes itself
+        default = default if default is None else format_bytes(default).replace(" ", "")
         return option(_heading(name), flag(name), name, metavar="BYTES", default=default, help=help_text)
     if Path in get_args(field.annotation):
-        path = click.Path(path_type=Path)  # what is wrong with it is no reason not to start
-        return option(_heading(name), flag(name), name, type=path, metavar="DIR", default=default, help=help_text)
+        path = click.Path(path_type=Path)
+        return option(_heading(name), flag(name), name, metavar="PATH", type=path, default=default, help=help_text)
     kind = field.annotation if field.annotation in (str, float) else int  # bounds are the configuration's to check
     return option(_heading(name), flag(name), name, type=kind, default=default, help=help_text)

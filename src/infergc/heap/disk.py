@@ -5,7 +5,7 @@ slots. What came of them comes back as an input of the run (law 10).
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -88,6 +88,16 @@ class DiskTier:
         self._jobs: deque[Job] = deque()
         self._begun = 0
         self._refused = False  # the host had no room for what was to be written
+
+    @property
+    def reads(self) -> Mapping[int, tuple[PageName, ...]]:
+        """The reads under way: which pages each brings."""
+        return self._reads
+
+    @property
+    def waiting_jobs(self) -> int:
+        """Jobs that wait for a step to land."""
+        return len(self._jobs)
 
     @property
     def is_busy(self) -> bool:

@@ -82,7 +82,7 @@ class Scheduler(Seating):
             counts = np.concatenate((counts, np.array(new_counts, np.int32)))
         if not len(slots) and not self._flights:
             slots, counts, bindings = self._break_stall()
-        self.waits_for = self._why_wait(int(counts.sum()))
+        self.waits_for = self._why_wait(counts)
         copies = self.tier_use is not None and self.tier_use.plan_copies()
         return self._make_plan(slots, counts, bindings) if len(slots) or copies else None
 
@@ -228,7 +228,7 @@ class Scheduler(Seating):
                 return 0
         fits = self._fits(sequence, cached)
         if fits and below and self.tier_use is not None:
-            cached = self.tier_use.restore(sequence, below, cached)
+            cached = self.tier_use.restore(request, sequence, below, cached)
         count = min(known - cached, budget)
         if not (fits and self.heap.reserve([(sequence, cached + count)])):
             self.heap.close(sequence)
@@ -262,6 +262,8 @@ class Scheduler(Seating):
             self.counters.prompt_tokens += request.prompt_len
             self.counters.prefix_queries += request.prompt_len
             self.counters.prefix_hits += cached
+            self.counters.prefix_hits_host += request.restored
+            self.counters.prefix_hits_disk += min(request.restored, request.read)
         else:
             self.counters.recomputed_tokens += max(0, request.computed - cached)
 

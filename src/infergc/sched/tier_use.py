@@ -5,6 +5,7 @@ took (law 10). Of what is not known yet the optimistic is assumed: a transfer co
 """
 
 import logging
+from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from typing import NamedTuple, Protocol
 
@@ -42,13 +43,20 @@ class Preferring(Protocol):
 
 
 class Rate:
-    """Seconds a byte, over the transfers of late."""
+    """Seconds a byte, over the transfers of late.
+
+    Attributes:
+        size_so_far, seconds_so_far: of all transfers since the start.
+    """
 
     def __init__(self) -> None:
+        self.size_so_far, self.seconds_so_far = 0, 0.0
         self._size = self._seconds = 0.0
 
     def learn(self, size: int, seconds: float) -> None:
         """So many bytes took so long. Cost: O(1)."""
+        self.size_so_far += size
+        self.seconds_so_far += seconds
         if size > 0 and seconds > 0:
             self._size = _MEMORY * self._size + size
             self._seconds = _MEMORY * self._seconds + seconds
@@ -85,11 +93,17 @@ class TierUse:
         self._most = max(1, most // heap.page_tokens)
         self._page_bytes = sum(pages.spec.page_bytes for pages in heap.groups)
         self._waiters: dict[int, list[Request]] = {}  # by number of a read
+        self._claimants: dict[Request, None] = {}  # those with a claim, in order of their first
 
     @property
     def waiters(self) -> int:
         """Requests that wait for a read. Cost: O(reads)."""
         return sum(map(len, self._waiters.values()))
+
+    @property
+    def claims(self) -> Iterator[tuple[str, SequenceOf[bytes]]]:
+        """The requests for which pages are kept, and the keys of those: they gave way, or waited for a read."""
+        return ((request.id, request.claim) for request in self._claimants)
 
     @property
     def at_rest(self) -> bool:
@@ -131,6 +145,7 @@ class TierUse:
         if request.claim:
             self._heap.unclaim(request.claim)
             request.claim = []
+            del self._claimants[request]
 
     # ---- prompts that are found below
 
@@ -140,19 +155,22 @@ class TierUse:
         What was kept for the request is copied in any case: that was weighed when it gave way.
         Cost: as ``Heap.below``.
         """
+        request.restored = 0
         pages, names = self._heap.below(request.namespace, request.tokens.view()[: request.tokens.size - 1])
         first, count = pages * self._heap.page_tokens, len(names) * self._heap.page_tokens
         ways = Ways(self.copying.seconds(len(names) * self._page_bytes), self._times.prefill(first, first + count))
         return names if request.claim or self._loads.transfers(ways) else []
 
-    def restore(self, sequence: Sequence, names: SequenceOf[PageName], cached: int) -> int:
+    def restore(self, request: Request, sequence: Sequence, names: SequenceOf[PageName], cached: int) -> int:
         """Give a sequence what ``find`` found, unless it has more without; tokens whose KV need not be computed.
 
         Cost: as ``Heap.restore``.
         """
         if (sequence.sealed + len(names)) * self._heap.page_tokens <= cached:
             return cached
-        return self._heap.restore(sequence, names, self._most)
+        total = self._heap.restore(sequence, names, self._most)
+        request.restored = max(0, total - cached)
+        return total
 
     def seek(self, request: Request) -> bool:
         """Have what the disk has of a request read, if that is sooner than to compute it; whether it is to wait for it.
@@ -192,8 +210,8 @@ class TierUse:
         waiters = self._waiters.pop(number, [])
         there = keys[: next((at for at, well in enumerate(found) if not well), len(found))]
         for request in waiters:
-            if there and self._tiers.host.claim(there):
-                request.claim = [*request.claim, *there]
+            if self._claim(request, there if there and self._tiers.host.claim(there) else None):
+                request.read += len(there) * self._heap.page_tokens
         self._heap.unclaim(keys)
         return waiters
 
@@ -206,4 +224,5 @@ class TierUse:
         if keys is None:
             return False
         request.claim = [*request.claim, *keys]
+        self._claimants[request] = None
         return True
