@@ -42,15 +42,10 @@ def infergc_result(*arguments: str | Path, **options: object) -> tuple[int, str,
 
 
 class Server:
-    """A server process that answers.
-
-    Attributes:
-        log: what it said on stderr, when it has ended.
-    """
+    """A server process that answers."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
-        self.log = ""
         self.announcement = _announcement(process)
         self.url = re.search(r"at (http://\S+)", self.announcement).group(1)
         self.http = httpx.Client(base_url=self.url, timeout=PATIENCE)
@@ -114,7 +109,6 @@ def serving(model: Path, *flags: str, ends_with: int = 0, **extra_environment: s
         with server.http:  # closed for a test that fails as well: another one would be blamed for the socket
             yield server
         code, err = server.stop()
-        server.log = err
         assert code == ends_with, err
         assert "Traceback" not in err, err
     finally:
