@@ -16,7 +16,7 @@ from infergc.wording import fault
 
 PAGE_SIZES = (8, 16, 32, 64)
 DEFAULT_KV_CACHE_MEMORY = GIB // 2
-STAGING = 64 * MIB  # of the host tier, where there is a disk tier and nothing else was said
+STAGING = 256 * MIB  # of the host tier, where there is a disk tier and nothing else was said
 HEEDING = ("generational", "lru", "priority", "ttl")  # retention policies that heed priorities and times of requests
 ELSEWHERE = {"gpu_memory_utilization": "kv_cache_memory"}  # a setting of other engines → the nearest of ours
 
@@ -59,7 +59,7 @@ class EngineConfig(BaseModel):
         None,
         ge=1,
         description="Memory of the host tier, beside that for KV: pages that have to leave that are kept here. Part of "
-        "--memory where that is given. Default: none, or 64MiB with --disk-cache-dir.",
+        "--memory where that is given. Default: none, or 256MiB with --disk-cache-dir.",
     )
     disk_cache_dir: Path | None = Field(
         None,

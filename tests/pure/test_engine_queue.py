@@ -192,6 +192,6 @@ def test_the_counters_are_told_when_the_queue_moves() -> None:
     engine = make_engine(max_num_seqs=1, max_num_batched_tokens=32)
     told = [engine.step([waits("a", None, prompt=400), waits("b", None)]).stats] + [engine.step().stats for _ in "1234"]
     assert told[0]["queue"] == {"taken": 2, "unstarted": 1}
-    assert told[0]["requests"] == {"running": 1, "waiting": 1}
+    assert told[0]["requests"] == {"running": 1, "waiting": 1, "loading": 0}
     assert told[1:] == [None] * 4
     assert engine.step([waits("c", None)]).stats["queue"] == {"taken": 3, "unstarted": 2}

@@ -67,8 +67,7 @@ class Seating:
         if self.tier_use is not None and self.tier_use.seek(request):
             request.status = Status.LOADING
         else:
-            request.status = Status.WAITING
-            self.waiting.add(request)
+            self._wait(request)
 
     def has_read(self, number: int, found: SequenceOf[bool], size: int, seconds: float) -> None:
         """A read from disk is over: see ``TierUse.has_read``. Who waited for it looks once more for what is there."""
@@ -91,6 +90,8 @@ class Seating:
         self.heap.tick(now)
         self.pins.tick(now)
         self.deadlines.tick(now)
+        for request in self.tier_use.tick(now) if self.tier_use is not None else ():
+            self._wait(request)
 
     def has_room(self) -> bool:
         """Whether a branch could start, and each that runs still get a page beside it."""
@@ -208,6 +209,10 @@ class Seating:
             self._close(request)
         self._forget(request)
         request.status = Status.FINISHED
+
+    def _wait(self, request: Request) -> None:
+        request.status = Status.WAITING
+        self.waiting.add(request)
 
     def _forget(self, request: Request) -> None:
         """A request has ended: it waits for nothing, and nothing is kept for it."""
