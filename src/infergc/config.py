@@ -139,6 +139,9 @@ class EngineConfig(BaseModel):
         "Slower, and all KV memory is taken at start; see docs/memory.md.",
     )
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seeds the draw of seeds for requests that bring none.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="What the engine's process logs on standard error, from this level up."
+    )
     executor: str = Field(
         "infergc.worker.factory:create_executor",
         description="Dotted path of the function that builds the executor from this configuration.",
