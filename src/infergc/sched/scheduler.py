@@ -26,6 +26,7 @@ from infergc.sched.request import Request, Status
 from infergc.sched.rows import Slots, binding_of, spread
 from infergc.sched.search import Hypothesis
 from infergc.sched.seating import SchedulerConfig, Seating
+from infergc.sched.step_times import StepTimes
 
 
 class Preemption(Protocol):
@@ -50,6 +51,7 @@ class Scheduler(Seating):
     def __init__(self, heap: Heap, config: SchedulerConfig, ordering: Ordering, preemption: Preemption) -> None:
         super().__init__(heap, config, ordering)
         self.counters = SchedulerCounters()
+        self.times = StepTimes()
         self._preemption = preemption
         self._most = [
             window_pages(spec, heap.page_tokens, config.max_num_batched_tokens) for spec in heap.config.groups
@@ -273,6 +275,7 @@ class Scheduler(Seating):
         Requests that merely go on come first, in the plan's order; then those looked at one by one: running ones
         in the plan's order, and after them ones that were preempted since.
         """
+        self.times.landed(plan.starts, plan.counts, outcome.seconds)
         flight = self._land(plan)
         running = self.heap.holder[flight.slots] == flight.owners
         self._rows.computed[flight.slots[running]] = flight.ends[running]
