@@ -21,9 +21,13 @@ from infergc.heap.groups import GroupSpec
 from infergc.heap.heap import Heap
 from infergc.heap.retention import Retention
 from infergc.heap.stats import HeapConfig
+from infergc.policies.admission.learned import Learned
+from infergc.policies.admission.page_each import PageEach
+from infergc.policies.ordering.cache_aware import CacheAware
 from infergc.policies.ordering.fcfs import Fcfs
 from infergc.policies.ordering.priority import Priority
-from infergc.policies.preemption.last import Last
+from infergc.policies.ordering.shortest_first import ShortestFirst
+from infergc.policies.preemption.spared import Spared
 from infergc.policies.retention.arc import Arc
 from infergc.policies.retention.belady import Asked, Belady
 from infergc.policies.retention.generational import Generational
@@ -35,11 +39,18 @@ from infergc.policies.retention.s3_fifo import S3Fifo
 from infergc.policies.retention.slru import Slru
 from infergc.policies.retention.tinylfu import TinyLfu
 from infergc.policies.retention.ttl import Ttl
+from infergc.sched.fitting import Admission
 from infergc.sched.queue import Ordering
 from infergc.sched.scheduler import Scheduler
 from infergc.sched.seating import SchedulerConfig
 
-ORDERINGS: dict[str, Callable[[], Ordering]] = {"fcfs": Fcfs, "priority": Priority}
+ORDERINGS: dict[str, Callable[[], Ordering]] = {
+    "fcfs": Fcfs,
+    "priority": Priority,
+    "shortest-first": ShortestFirst,
+    "cache-aware": CacheAware,
+}
+ADMISSIONS: dict[str, Callable[[], Admission]] = {"learned": Learned, "page-each": PageEach}
 RETENTIONS: dict[str, Callable[[], Retention]] = {
     "generational": lambda: Hinted(Generational()),
     "lru": lambda: Hinted(Lru()),
@@ -107,7 +118,8 @@ def assemble(
     limits = SchedulerConfig(
         config.max_num_seqs, config.max_num_batched_tokens, longest, frozenset(facts.eos_ids), config.max_sessions
     )
-    scheduler = Scheduler(heap, limits, ORDERINGS[config.scheduling_policy](), Last())
+    admission = ADMISSIONS[config.admission_policy]()
+    scheduler = Scheduler(heap, limits, ORDERINGS[config.scheduling_policy](), Spared(), admission)
     collector = Collector(heap, Triggers(config.gc_minor_pages, config.gc_major_pages, config.gc_watermark))
     pacer = Pacer(collector, config.gc_step_us, config.gc_idle_us, on=config.gc == "on")
     namespace = f"{facts.digest}/{facts.dtype}/{LAYOUT}/{config.block_size}"

@@ -29,6 +29,8 @@ class Request:
         prompt_len: tokens of the prompt.
         limit: most tokens, prompt and output together.
         priority: smaller is sooner, under the priority policy.
+        came_after: tokens of the prompts that came before it: its place on the work clock; -1 before it is queued.
+        at_hand: tokens of it that were cached when the queue last looked, where its ordering wants to know.
         session: that it is a turn of, from submission to its end, though it may be closed before.
         sequence: its hold on the heap while running.
         last_step: the last step that computed for it before it was preempted, -1 if it never was.
@@ -49,6 +51,8 @@ class Request:
     limit: int
     namespace: Namespace
     priority: int = 0
+    came_after: int = -1
+    at_hand: int = 0
     session: Session | None = None
     status: Status = Status.WAITING
     sequence: Sequence | None = None

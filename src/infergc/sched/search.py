@@ -192,6 +192,7 @@ class BeamSearch:
             limit=len(tokens) + 1,
             namespace=origin.namespace,
             priority=origin.priority,
+            came_after=origin.came_after,
             cached=origin.cached,
             reported=self.rules.reported,
             search=self,

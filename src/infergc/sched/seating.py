@@ -15,6 +15,8 @@ from infergc.sched.rows import Rows, Slots, binding_of
 from infergc.sched.search import BeamSearch, Hypothesis
 from infergc.sched.sessions import Sessions
 
+LOOKED_AHEAD, LOOKED_BEHIND = 4, 4  # waiting requests whose cached tokens are looked up anew for each step
+
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
@@ -37,6 +39,8 @@ class Seating:
         self.pins = Pins(heap)
         self.waiting = RequestQueue(ordering)
         self.running = RequestQueue(ordering)
+        self._ordering = ordering
+        self._work = 0  # tokens of the prompts that have come
         self._rows = Rows(config.max_num_seqs, config.max_model_len)
         self._by_slot: dict[int, Request] = {}
         self._order: Slots | None = None  # slots of running requests in order; None after a change
@@ -48,7 +52,21 @@ class Seating:
     def add(self, request: Request) -> None:
         """Queue a request: a new one, a preempted one, or a branch for which there is no room yet."""
         request.status = Status.WAITING
+        if request.came_after < 0:
+            request.came_after = self._work
+            self._work += request.prompt_len
+        if self._ordering.follows_cache:
+            request.at_hand = self._at_hand(request)
         self.waiting.add(request)
+
+    def look(self) -> None:
+        """See what is cached now of those next to go, and of some others: of all in turn. Cost: 8 matches at most."""
+        if self._ordering.follows_cache:
+            for request in self.waiting.some(LOOKED_AHEAD, LOOKED_BEHIND):
+                self.waiting.rekey(request, self._at_hand(request))
+
+    def _at_hand(self, request: Request) -> int:
+        return self.heap.found(request.namespace, request.tokens.view())
 
     def tick(self, now: int) -> None:
         """So late it is, in seconds: an input of the run. What was to be kept for a time is kept no longer."""
