@@ -53,12 +53,13 @@ class Fitting:
 
     def _unwritten(self, running: Slots) -> list[int]:
         """Pages by group that running prompts lack yet."""
-        size, rows = self._heap.page_tokens, self._rows
-        lacking = -(-rows.known[running] // size) + -rows.scheduled[running] // size
-        behind = (lacking > 0).nonzero()[0]
+        size = self._heap.page_tokens
+        known, granted = self._rows.known[running], self._heap.length[running]
+        behind = (known - granted > 1).nonzero()[0]  # who decodes has at most its last token to compute
         if not len(behind):
             return [0] * len(self._most)
-        lacking, slots = lacking[behind], running[behind]
+        slots = running[behind]
+        lacking = -(-known[behind] // size) + -granted[behind] // size
         return [
             int(np.minimum(lacking, np.maximum(most - table.held[slots], 0)).sum())
             for most, table in zip(self._most, self._heap.tables, strict=True)
