@@ -81,9 +81,15 @@ class EngineConfig(BaseModel):
         le=1 << 20,
         description="Most tokens computed in one step, prompt chunks and decodes together.",
     )
-    scheduling_policy: Literal["fcfs", "priority"] = Field(
+    scheduling_policy: Literal["fcfs", "priority", "shortest-first", "cache-aware"] = Field(
         "fcfs",
-        description="Order of waiting requests: first come first served, or by the request's priority.",
+        description="Order of waiting requests: first come first served, by the request's priority, the shortest "
+        "prompt first, or the one first of which most is cached; see docs/scheduling.md.",
+    )
+    admission_policy: Literal["learned", "page-each"] = Field(
+        "learned",
+        description="What must be free before a request starts beside others: what requests were seen to grow by, or "
+        "a page for each that runs.",
     )
     retention_policy: Literal["generational", "lru", "lfu", "slru", "arc", "s3-fifo", "tinylfu", "priority", "ttl"] = (
         Field("generational", description="Which cached pages stay when memory runs short.")

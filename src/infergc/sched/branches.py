@@ -73,5 +73,5 @@ def release(parent: Request) -> list[Request]:
     branches, parent.branches = parent.branches, []
     wanted = [branch for branch in branches if branch.status is not Status.FINISHED]
     for branch in wanted:
-        branch.cached = parent.cached
+        branch.cached, branch.came_after = parent.cached, parent.came_after
     return wanted

@@ -35,6 +35,8 @@ class Request:
         limit: most tokens, prompt and output together.
         priority: smaller is sooner, under the priority policy.
         deadline: the second of the engine from which on it is too late to start it, None if it never is.
+        came_after: tokens of the prompts that came before it: its place on the work clock; -1 before it is queued.
+        at_hand: tokens of it that were cached when the queue last looked, where its ordering wants to know.
         session: that it is a turn of, from submission to its end, though it may be closed before.
         sequence: its hold on the heap while running.
         last_step: the last step that computed for it before it was preempted, -1 if it never was.
@@ -59,6 +61,8 @@ class Request:
     namespace: Namespace
     priority: int = 0
     deadline: int | None = None
+    came_after: int = -1
+    at_hand: int = 0
     session: Session | None = None
     status: Status = Status.WAITING
     sequence: Sequence | None = None

@@ -19,6 +19,8 @@ from infergc.sched.sessions import Sessions
 from infergc.sched.tier_use import TierUse
 from infergc.sched.waits import MEMORY, SLOTS, STEP, TOKENS
 
+LOOKED_AHEAD, LOOKED_BEHIND = 4, 4  # waiting requests whose cached tokens are looked up anew for each step
+
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
@@ -51,6 +53,8 @@ class Seating:
         self.waiting = RequestQueue(ordering)
         self.running = RequestQueue(ordering)
         self.tier_use: TierUse | None = None  # where there are tiers below the device
+        self._ordering = ordering
+        self._work = 0  # tokens of the prompts that have come
         self._rows = Rows(config.max_num_seqs, config.max_model_len)
         self._by_slot: dict[int, Request] = {}
         self._order: Slots | None = None  # slots of running requests in order; None after a change
@@ -64,6 +68,9 @@ class Seating:
 
         Where the disk has pages of it, it is queued when they were read.
         """
+        if request.came_after < 0:
+            request.came_after = self._work
+            self._work += request.prompt_len
         if self.tier_use is not None and self.tier_use.seek(request):
             request.status = Status.LOADING
         else:
@@ -84,6 +91,15 @@ class Seating:
     def only_loads(self) -> bool:
         """Whether all there is to do is to wait for a read."""
         return self.loading > 0 and not (self.waiting or self.running)
+
+    def look(self) -> None:
+        """See what is cached now of those next to go, and of some others: of all in turn. Cost: 8 matches at most."""
+        if self._ordering.follows_cache:
+            for request in self.waiting.some(LOOKED_AHEAD, LOOKED_BEHIND):
+                self.waiting.rekey(request, self._at_hand(request))
+
+    def _at_hand(self, request: Request) -> int:
+        return self.heap.found(request.namespace, request.tokens.view())
 
     def tick(self, now: int) -> None:
         """So late it is, in seconds: an input of the run. What was to be kept for a time is kept no longer."""
@@ -212,6 +228,8 @@ class Seating:
 
     def _wait(self, request: Request) -> None:
         request.status = Status.WAITING
+        if self._ordering.follows_cache:
+            request.at_hand = self._at_hand(request)
         self.waiting.add(request)
 
     def _forget(self, request: Request) -> None:
