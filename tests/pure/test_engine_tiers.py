@@ -3,6 +3,7 @@
 import pytest
 
 from infergc.config import ConfigError
+from infergc.engine.messages import Abort
 from samples.engines import make_engine, run, submit
 
 LOAD = [submit(f"r{at}", [at % 40 + 1, *range(1, 40)], max_tokens=60) for at in range(12)]
@@ -61,3 +62,18 @@ def test_the_host_tier_is_part_of_the_memory_given_and_of_the_ledger() -> None:
     assert engine.heap.tiers is not None
     assert engine.heap.tiers.host.space.capacity == 20
     assert engine.ready.memory == {"kv": 30_000, "host cache": 20_000}
+
+
+def test_who_is_aborted_before_it_could_start_leaves_nothing_claimed() -> None:
+    engine = pool(8, host_cache_memory=400_000, pipeline_depth=2)
+    prompt = list(range(1, 50)) * 2
+    run(engine, [submit("a", prompt, max_tokens=1)])
+    run(engine, [submit("b", prompt[::-1], max_tokens=1)])  # takes its place
+    assert engine.heap.tiers.host.cached
+    engine.step([submit("c", [1, 1, *prompt[:-4]], max_tokens=8)])
+    engine.step()
+    engine.step([Abort("c"), submit("d", prompt, max_tokens=1)])  # what c has is still in use
+    engine.step([Abort("d")])
+    while engine.has_work():
+        engine.step()
+    assert not engine.heap.tiers.host.claims
