@@ -68,7 +68,7 @@ def test_the_host_tier_is_part_of_the_memory_given_and_of_the_ledger() -> None:
 
 
 class SlowDisk(SimExecutor):
-    """Its disk has its own directory's pages from the start, and answers reads only when told to."""
+    """Its disk keeps the answers to reads to itself while ``held``."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -126,3 +126,18 @@ def test_who_waits_for_a_read_may_go() -> None:
     assert engine.heap.tiers is not None
     assert not engine.heap.tiers.host.claims
     engine.heap.check()
+
+
+def test_who_is_aborted_before_it_could_start_leaves_nothing_claimed() -> None:
+    engine = pool(8, host_cache_memory=400_000, pipeline_depth=2)
+    prompt = list(range(1, 50)) * 2
+    run(engine, [submit("a", prompt, max_tokens=1)])
+    run(engine, [submit("b", prompt[::-1], max_tokens=1)])  # takes its place
+    assert engine.heap.tiers.host.cached
+    engine.step([submit("c", [1, 1, *prompt[:-4]], max_tokens=8)])
+    engine.step()
+    engine.step([Abort("c"), submit("d", prompt, max_tokens=1)])  # what c has is still in use
+    engine.step([Abort("d")])
+    while engine.has_work():
+        engine.step()
+    assert not engine.heap.tiers.host.claims

@@ -146,7 +146,7 @@ class DiskTier:
 
         Args:
             names: which.
-            step: the last one planned.
+            step: the last that has moves to slots which may be taken for them.
 
         Cost: O(pages).
         """

@@ -121,6 +121,8 @@ class TierUse:
         Cost: O(pages chosen).
         """
         self._tiers.save(_SAVED_A_STEP, self._heap.planning)
+        if not self._heap.moves:
+            self._tiers.planned()  # there may be no step now, and nothing of what was found below is to be copied
         disk = self._tiers.disk
         return bool(self._heap.moves) or (disk is not None and disk.waits_for(self._heap.planning))
 
@@ -193,7 +195,7 @@ class TierUse:
                 self.reading.seconds((len(found.names) + len(disk.reading)) * self._page_bytes),
                 self._times.prefill(end - len(found.names) * size, end),
             )
-            number = disk.read(found.names, self._heap.planning - 1) if self._loads.transfers(ways) else None
+            number = disk.read(found.names, self._heap.touching) if self._loads.transfers(ways) else None
             if number is not None:
                 self._limits[number] = self._now + _PATIENCE + int(_PATIENCE * ways.compute)
         if number is None:
