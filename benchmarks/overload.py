@@ -36,7 +36,7 @@ TEXTS = ["Once upon a time", "The old man", "It was a dark night, and", "In the 
          "Nobody knew why", "The king", "At the end of the road", "My mother told me", "Two friends went"]  # fmt: skip
 LARGE = 10  # every so many requests have a large body
 BAR = 0.05  # seconds: a refusal takes no longer
-USED = 0.8  # of the promise: the rest is for chance
+USED = 0.7  # of the promise: the rest is for chance
 
 
 @dataclass

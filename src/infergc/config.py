@@ -177,6 +177,11 @@ class EngineConfig(BaseModel):
             return self.host_cache_memory
         return STAGING if self.disk_cache_dir is not None else 0
 
+    @property
+    def host_part(self) -> dict[str, int]:
+        """Memory of the host tier as a part of a ledger; none where there is no such tier."""
+        return {"host cache": self.host_bytes} if self.host_bytes else {}
+
     @model_validator(mode="after")
     def _check_pages(self) -> "EngineConfig":
         if self.block_size not in PAGE_SIZES:

@@ -146,6 +146,9 @@ USAGE = [
         for name, least in (("--shutdown-timeout", 0), ("--session-timeout", 0.1))
         for value in ("nan", "inf", "-1.0", "2000000000.0")
     ),
+    (("serve", "MODEL", "--max-num-queued-reqs", "-1"), "'--max-num-queued-reqs': -1 is not in the range 0<=x<="),
+    (("serve", "MODEL", "--queue-timeout", "0"), "'--queue-timeout': 0 is not in the range 1<=x<=86400"),
+    (("serve", "MODEL", "--queue-timeout", "soon"), "'--queue-timeout': 'soon' is not a valid integer"),
     (("serve", "MODEL", "--session-timeout", "soon"), "'--session-timeout': 'soon' is not a valid float"),
     (("serve", "MODEL", "--max-num-seqs", "0"), "--max-num-seqs: 0 is not allowed; it must be ≥ 1 and ≤ 4096\n"),
     (("serve", "MODEL", "--max-num-seqs", "x"), "--max-num-seqs"),

@@ -145,7 +145,8 @@ Pause._FIRST = 0.0
 store, host = opened(Path(sys.argv[1]))
 assert not failed(written(store, host, range(10)))
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096 + 12 * 96 + 17, hard))
+middle = store._shelf.directory.layout.page_at(12) + 17
+resource.setrlimit(resource.RLIMIT_FSIZE, (middle, hard))
 news = written(store, host, range(10, 20))
 assert failed(news) == [key(number) for number in range(10, 20)]
 assert failed(written(store, host, [30])) == [key(30)], "no new segment either"

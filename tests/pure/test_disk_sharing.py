@@ -54,6 +54,24 @@ def test_each_reads_what_the_other_had_written_when_it_started(tmp_path):
     third.close()
 
 
+def test_a_page_that_two_have_written_outlives_the_older_of_them(tmp_path):
+    stores = [opened(tmp_path, CAP) for _ in range(2)]
+    for store, host in stores:
+        written(store, host, range(10))
+    for store, _ in stores:
+        store.close()
+    older, newer = segments(tmp_path)
+    os.utime(older, (1, 1))
+    os.utime(newer, (2, 2))
+    store, host = opened(tmp_path, CAP)
+    older.unlink()
+    news = written(store, host, range(100, 110))
+    assert lost(news) == set()
+    assert store.counters().failures[Failure.VANISHED] == 1
+    assert all(read_back(store, host, range(10)))
+    store.close()
+
+
 def test_one_deletes_what_the_other_reads(tmp_path):
     first, first_host = opened(tmp_path, CAP)
     written(first, first_host, range(10))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pytest
@@ -185,6 +186,26 @@ def test_closing_is_bounded_and_answers_all(tmp_path):
     slow.go.set()
     store._thread.join()
     assert kept(store.news()) == [key(0), key(1), key(2)]
+
+
+class SleepyHost(Host):
+    """Takes its time for every page."""
+
+    def read(self, slot, out):
+        sleep(0.05)
+        super().read(slot, out)
+
+
+def test_closing_ends_the_segment_when_its_time_is_over(tmp_path):
+    store = DiskStore(tmp_path, 1 << 30, SleepyHost(1, page_bytes=1 << 20), PAGE_TOKENS)
+    store.write([page(number) for number in range(40)])
+    store.close(timeout=0.2)
+    assert not store._thread.is_alive()
+    news = store.news()
+    assert 0 < len(kept(news)) < 10
+    assert len(kept(news)) + len(failed(news)) == 40
+    (path,) = segments(tmp_path)
+    assert path.stat().st_size == store._shelf.directory.layout.page_at(len(kept(news)))
 
 
 def test_waiting_ends_with_news_or_with_its_time(tmp_path):

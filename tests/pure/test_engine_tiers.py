@@ -39,3 +39,25 @@ def test_swapping_saves_what_recomputing_costs() -> None:
 def test_swap_needs_a_host_tier() -> None:
     with pytest.raises(ConfigError, match="--preemption: swap keeps KV in the host tier"):
         pool(20, preemption="swap")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"host_cache_memory": 10}, "--host-cache-memory: 10 B hold no page; one of every layer group takes 1000 B"),
+        ({"host_cache_memory": "1MiB", "enable_prefix_caching": False}, "needs --enable-prefix-caching"),
+        ({"disk_cache_dir": "d", "enable_prefix_caching": False}, "--disk-cache-dir: tiers keep cached prefixes"),
+        ({"preemption": "sometimes"}, "--preemption"),
+    ],
+)
+def test_tiers_that_cannot_be_are_refused_by_name(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        pool(20, **settings)
+
+
+def test_the_host_tier_is_part_of_the_memory_given_and_of_the_ledger() -> None:
+    engine = make_engine(memory=50_000, kv_cache_memory=None, host_cache_memory=20_000)
+    assert engine.heap.groups[0].spec.capacity == 30
+    assert engine.heap.tiers is not None
+    assert engine.heap.tiers.host.space.capacity == 20
+    assert engine.ready.memory == {"kv": 30_000, "host cache": 20_000}

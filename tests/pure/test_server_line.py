@@ -1,13 +1,19 @@
 """The line before the engine: places, and when to come again."""
 
+import asyncio
 import random
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI, Request
 
+from infergc.server import errors
 from infergc.server.errors import ApiError
+from infergc.server.gate import Gate, place_of
 from infergc.server.line import Drain, Line, Place
 
 
@@ -208,3 +214,37 @@ def test_choices_count() -> None:
     clock.now += 10
     drain.left(20)
     assert drain.seconds(10) == 5
+
+
+# ---- the gate
+
+
+def test_a_body_that_does_not_come_gives_its_place_back() -> None:
+    app, line = FastAPI(), Line(Engine(slots=1), 0)
+    errors.install(app)
+
+    @app.post("/v1/completions")
+    async def complete(body: dict[str, Any], http: Request) -> int:
+        assert place_of(http)
+        return line.reading
+
+    app.add_middleware(Gate, line=line, patience=0.05)
+
+    async def never_whole() -> AsyncIterator[bytes]:
+        yield b'{"prompt": '
+        await asyncio.Event().wait()
+
+    async def scenario() -> tuple[httpx.Response, httpx.Response]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return (
+                await client.post(
+                    "/v1/completions", content=never_whole(), headers={"content-type": "application/json"}
+                ),
+                await client.post("/v1/completions", json={}),
+            )
+
+    slow, good = asyncio.run(scenario())
+    assert (slow.status_code, slow.json()["error"]["code"]) == (408, "body_timeout")
+    assert slow.headers["connection"] == "close"
+    assert "not complete after 0.05 s" in slow.json()["error"]["message"]
+    assert (good.status_code, good.json(), line.reading) == (200, 1, 0)

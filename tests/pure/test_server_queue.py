@@ -15,6 +15,7 @@ import pytest
 
 from infergc.server.gate import GENERATING
 from samples import served_model, slow_sim
+from samples.inspection import ADMIN_KEY, dump_of
 from samples.servers import PATIENCE, Server, post_and_leave, serving, wait_for
 
 SLOTS, QUEUE = 2, 3
@@ -187,8 +188,8 @@ def test_openai_clients_understand_it_and_come_again(server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def hasty(model: Path) -> Iterator[Server]:
-    flags = ("--max-num-seqs", "1", "--queue-timeout", "3")
-    with serving(model, "--executor", slow_sim.DAWDLING, *flags) as running:
+    flags = ("--executor", slow_sim.DAWDLING, "--max-num-seqs", "1", "--queue-timeout", "3")
+    with serving(model, *flags, INFERGC_ADMIN_KEY=ADMIN_KEY) as running:
         yield running
 
 
@@ -212,7 +213,11 @@ def test_who_is_not_started_in_time_gets_503(hasty: Server, stream: bool) -> Non
     hasty.wait_until_idle()
     figures = hasty.metrics()
     assert figures['infergc_requests_finished_total{reason="timeout"}'] == refused(hasty, "queue_timeout")
-    assert figures['infergc_queue_seconds_total{reason="slots"}'] >= 4
+    waited = figures['infergc_queue_seconds_total{reason="slots"}']
+    assert waited >= 4
+    found = dump_of(hasty)
+    assert found["queue"] == {"waiting": 0, "unstarted": 0, "waits_for": ""}
+    assert found["queue_seconds"]["slots"] == waited
     assert figures["infergc_request_queue_time_seconds_count"] > 0
     assert hasty.http.post("/v1/completions", json=SHORT).status_code == 200
 

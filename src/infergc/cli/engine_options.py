@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 
 from infergc.cli.grouped import option
 from infergc.config import EngineConfig, flag
+from infergc.units import format_bytes
 
 HEADINGS = {  # heading → fields; a field that is in none stands under the last
     "Model": ("dtype", "max_model_len", "attention_backend", "threads"),
@@ -83,6 +84,7 @@ def _option(name: str, field: FieldInfo, default: Any) -> Callable[[_Function], 
         choice = click.Choice(get_args(field.annotation))
         return option(_heading(name), flag(name), name, type=choice, default=default, help=help_text)
     if name in _IN_BYTES:  # the configuration reads sizes itself
+        default = default if default is None else format_bytes(default).replace(" ", "")
         return option(_heading(name), flag(name), name, metavar="BYTES", default=default, help=help_text)
     if Path in get_args(field.annotation):
         path = click.Path(path_type=Path)

@@ -130,7 +130,7 @@ def _ready(facts: ModelFacts, backend: str, groups: tuple[GroupSpec, ...], longe
     kv = sum(group.capacity * group.page_bytes for group in groups)
     size = config.block_size
     tokens = min(group.capacity for group in groups) * size
-    memory = {**facts.memory, "kv": kv}
+    memory = {**facts.memory, "kv": kv, **config.host_part}
     return Ready(
         longest, facts.vocab_size, facts.eos_ids, facts.dtype, backend, memory, tokens,
         page_tokens=size, max_num_seqs=config.max_num_seqs,

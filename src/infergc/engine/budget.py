@@ -51,8 +51,7 @@ class Budget:
 def budget_of(config: EngineConfig, facts: ModelFacts) -> Budget:
     """The budget of a configuration for a model whose ledger is known."""
     if config.memory is not None:
-        host = {"host cache": config.host_bytes} if config.host_bytes else {}
-        return Budget("--memory", config.memory, {**facts.memory, **host})
+        return Budget("--memory", config.memory, {**facts.memory, **config.host_part})
     assert config.kv_cache_memory is not None, "the configuration sets one of the two"
     return Budget("--kv-cache-memory", config.kv_cache_memory, {})
 

@@ -86,9 +86,21 @@ class Inquiries:
         return {"found": listed([*filter(None, found), *self._damage()]), "freed_objects": freed}
 
     def _heap(self, _about: dict[str, Any]) -> dict[str, Any]:
-        """Who holds what, see ``heap.dump``."""
-        use = self._scheduler.tier_use
-        return dump(self._scheduler.heap, () if use is None else use.claims, self._steps())
+        """Who holds what, see ``heap.dump``; and who waits for it.
+
+        Keys besides: ``queue`` {waiting, unstarted, waits_for}, the latter what the first in line waits for, "" if
+        nobody does; ``queue_seconds`` by reason, see ``engine.queue_times``.
+        """
+        waiting, use = len(self._scheduler.waiting), self._scheduler.tier_use
+        return {
+            **dump(self._scheduler.heap, () if use is None else use.claims, self._steps()),
+            "queue": {
+                "waiting": waiting,
+                "unstarted": self._queue.unstarted,
+                "waits_for": self._scheduler.waits_for if waiting else "",
+            },
+            "queue_seconds": self._queue.seconds.copy(),
+        }
 
     def _figures(self, _about: dict[str, Any]) -> dict[str, Any]:
         """All that is counted, what takes a look at every page included, and ``disk_store``: of the disk's files."""

@@ -88,13 +88,19 @@ class HostTier:
         return room
 
     def put(self, pages: Sequence[PageName]) -> list[int]:
-        """Take in pages of one prefix, in order, none of which is here; returns their slots.
+        """Take in pages of one prefix, in order; returns the slots of those that were not here.
 
-        Where there is no room for all, the first of them: then the list is shorter. Cost: O(pages) amortised.
+        Where there is no room for all, the first of them: then the list is shorter, and whatever else may be let go is,
+        since it may hang on one of the others. Cost: O(pages) amortised.
         """
-        pages = pages[: self.room_for(pages)]
-        slots = self._take(pages)
-        for name, slot in reversed(list(zip(pages, slots, strict=True))):
+        kept = pages[: self.room_for(pages)]
+        here = [name.key for name in kept if name.key in self.cached]
+        self.use(here)  # so that they are the last to go for the others
+        fresh = [name for name in kept if name.key not in self]
+        slots = self._take(fresh, len(here))
+        while len(kept) < len(pages) and len(self.cached) > len(here):
+            self._let_go()
+        for name, slot in reversed(list(zip(fresh, slots, strict=True))):
             self._file(name.key, slot)
         return slots
 
@@ -147,22 +153,25 @@ class HostTier:
 
     # ---- steps of the operations above
 
-    def _take(self, pages: Sequence[PageName]) -> list[int]:
-        """Slots for these pages, adjacent ones if they can be had."""
+    def _take(self, pages: Sequence[PageName], spared: int = 0) -> list[int]:
+        """Slots for these pages, adjacent ones if they can be had without the pages used last, ``spared`` of them."""
         count = len(pages)
-        while self.space.free < count or self._scattered(count):
-            _, slot = self.cached.popitem(last=False)
-            self._free(slot)
-            self.let_go += 1
+        while self.space.free < count or (len(self.cached) > spared and self._scattered(count)):
+            self._let_go()
         slots = [slot for first, length in self.space.take(count) for slot in range(first, first + length)]
         for name, slot in zip(pages, slots, strict=True):
             self.names[slot] = name
         return slots
 
+    def _let_go(self) -> None:
+        _, slot = self.cached.popitem(last=False)
+        self._free(slot)
+        self.let_go += 1
+
     def _scattered(self, count: int) -> bool:
         """Whether letting go of a little more may give adjacent slots."""
         space = self.space
-        return bool(self.cached) and space.free * _SPARE < space.capacity and not space.fits(count, -1, count)
+        return space.free * _SPARE < space.capacity and not space.fits(count, -1, count)
 
     def _file(self, key: bytes, slot: int) -> None:
         if key in self.claims:

@@ -82,36 +82,31 @@ class Tiers:
         low = leaf.length - pages
         first = max(0, low - _AHEAD)
         names = list(names_in(leaf, first, leaf.length))
-        keys = [name.key for name in names]
-        self.host.use(keys)  # so that none of them goes for others
-        fresh = [at for at, key in enumerate(keys) if key not in self.host]
-        if fresh and self.host.room_for([names[at] for at in fresh]) < len(fresh):
-            fresh = [at for at in fresh if at >= low - first]
+        if self.host.room_for(names) < len(names):
+            names, first = names[low - first :], low
         going = names[low - first :]
         self.counters.spared += sum(name.key in self.host for name in going)
-        self.counters.demoted += self._store(leaf, first, names, fresh)
+        fresh = [at for at, name in enumerate(names) if name.key not in self.host]
+        self.counters.demoted += self._store(leaf, first, fresh, self.host.put(names))
+        self.host.use([name.key for name in names if name.key in self.host])
         self.counters.dropped += sum(name.key not in self.host for name in going)
-        self.host.use(keys)
         if self.disk is not None:
             self.disk.demoted(going)
 
     # ---- promotion
 
     def below(self, stream: Iterable[PageName]) -> list[PageName]:
-        """The pages that the host has of a stream, up to the first it lacks.
+        """The pages that the host has of a stream, up to the first it lacks, or has no room to keep.
 
         They are claimed until the step being planned has been planned: ``restore`` may be called for them.
         Cost: O(pages found), about 3 µs each.
         """
         found: list[PageName] = []
         for name in stream:
-            if self.host.find(name) < 0:
+            if self.host.find(name) < 0 or not self.host.claim([name.key]):
                 break
             found.append(name)
-        keys = [name.key for name in found]
-        if not (found and self.host.claim(keys)):
-            return []
-        self._read += keys
+        self._read += [name.key for name in found]
         return found
 
     def restore(self, names: Sequence[PageName], columns: Sequence[I32]) -> None:
@@ -158,7 +153,7 @@ class Tiers:
             names = list(names_in(node, first, end))
             due, seen = disk.accept(names)
             fresh = [at for at in due if names[at].key not in self.host]
-            self.counters.saved += self._store(node, first, names, fresh)
+            self.counters.saved += self._store(node, first, fresh, self.host.put([names[at] for at in fresh]))
             disk.write([names[at] for at in due], step)
             disk.save(node, first + seen)
             work += seen
@@ -168,19 +163,18 @@ class Tiers:
 
     # ---- steps of the operations above
 
-    def _store(self, node: Node, first: int, names: Sequence[PageName], fresh: Sequence[int]) -> int:
+    def _store(self, node: Node, first: int, places: Sequence[int], slots: Sequence[int]) -> int:
         """Copy pages of a node to the host; how many there was room for.
 
         Args:
             node: whose pages.
-            first: the number of the first that is named.
-            names: of pages that follow each other.
-            fresh: the places among them of those to copy.
+            first: the page from which places count.
+            places: of those to copy.
+            slots: for the first of them.
         """
-        slots = np.array(self.host.put([names[at] for at in fresh]), np.int32)
-        at = np.array(fresh[: len(slots)], np.intp) + first
+        at = np.array(places[: len(slots)], np.intp) + first
         for group, column in enumerate(node.pages):
-            self._copy("store", group, column.view()[at], slots)
+            self._copy("store", group, column.view()[at], np.array(slots, np.int32))
         return len(slots)
 
     def _copy(self, kind: Literal["store", "load"], group: int, pages: I32, slots: I32) -> None:

@@ -82,7 +82,7 @@ class Scheduler(Seating):
             counts = np.concatenate((counts, np.array(new_counts, np.int32)))
         if not len(slots) and not self._flights:
             slots, counts, bindings = self._break_stall()
-        self.waits_for = self._why_wait(int(counts.sum()))
+        self.waits_for = self._why_wait(counts)
         copies = self.tier_use is not None and self.tier_use.plan_copies()
         return self._make_plan(slots, counts, bindings) if len(slots) or copies else None
 

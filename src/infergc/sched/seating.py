@@ -10,7 +10,7 @@ from infergc.heap.objects import Sequence, Session, TokenLog
 from infergc.sched.branches import release
 from infergc.sched.deadlines import Deadlines
 from infergc.sched.pins import Pins
-from infergc.sched.plan import Binding
+from infergc.sched.plan import I32, Binding
 from infergc.sched.queue import Ordering, RequestQueue
 from infergc.sched.request import Request, Status
 from infergc.sched.rows import Rows, Slots, binding_of
@@ -282,13 +282,13 @@ class Seating:
         """Look at one candidate for garbage; False if there is none. Cost: O(what it reaches)."""
         return bool(self.heap.graph.candidates) and self.heap.collect_cycles(1) > 0
 
-    def _why_wait(self, tokens: int) -> str:
-        """What the first in line still waits for where a step of so many tokens was planned; STEP if nobody waits."""
+    def _why_wait(self, counts: I32) -> str:
+        """What the first in line still waits for where these tokens of each row were planned; STEP if nobody waits."""
         if not self.waiting:
             return STEP
         if len(self.running) >= self.config.max_num_seqs:
             return SLOTS
-        return TOKENS if tokens >= self.config.max_num_batched_tokens else MEMORY
+        return TOKENS if counts.sum() >= self.config.max_num_batched_tokens else MEMORY
 
     def _running_slots(self) -> Slots:
         if self._order is None:

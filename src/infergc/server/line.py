@@ -70,7 +70,7 @@ class Line:
         self.reading += by
 
     def left(self, choices: int, *, served: bool) -> None:
-        """A request is over, or its choices are the engine's now and counted there."""
+        """A request is over: the engine had it, or it came no further than here."""
         if served:
             self._drain.left(choices)
         else:
@@ -125,7 +125,7 @@ class Place:
     def submit(self) -> None:
         """The request goes to the engine in this very turn of the event loop, and is counted there from now on."""
         self._is_submitted = True
-        self._line.left(self._choices, served=False)
+        self._line.reading -= self._choices
 
     def leave(self) -> None:
         """The request was answered, or not. Harmless when repeated."""

@@ -39,7 +39,7 @@ def create_executor(config: EngineConfig) -> TorchExecutor:
     _warm_up(source.spec.dtype)
     ledger = Ledger()
     least = nbytes(source.spec)
-    sure = {**ledger.entries, "weights": least}
+    sure = {**ledger.entries, **config.host_part, "weights": least}
     check_fits(config, sure)  # before gigabytes are read
     check_holds(config, sure)
     ops = create_ops(source.spec.dtype, threads, deterministic=config.deterministic)
@@ -50,7 +50,7 @@ def create_executor(config: EngineConfig) -> TorchExecutor:
     longest = _longest(config, executor.facts)
     ledger.rehearse(executor, _rehearsal(config, source.spec, threads.count, longest))
     ledger.book_texts(config.max_num_seqs, longest)
-    check_fits(config, ledger.entries)
+    check_fits(config, {**ledger.entries, **config.host_part})
     executor.facts = replace(executor.facts, memory=ledger.entries)
     if config.disk_cache_dir is not None:
         executor.disk = DiskPlace(config.disk_cache_dir, config.disk_cache_size)

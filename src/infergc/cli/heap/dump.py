@@ -46,8 +46,18 @@ def dump(url: SplitResult, admin_key: str | None, owners: int, json_file: Path |
     nodes = ", ".join(f"{number} {generation}" for generation, number in found["tree"]["nodes"].items())
     namespaces = counted(found["tree"]["namespaces"], "namespace")
     console.print(f"Prefix tree: {nodes} nodes in {namespaces}; step {found['step']}")
+    console.print(_queue(found))
     if json_file is not None:
         write_json(json_file, found)
+
+
+def _queue(found: dict[str, Any]) -> str:
+    queue = found["queue"]
+    now = f"{counted(queue['waiting'], 'request')} waiting"
+    if queue["waits_for"]:
+        now += f", the first for {queue['waits_for']}"
+    waited = ", ".join(f"{seconds:.1f} for {reason}" for reason, seconds in found["queue_seconds"].items() if seconds)
+    return f"Queue: {now}; seconds waited since the start: {waited or 'none'}"
 
 
 def _states(group: dict[str, Any]) -> "Table":

@@ -57,11 +57,6 @@ def read_at(fd: int, out: memoryview, at: int) -> int:
     return done
 
 
-def expect(fd: int, at: int, size: int) -> None:
-    """Tell the system that so many bytes from position ``at`` will be read soon."""
-    os.posix_fadvise(fd, at, size, os.POSIX_FADV_WILLNEED)
-
-
 def write_at(fd: int, data: memoryview, at: int) -> None:
     """Write all of ``data`` at position ``at``.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from time import monotonic, perf_counter
 
-from infergc.worker.disk.files import expect, opened, why_unread
+from infergc.worker.disk.files import opened, why_unread
 from infergc.worker.disk.index import Segment
 from infergc.worker.disk.news import Failure, Read
 from infergc.worker.disk.pages import U8, DiskPage, HostPages
@@ -65,10 +65,7 @@ class DiskReader:
         read: list[int] = []
         try:
             with opened(segment.path) as fd:
-                runs = list(self._runs(wanted))
-                for run in runs:  # the disk works ahead while what it has brought is checked
-                    expect(fd, segment.layout.page_at(run[0].number), len(run) * segment.layout.page_bytes)
-                for run in runs:
+                for run in self._runs(wanted):
                     read += self._from_file(fd, segment, run)
         except OSError as error:
             why = why_unread(error)

@@ -1,0 +1,90 @@
+"""The tiers below the device, by themselves: what random walks over them found."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from infergc.heap.heap import Heap
+from infergc.heap.nodes import Namespace
+from infergc.policies.retention.lru import Lru
+from samples.heaps import P, compute, finished, open_stream, small_shape
+
+
+def tiered(host: int, *, pages: int = 64, disk: bool = False) -> Heap:
+    """A heap with so many slots below it."""
+    return Heap(replace(small_shape(pages=pages), host_slots=host, disk=disk), Lru())
+
+
+def reclaim(heap: Heap, pages: int, at_once: int = 1) -> None:
+    """Have the tree let go of so many pages, and the step made that copies them."""
+    for _ in range(0, pages, at_once):
+        assert heap.reclaimer._reclaim(at_once, heap.planning, "room") == at_once
+    heap.begin_step(*(np.empty(0, np.int32) for _ in range(3)))
+    heap.take_moves()
+    heap.complete(heap.planning - 1)
+
+
+def test_nothing_hangs_on_a_page_for_which_there_was_no_room() -> None:
+    heap = tiered(2)
+    finished(heap, range(4 * P))
+    reclaim(heap, 1)  # the last page lies in the host tier
+    other = open_stream(heap, range(100, 100 + 2 * P))
+    compute(heap, other, 2 * P)
+    assert heap.claim(other) is not None  # every slot is spoken for
+    reclaim(heap, 1)  # the page before it goes for good
+    heap.check()
+    assert heap.tiers is not None
+    assert heap.tiers.counters.dropped == 1
+
+
+def test_what_the_disk_lost_may_have_been_the_beginning_of_what_the_host_has() -> None:
+    heap = tiered(4, disk=True)
+    finished(heap, range(2 * P))
+    assert heap.tiers is not None
+    disk = heap.tiers.disk
+    assert disk is not None
+    heap.tiers.save(1, heap.planning)  # the first page
+    reclaim(heap, 0)
+    disk.has_written([name.key for job in disk.jobs(heap.completed) for name, _ in job.pages], well=True)
+    reclaim(heap, 2)
+    first = heap.stream(Namespace("m", ""), np.arange(2 * P, dtype=np.int32))[1]
+    key = next(first).key
+    heap.tiers.host.cached.move_to_end(key, last=False)
+    finished(heap, range(100, 100 + 3 * P))
+    reclaim(heap, 3)  # they take the places of the first page and one that was free
+    assert key not in heap.tiers.host
+    heap.check()
+    disk.lost([key])
+    heap.check()
+
+
+def test_what_the_host_has_of_a_leaf_does_not_go_for_the_rest_of_it() -> None:
+    heap = tiered(3)
+    finished(heap, range(3 * P))
+    reclaim(heap, 3)
+    finished(heap, range(100, 100 + P))
+    reclaim(heap, 1)  # takes the place of the last page
+    finished(heap, range(3 * P))
+    assert heap.tiers is not None
+    spared = heap.tiers.counters.spared
+    reclaim(heap, 3, at_once=3)
+    heap.check()
+    assert heap.tiers.counters.spared - spared == 2
+    assert len(heap.below(Namespace("m", ""), np.arange(3 * P, dtype=np.int32))[1]) == 3
+
+
+def test_what_is_kept_is_found_though_there_is_no_room_to_keep_what_follows() -> None:
+    heap = tiered(3)
+    finished(heap, range(2 * P))
+    kept = open_stream(heap, range(2 * P))
+    heap.share_prefix(kept, 2 * P, whole_pages=True)
+    assert heap.claim(kept) is not None
+    heap.close(kept)
+    finished(heap, range(3 * P))
+    other = open_stream(heap, range(100, 100 + P))
+    compute(heap, other, P)
+    reclaim(heap, 3)
+    assert heap.claim(other) is not None
+    assert heap.tiers is not None
+    assert heap.tiers.host.stats[2:] == (1, 2, 0)
+    assert len(heap.below(Namespace("m", ""), np.arange(3 * P, dtype=np.int32))[1]) == 2
