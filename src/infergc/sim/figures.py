@@ -24,11 +24,11 @@ def figures(policy: str, engine: Engine, clock: Clock, fates: Sequence[Fate]) ->
     the pool did) and ``refused``; ``refusals``, reason → requests, with N for what each of them has;
     ``prefix_hit_rate``, the share of the prompts' pages that lay in the leading run found in the cache, and
     ``token_hit_rate``, the same in tokens; ``peak_live_bytes`` and ``peak_cached_bytes``; ``preemptions`` and
-    ``recomputed_tokens``; ``host``, what became of the tier below, None without one: {capacity_tokens, hit_rate: the
-    share of the prompts' tokens that were copied from it, promoted_tokens: all that were, swaps: requests that gave way
-    and were kept there, copied_bytes, copy_seconds}; ``steps`` and ``seconds`` of simulated time; ``throughput`` {requests, prompt_tokens,
-    output_tokens} a second of it; ``ttft``, ``tpot`` and ``e2e`` {mean, p50, p90, p99} in seconds; these five are
-    None where time does not count; ``collector``, running totals of what it did.
+    ``recomputed_tokens``; ``host``, what the tier below was good for, None without one: {capacity_tokens; hit_rate,
+    the share of the prompts' tokens that were copied from it; promoted_tokens, all that were; swaps, requests that gave
+    way and were kept there; copied_bytes; copy_seconds}; ``steps`` and ``seconds`` of simulated time; ``throughput``
+    {requests, prompt_tokens, output_tokens} a second of it; ``ttft``, ``tpot`` and ``e2e`` {mean, p50, p90, p99} in
+    seconds; these five are None where time does not count; ``collector``, running totals of what it did.
 
     A refused request is no hit of any page. Cost: O(requests).
     """
