@@ -188,7 +188,7 @@ class Seating:
             self.waiting.remove(request)
         elif request.status is Status.RUNNING:
             self._leave(request)
-        request.status = Status.FINISHED
+        request.status, request.choices = Status.FINISHED, []
 
     def _leave(self, request: Request) -> None:
         """Stop running: roll back what is planned but not computed, publish the rest, close the sequence."""
