@@ -44,6 +44,7 @@ class Request:
         cached: prompt tokens found in the prefix cache at first admission, None before it.
         preemptions: how often it had to give way.
         branches: choices that share its prompt and are forked when that is computed; until then they are parked.
+        choices: it and those that were or will be forked from it or with it; none where it is the only one.
         cache_control: how its prompt's pages are to be kept; None once that was seen to, or if nothing was said.
         pinned: prompt tokens that were pinned for it; None before that, or if it asked for no pin.
         claim: keys of pages that are kept for it in lower tiers until it runs.
@@ -72,6 +73,7 @@ class Request:
     preemptions: int = 0
     stop_ids: frozenset[int] = field(default_factory=frozenset)
     branches: list["Request"] = field(default_factory=list)
+    choices: list["Request"] = field(default_factory=list, repr=False)
     reported: int = 0
     cache_control: CacheControl | None = None
     pinned: int | None = None

@@ -17,6 +17,7 @@ from infergc.heap.heap import Heap
 from infergc.heap.objects import Sequence, TokenLog
 from infergc.sched.branches import part, release
 from infergc.sched.counters import SchedulerCounters
+from infergc.sched.families import leaving
 from infergc.sched.finish import finish_after
 from infergc.sched.fitting import Admission, Fitting
 from infergc.sched.plan import I32, Binding, StepOutcome, StepPlan, TokenLogprobs
@@ -138,13 +139,18 @@ class Scheduler(Seating):
             victim = self._preemption.victim(list(self.running))
             if len(self.running) == 1:
                 raise HeapCorruption(f"law 9: {request.id} runs alone and memory for {length} tokens is refused")
-            row = row_of.get(victim.held.slot)
-            if row is not None:
-                kept[row] = False
-            self._preempt(victim)
-            if victim is request:
+            self._give_way(victim, row_of, kept)
+            if request.status is not Status.RUNNING:
                 return False
         return True
+
+    def _give_way(self, victim: Request, row_of: dict[int, int], kept: NDArray[np.bool_]) -> None:
+        """Preempt a victim and who goes with it."""
+        for member in leaving(victim, self.running):
+            row = row_of.get(member.held.slot)
+            if row is not None:
+                kept[row] = False
+            self._preempt(member)
 
     def _preempt(self, victim: Request) -> None:
         """Give the victim's pages back; published ones stay cached as long as memory allows."""

@@ -224,7 +224,7 @@ class Seating:
             self._wind_up(request)
             self._close(request)
         self._forget(request)
-        request.status = Status.FINISHED
+        request.status, request.choices = Status.FINISHED, []
 
     def _wait(self, request: Request) -> None:
         request.status = Status.WAITING

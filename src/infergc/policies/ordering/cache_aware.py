@@ -6,7 +6,7 @@ from typing import ClassVar
 from infergc.sched.queue import Key
 from infergc.sched.request import Request
 
-WEIGHT = 4
+WEIGHT = 32
 
 
 @dataclass(frozen=True, slots=True)
