@@ -184,6 +184,15 @@ def test_everything_taken_starts_or_ends(model: object) -> None:
     assert not engine.queue._since
 
 
+@pytest.mark.parametrize("kind", [{"n": 3}, {"use_beam_search": True, "n": 2, "beam_width": 3}])
+def test_all_choices_start_with_their_request(kind: dict[str, object]) -> None:
+    engine = make_engine(max_num_batched_tokens=32)
+    engine.step([waits("a", 1, prompt=200, **kind)])
+    assert engine.queue.unstarted == 0, "though the prompt is not computed, and nothing was forked"
+    assert not finishes(engine.step([Tick(90)]))
+    assert set(idle(engine).values()) == {"length"}
+
+
 # ---- telling
 
 
