@@ -125,6 +125,11 @@ class Seating:
         self._forked.append(binding_of(branch))
         return True
 
+    def keep(self, request: Request) -> None:
+        """Let others share what is computed of a running request."""
+        if request.status is Status.RUNNING:
+            self._seal(request)
+
     def choose(self, request: Request, token: int) -> None:
         """Go on with this token in place of the last known one, and one more."""
         self._rows.choose(request.held.slot, token)
@@ -244,6 +249,12 @@ class Seating:
             self.waiting.remove(request)
         elif request.status is Status.LOADING and self.tier_use is not None:
             self.tier_use.forget(request)
+
+    def _seal(self, request: Request) -> None:
+        computed = int(self._rows.computed[request.held.slot])
+        self.heap.publish(request.held, computed)
+        self.heap.slide(request.held, computed)
+        self._refused = None  # its pages can be shared now, or were given back for equal ones or out of a window
 
     def _wind_up(self, request: Request) -> None:
         """It is about to stop running: roll back what is planned but not computed, publish the rest."""
