@@ -123,7 +123,17 @@ def dump(heap: Heap) -> dict[str, object]:
         "flights": [(step, [table.first.tolist() for table in reads.tables]) for step, reads in heap.flights.items()],
         "steps": (heap.planning, heap.completed, tuple(heap.moves)),
         "counters": {name: value for name, value in asdict(heap.counters).items() if name != "refusals"},
+        "tiers": _dump_tiers(heap),
     }
+
+
+def _dump_tiers(heap: Heap) -> tuple[object, ...]:
+    if heap.tiers is None:
+        return ()
+    host, disk = heap.tiers.host, heap.tiers.disk
+    slots = (list(host.names), list(host.cached.items()), host.held, host.arriving, dict(host.claims), host.let_go)
+    known = () if disk is None else (sorted(disk.keys), sorted(disk.writing), disk.reading, asdict(disk.counters))
+    return (*slots, *known, asdict(heap.tiers.counters))
 
 
 def _dump_group(heap: Heap, group: int) -> tuple[object, ...]:

@@ -1,10 +1,13 @@
 """Shadow memory: for every token slot of storage, which token prefix its KV belongs to."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from infergc.heap.heap import Heap
-from infergc.heap.moves import Move, PageTable
+from infergc.heap.moves import TRANSFERS, Move, PageTable
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import Sequence
 from infergc.heap.space import Extent
@@ -40,22 +43,53 @@ class Shadow:
         self.heap = heap
         self.size = heap.page_tokens
         self.rows = [np.full((pages.spec.capacity, self.size), POISON, np.int64) for pages in heap.groups]
+        self.host = [np.full((heap.config.host_slots, self.size), POISON, np.int64) for _ in heap.groups]
 
     def move(self, move: Move) -> None:
+        if move.kind in TRANSFERS:
+            self.transfer(move)
+            return
         page = self.rows[move.group]
         kept = page[move.src, : move.tokens].copy()
         page[move.dst] = JUNK
         page[move.dst, : move.tokens] = kept
 
-    def after(self, moves: list[Move]) -> "Shadow":
+    def transfer(self, move: Move) -> None:
+        """Between device and host."""
+        above, below = self.rows[move.group], self.host[move.group]
+        source, target = (above, below) if move.kind == "store" else (below, above)
+        target[move.dst : move.dst + move.pages] = source[move.src : move.src + move.pages]
+
+    def after(self, moves: Iterable[Move]) -> "Shadow":
         """Storage as it will be when these moves are made."""
         if not moves:
             return self
         later = Shadow(self.heap)
         later.rows = [rows.copy() for rows in self.rows]
-        for move in moves:
+        later.host = [host.copy() for host in self.host]
+        for move in as_made(moves):
             later.move(move)
         return later
+
+    # ---- what lies in slots of the host tier
+
+    def lift(self, slot: int) -> Any:
+        """A slot's page of every group, as the disk keeps it."""
+        return [host[slot].copy() for host in self.host]
+
+    def lay(self, slot: int, page: Any) -> None:
+        """Put a page into a slot, as ``lift`` gave it."""
+        for host, cells in zip(self.host, page, strict=True):
+            host[slot] = cells
+
+    def host_differs(self, group: int, slots: NDArray[np.int64], cells: Cells) -> NDArray[np.bool_]:
+        """Which of these token slots of the host tier hold anything but these prefixes."""
+        return np.asarray(self.host[group].reshape(-1)[slots] != cells)
+
+    def holds(self, slot: int, cells: Cells) -> bool:
+        """Whether a slot of the host tier holds a page with these prefixes, in every group."""
+        slots = np.arange(slot * self.size, (slot + 1) * self.size)
+        return not any(self.host_differs(group, slots, cells).any() for group in range(len(self.heap.groups)))
 
     def write(self, tables: tuple[PageTable, ...], row: int, start: int, cells: Cells) -> None:
         """Store the prefixes of positions start … in the pages that the row's table names."""
@@ -84,8 +118,19 @@ class Shadow:
 
     def poison(self) -> None:
         """Overwrite what is free: whoever reads it finds out."""
-        for rows, pages in zip(self.rows, self.heap.groups, strict=True):
-            rows[pages.space.free_pages()] = POISON
+        for group, (rows, pages) in enumerate(zip(self.rows, self.heap.groups, strict=True)):
+            wanted = {
+                move.src + at
+                for move in self.heap.moves
+                for at in range(move.pages)
+                if move.kind == "store" and move.group == group
+            }
+            rows[[page for page in pages.space.free_pages() if page not in wanted]] = POISON
+
+
+def as_made(moves: Iterable[Move]) -> list[Move]:
+    """A plan's moves in the order in which executors make them: those between device and host go first."""
+    return sorted(moves, key=lambda move: move.kind not in TRANSFERS)
 
 
 def tables_of(heap: Heap, sequence: Sequence) -> tuple[PageTable, ...]:

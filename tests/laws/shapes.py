@@ -31,6 +31,8 @@ class Shape:
     namespaces: int = 2
     prefix_caching: bool = True
     retention: type[Retention] = Lru
+    host: int = 0  # slots of the host tier
+    disk: bool = False
 
     @property
     def compacts(self) -> bool:
@@ -43,7 +45,15 @@ class Shape:
         return Hinted(policy) if self.retention in (Lru, Generational) else policy
 
     def config(self) -> HeapConfig:
-        return HeapConfig(self.groups, self.page_tokens, self.slots, self.prefix_caching, ages=_AGES)
+        return HeapConfig(
+            self.groups,
+            self.page_tokens,
+            self.slots,
+            self.prefix_caching,
+            ages=_AGES,
+            host_slots=self.host,
+            disk=self.disk,
+        )
 
 
 def _full(pages: int, page_bytes: int = 4096) -> GroupSpec:
@@ -73,4 +83,23 @@ SHAPES = (
     Shape("narrow-8", (_sliding(1, 16), _full(24)), 8, 4, 80, depth=1, retention=Generational),
     Shape("blocks-64", (_full(130), _sliding(200, 121)), 64, 9, 700, retention=Generational),
     Shape("uncached-16", (_full(20), _sliding(33, 17)), 16, 5, 120, prefix_caching=False),
+)
+
+# Heaps with tiers below the device: a host that is full at once, one that has room for all, and such with a disk.
+TIERED = (
+    Shape("host-16", (_full(26),), 16, 6, 160, host=7),
+    Shape("roomy-16", (_full(26),), 16, 6, 160, host=300, retention=Generational),
+    Shape("host-sliding-8", (_full(40), _sliding(20, 36)), 8, 6, 120, host=20),
+    Shape("disk-16", (_full(26),), 16, 6, 160, namespaces=4, host=16, disk=True),
+    Shape(
+        "disk-sliding-8",
+        (_full(40), _sliding(9, 30, "near"), _sliding(40, 36, "far")),
+        8,
+        6,
+        120,
+        namespaces=4,
+        host=32,
+        disk=True,
+    ),
+    Shape("disk-64", (_full(60), _sliding(200, 56)), 64, 7, 700, retention=Generational, host=48, disk=True),
 )

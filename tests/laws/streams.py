@@ -23,6 +23,7 @@ class Stream:
     private: int | None = None  # tells inexact KV apart
     started: bool = False
     whole: Whole | None = None  # the session or beam group that it is part of
+    keys: list[bytes] = field(default_factory=list)  # of its first pages in lower tiers
 
     @property
     def scheduled(self) -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from infergc.units import ceil_div
-from laws.shapes import SHAPES, Shape
+from laws.shapes import SHAPES, TIERED, Shape
 from laws.walk import walk
 from laws.world import World
 
@@ -22,7 +22,7 @@ _NUMBER = st.integers(0, (1 << 16) - 1)
 class HeapMachine(RuleBasedStateMachine):
     """Rules over the whole heap; a rule that has nothing to act on does nothing."""
 
-    @initialize(shape=st.sampled_from(SHAPES))
+    @initialize(shape=st.sampled_from((*SHAPES, *TIERED)))
     def build(self, shape: Shape) -> None:
         self.world = World(shape)
 
@@ -114,6 +114,22 @@ class HeapMachine(RuleBasedStateMachine):
     def tidy(self, kind: str, a: int, b: int, c: int) -> None:
         self.world.apply((kind, a, b, c))
 
+    @rule(kind=st.sampled_from(("restore", "give_way", "come_back", "forget")), a=_NUMBER, b=_NUMBER, c=_NUMBER)
+    def swap(self, kind: str, a: int, b: int, c: int) -> None:
+        self._below(kind, a, b, c)
+
+    @rule(kind=st.sampled_from(("refill", "copy_step", "save")), a=_NUMBER, b=_NUMBER)
+    def sink(self, kind: str, a: int, b: int) -> None:
+        self._below(kind, a, b, 0)
+
+    @rule(kind=st.sampled_from(("seek", "hand_over", "disk", "news", "lose")), a=_NUMBER, b=_NUMBER, c=_NUMBER)
+    def disk(self, kind: str, a: int, b: int, c: int) -> None:
+        self._below(kind, a, b, c)
+
+    def _below(self, kind: str, a: int, b: int, c: int) -> None:
+        if self.world.shape.host:
+            self.world.apply((kind, a, b, c))
+
     @invariant()
     def laws(self) -> None:
         self.world.inspect()
@@ -144,3 +160,19 @@ def test_laws_hold_on_long_walks(shape: Shape, request: pytest.FixtureRequest) -
         assert min(world.heap.tree.generations.promoted[1:]) > 0
         assert world.collector.counters.minor > 0
     assert world.collector.counters.major > 0
+
+
+@pytest.mark.parametrize("shape", TIERED, ids=lambda shape: shape.name)
+def test_laws_hold_on_long_walks_with_tiers(shape: Shape, request: pytest.FixtureRequest) -> None:
+    count = ceil_div(request.config.getoption("--heap-ops"), 20)
+    world, _ = walk(shape, seed=4, count=count)
+    happened = {name for name, times in world.seen.items() if times}
+    assert {"restored", "give_way", "come_back", "forget", "refill", "copy_step"} <= happened, world.seen
+    assert world.heap.tiers is not None
+    counters, disk = world.heap.tiers.counters, world.heap.tiers.disk
+    assert min(counters.demoted, counters.spared, counters.promoted) > 0
+    assert (world.heap.tiers.host.let_go > 0) == (shape.host < 100)
+    if disk is not None:
+        assert min(disk.counters.written, disk.counters.unwritten, disk.counters.lost) > 0
+        assert {"save", "disk", "news"} <= happened, world.seen
+        assert world.seen["read"] or shape.compacts

@@ -14,13 +14,16 @@ WEIGHTS = {
     "pin": 3, "unpin": 1, "hint": 2, "tick": 1,
     "cycles": 3, "collect": 6, "major": 6, "verify": 1,
 }  # fmt: skip
+HOST_WEIGHTS = {"restore": 12, "give_way": 6, "come_back": 6, "forget": 2, "refill": 4, "copy_step": 4}
+DISK_WEIGHTS = {"save": 20, "seek": 20, "hand_over": 16, "disk": 24, "news": 24, "lose": 1}
 
 
 def operations(shape: Shape, seed: int) -> Iterator[Operation]:
     """An endless stream of operations."""
     rng = np.random.default_rng(seed)
-    names, weights = list(WEIGHTS), np.array(list(WEIGHTS.values()))
-    weights[names.index("compact")] *= shape.compacts
+    table = {**WEIGHTS, **(HOST_WEIGHTS if shape.host else {}), **(DISK_WEIGHTS if shape.disk else {})}
+    names, weights = list(table), np.array(list(table.values()))
+    weights[names.index("compact")] *= shape.compacts and not shape.host  # there it comes just before a step
     while True:
         chosen = rng.choice(len(names), 256, p=weights / weights.sum())
         for at, numbers in zip(chosen.tolist(), rng.integers(0, 1 << 16, (256, 3)).tolist(), strict=True):

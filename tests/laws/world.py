@@ -6,6 +6,7 @@ can make them up.
 """
 
 from collections import Counter
+from operator import attrgetter
 
 import numpy as np
 
@@ -14,19 +15,21 @@ from infergc.heap.heap import Heap
 from infergc.heap.moves import Move
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import BeamGroup, Sequence, TokenLog
+from laws.below import Below
 from laws.kept import Kept
 from laws.oracle import LawBroken, dump, grants, in_use, longest_known
-from laws.shadow import Prefixes, Shadow, pages_of, tables_of
+from laws.shadow import Prefixes, Shadow, as_made, pages_of, tables_of
 from laws.shapes import Shape
 from laws.streams import Row, Step, Stream
 from laws.wholes import Wholes
 
+_start_of, _count_of = attrgetter("start"), attrgetter("count")
 Operation = tuple[str, int, int, int]
 # Compaction wherever a superblock is gained.
 ALWAYS = Compaction(sparse=1.0, fragmentation=0.0, spare=0.0, rest=0, handling=1)
 
 
-class World(Wholes, Kept):
+class World(Wholes, Kept, Below):
     """Drives a heap by the rules that its callers keep, and compares what storage holds with what it should."""
 
     heap_class: type[Heap] = Heap
@@ -36,6 +39,7 @@ class World(Wholes, Kept):
         self.heap = self.heap_class(shape.config(), shape.policy(), ALWAYS)
         super().__init__()
         Kept.__init__(self)
+        Below.__init__(self)
         self.shadow = Shadow(self.heap)
         self.prefixes = Prefixes()
         self.streams: list[Stream] = []
@@ -54,6 +58,7 @@ class World(Wholes, Kept):
     def inspect(self) -> None:
         """Check every law; poison what is free."""
         self.heap.check()
+        self.inspect_tiers()
         self.shadow.poison()
 
     # ---- operations: each returns False if there was nothing to do
@@ -81,12 +86,20 @@ class World(Wholes, Kept):
         return None
 
     def do_reserve(self, a: int, b: int, c: int) -> bool | None:
-        """Reserve for several streams at once, ahead of what is scheduled."""
+        """Reserve for several streams at once, ahead of what is scheduled.
+
+        With tiers the step follows that makes the copies: executors make them after what goes between device and
+        host, so that nobody gives a page back to which a copy waits to be made.
+        """
+        if self.shape.host and len(self.steps) == self.shape.depth:
+            return False
         streams = self._pick(self.streams, a, 3)
         for stream in streams:
             stream.started = True
         length = [stream.scheduled + 1 + (b >> at) % (4 * self.shape.page_tokens) for at, stream in enumerate(streams)]
         self._reserve([(stream.sequence, n) for stream, n in zip(streams, length, strict=True)])
+        if self.shape.host and any(move.kind == "copy" for move in self.heap.moves):
+            self._launch([], c)
         return bool(streams)
 
     def do_step(self, a: int, b: int, c: int) -> bool | None:
@@ -243,9 +256,11 @@ class World(Wholes, Kept):
 
     def _write(self, stream: Stream, count: int) -> None:
         """Note the prefixes of the next positions of a stream."""
+        del stream.keys[stream.scheduled // self.shape.page_tokens :]
         for at in range(stream.scheduled, stream.scheduled + count):
             parent = stream.cells[-1] if at else self.prefixes.root(stream.sequence.namespace)
             stream.cells.append(self.prefixes.next(parent, stream.tokens[at], stream.private))
+        self.name_pages(stream)
 
     def _reserve(self, wants: list[tuple[Sequence, int]]) -> bool:
         expected = grants(self.heap, wants)
@@ -284,8 +299,10 @@ class World(Wholes, Kept):
     def _launch(self, rows: list[Row], c: int) -> None:
         """Begin the step and carry it out."""
         number = self.heap.planning
+        if self.shape.host and self.shape.compacts:
+            self.do_compact(c, 0, 0)
         slots = np.array([row.stream.sequence.slot for row in rows], np.int32)
-        starts, counts = (np.array(x, np.int32) for x in zip(*((row.start, row.count) for row in rows), strict=True))
+        starts, counts = (np.array([part(row) for row in rows], np.int32) for part in (_start_of, _count_of))
         tables = self.heap.begin_step(slots, starts, counts)
         moves = self.heap.take_moves()
         copies = sum(move.kind == "copy" and move.tokens < self.shape.page_tokens for move in moves)  # not compaction's
@@ -300,7 +317,7 @@ class World(Wholes, Kept):
 
     def _run(self, step: Step, moves: tuple[Move, ...]) -> None:
         """Carry the step out on the shadow, at once: moves, then writes, then everything is read."""
-        for move in moves:
+        for move in as_made(moves):
             self.shadow.move(move)
         self._write_rows(step)
         for at, row in enumerate(step.rows):
@@ -310,7 +327,7 @@ class World(Wholes, Kept):
         """Which law has failed where a step reads something else than it should."""
         if any(move.kind == "copy" and move.tokens < self.shape.page_tokens for move in moves):
             return "law 3"
-        return "law 5" if moves else "law 7"  # compaction's moves are of whole pages
+        return "law 5" if any(move.kind == "copy" for move in moves) else "law 7"  # compaction's are of whole pages
 
     def _write_rows(self, step: Step) -> None:
         for at, row in enumerate(step.rows):

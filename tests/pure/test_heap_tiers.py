@@ -88,3 +88,20 @@ def test_what_is_kept_is_found_though_there_is_no_room_to_keep_what_follows() ->
     assert heap.tiers is not None
     assert heap.tiers.host.stats[2:] == (1, 2, 0)
     assert len(heap.below(Namespace("m", ""), np.arange(3 * P, dtype=np.int32))[1]) == 2
+
+
+def test_a_read_waits_for_the_moves_that_are_planned_by_now() -> None:
+    """A slot may be given to it into which the step being planned is still to copy what it held before."""
+    heap = tiered(1, disk=True)
+    assert heap.tiers is not None
+    disk = heap.tiers.disk
+    assert disk is not None
+    page = np.arange(P, dtype=np.int32)
+    name = next(heap.stream(Namespace("m", ""), page)[1])
+    disk.has_written([name.key], well=True)
+    assert heap.touching == heap.planning - 1
+    finished(heap, range(100, 100 + P))
+    assert heap.reclaimer._reclaim(1, heap.planning, "room") == 1  # and no step is planned yet
+    assert disk.read([name], heap.touching) is not None
+    assert disk.jobs(heap.completed) == []
+    assert disk.waits_for(heap.planning)

@@ -138,7 +138,7 @@ def test_a_read_under_way_is_in_transit_and_its_request_loads() -> None:
     reads = [claim for claim in found["tiers"]["claims"] if claim["kind"] == "read"]
     assert [(claim["owner"], claim["charged"]) for claim in reads] == [("read 1", figures["tiers"]["disk"]["reading"])]
     engine.hear = news
-    run(engine, [], check=False)
+    run(engine, [])
     assert ask(engine, ("figures", {}))[0]["requests"]["loading"] == 0
 
 

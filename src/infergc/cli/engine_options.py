@@ -41,7 +41,7 @@ HEADINGS = {  # heading → fields; a field that is in none stands under the las
         "max_sessions",
     ),
     "Repeatability": ("deterministic", "seed"),
-    "Development": ("executor", "heap_debug"),
+    "Development": ("log_level", "executor", "heap_debug"),
 }
 _IN_BYTES = frozenset({"memory", "kv_cache_memory", "host_cache_memory", "disk_cache_size"})
 

@@ -83,7 +83,8 @@ class DiskTier:
         self.counters = DiskCounters()
         self._host = host
         self._unsaved = unsaved
-        self._demoted: deque[PageName] = deque()  # left the device before they were written
+        # Left the device before they were written. Of more than the host holds, the oldest are there no longer.
+        self._demoted: deque[PageName] = deque(maxlen=host.space.capacity)
         self._reads: dict[int, tuple[PageName, ...]] = {}
         self._jobs: deque[Job] = deque()
         self._begun = 0
@@ -141,15 +142,16 @@ class DiskTier:
     def read(self, names: Sequence[PageName], step: int) -> int | None:
         """Begin to read pages that ``find`` found; the number of the read, None where the host has no room.
 
-        They are claimed until they are there.
+        Where it has not enough for all, the first of them are read. They are claimed until they are there.
 
         Args:
             names: which.
-            step: the last one planned.
+            step: the last that has moves to slots which may be taken for them.
 
         Cost: O(pages).
         """
-        if not self._host.claim([name.key for name in names]):
+        names = names[: self._host.space.capacity - len(self._host.claims)]
+        if not (names and self._host.claim([name.key for name in names])):
             return None
         slots = self._host.expect(names)
         self._begun += 1

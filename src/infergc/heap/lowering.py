@@ -35,6 +35,11 @@ class Lowering(Keeping):
             before, pages = keys_in(match.node)[match.into - 1], match.pages  # a root has no pages, and one key
         return pages, names_behind(before, tokens[pages * self.page_tokens :], self.page_tokens)
 
+    @property
+    def touching(self) -> int:
+        """The last step that may have moves to slots which are given out now: if need be, the one being planned."""
+        return self.planning if self.moves else self.planning - 1
+
     def claim(self, sequence: Sequence) -> list[bytes] | None:
         """Have the published pages of a sequence kept in some tier until ``unclaim``; their keys.
 

@@ -19,6 +19,7 @@ from infergc.sched.step_times import StepTimes
 _log = logging.getLogger(__name__)
 
 _SAVED_A_STEP = 32  # pages at most that a step copies for the disk
+_PATIENCE = 2  # seconds that a read may take in any case, and times what computing takes that it may take besides
 _MEMORY = 0.9  # what each transfer leaves of the weight of those before it
 
 
@@ -93,6 +94,9 @@ class TierUse:
         self._most = max(1, most // heap.page_tokens)
         self._page_bytes = sum(pages.spec.page_bytes for pages in heap.groups)
         self._waiters: dict[int, list[Request]] = {}  # by number of a read
+        self._limits: dict[int, int] = {}  # by number of a read, when it takes too long
+        self._late: set[int] = set()  # reads that took too long and are not over
+        self._now = 0
         self._claimants: dict[Request, None] = {}  # those with a claim, in order of their first
 
     @property
@@ -117,6 +121,8 @@ class TierUse:
         Cost: O(pages chosen).
         """
         self._tiers.save(_SAVED_A_STEP, self._heap.planning)
+        if not self._heap.moves:
+            self._tiers.planned()  # there may be no step now, and nothing of what was found below is to be copied
         disk = self._tiers.disk
         return bool(self._heap.moves) or (disk is not None and disk.waits_for(self._heap.planning))
 
@@ -178,7 +184,7 @@ class TierUse:
         Cost: O(tokens), and about 3 µs for each page found.
         """
         disk, size = self._tiers.disk, self._heap.page_tokens
-        if disk is None or not (disk.keys or disk.reading) or not self._heap.config.prefix_caching:
+        if disk is None or self._late or not (disk.keys or disk.reading):
             return False
         pages, stream = self._heap.stream(request.namespace, request.tokens.view()[: request.tokens.size - 1])
         found = disk.find(stream)
@@ -189,7 +195,9 @@ class TierUse:
                 self.reading.seconds((len(found.names) + len(disk.reading)) * self._page_bytes),
                 self._times.prefill(end - len(found.names) * size, end),
             )
-            number = disk.read(found.names, self._heap.planning - 1) if self._loads.transfers(ways) else None
+            number = disk.read(found.names, self._heap.touching) if self._loads.transfers(ways) else None
+            if number is not None:
+                self._limits[number] = self._now + _PATIENCE + int(_PATIENCE * ways.compute)
         if number is None:
             return False
         self._waiters.setdefault(number, []).append(request)
@@ -206,6 +214,8 @@ class TierUse:
         """
         assert self._tiers.disk is not None
         self.reading.learn(size, seconds)
+        self._limits.pop(number, None)
+        self._late.discard(number)
         keys = self._tiers.disk.has_read(number, found)
         waiters = self._waiters.pop(number, [])
         there = keys[: next((at for at, well in enumerate(found) if not well), len(found))]
@@ -217,8 +227,23 @@ class TierUse:
 
     def forget(self, request: Request) -> None:
         """A request that waited for a read does so no longer. Cost: O(requests that wait)."""
-        for number, requests in self._waiters.items():
-            self._waiters[number] = [each for each in requests if each is not request]
+        left = {
+            number: [each for each in requests if each is not request] for number, requests in self._waiters.items()
+        }
+        self._waiters = {number: requests for number, requests in left.items() if requests}
+
+    def tick(self, now: int) -> list[Request]:
+        """So late it is, in seconds; returns the requests that have waited too long for a read, to wait no longer.
+
+        That is twice what it was to take to compute what is read, and two seconds. Until such a read is over, after
+        all, nobody waits for the disk. Cost: O(reads).
+        """
+        self._now = now
+        late = [number for number, limit in self._limits.items() if now > limit]
+        for number in late:
+            del self._limits[number]
+        self._late.update(late)
+        return [request for number in late for request in self._waiters.pop(number, ())]
 
     def _claim(self, request: Request, keys: list[bytes] | None) -> bool:
         if keys is None:
