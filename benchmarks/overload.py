@@ -148,7 +148,7 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
 
 def _told(content: bytes) -> str:
     """The text of a stream; it must have come to its end."""
-    *frames, done = [line[6:] for line in content.decode().splitlines() if line]
+    *frames, done = [line[6:] for line in content.decode().split("\n\n") if line]
     choices = [choice for frame in frames for choice in json.loads(frame).get("choices", ())]
     is_whole = done == "[DONE]" and bool(choices) and choices[-1]["finish_reason"] == "length"
     return "".join(choice["text"] for choice in choices) if is_whole else ""
@@ -156,7 +156,8 @@ def _told(content: bytes) -> str:
 
 def body_of(number: int, tokens: int, size: int) -> bytes:
     """A request for one of the texts; every tenth is of so many bytes, in a field that changes nothing."""
-    asked = {"prompt": TEXTS[number % len(TEXTS)], "max_tokens": tokens, "temperature": 0, "ignore_eos": True,
+    text = number % len(TEXTS)
+    asked = {"prompt": TEXTS[text], "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "seed": text,
              "stream": True}  # fmt: skip
     if number % LARGE == 0:
         asked["user"] = "x" * size
@@ -254,8 +255,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64, help="of an answer")
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1, help="of the engine's kernels: leave cores for the others")
+    parser.add_argument("--executor", default="infergc.worker.factory:create_executor", help="as serve's flag")
     options = parser.parse_args()
-    flags = ("--max-num-seqs", str(options.slots), "--threads", str(options.threads))
+    flags = ("--max-num-seqs", str(options.slots), "--threads", str(options.threads), "--executor", options.executor)
     with serving(options.model, *flags) as server:
         served, first, known = asyncio.run(capacity(server, options))
     queued = max(0, math.floor(served * (USED * options.promise - first)))

@@ -16,7 +16,7 @@ from infergc.wording import fault
 
 PAGE_SIZES = (8, 16, 32, 64)
 DEFAULT_KV_CACHE_MEMORY = GIB // 2
-STAGING = 64 * MIB  # of the host tier, where there is a disk tier and nothing else was said
+STAGING = 256 * MIB  # of the host tier, where there is a disk tier and nothing else was said
 HEEDING = ("generational", "lru", "priority", "ttl")  # retention policies that heed priorities and times of requests
 ELSEWHERE = {"gpu_memory_utilization": "kv_cache_memory"}  # a setting of other engines → the nearest of ours
 
@@ -59,7 +59,7 @@ class EngineConfig(BaseModel):
         None,
         ge=1,
         description="Memory of the host tier, beside that for KV: pages that have to leave that are kept here. Part of "
-        "--memory where that is given. Default: none, or 64MiB with --disk-cache-dir.",
+        "--memory where that is given. Default: none, or 256MiB with --disk-cache-dir.",
     )
     disk_cache_dir: Path | None = Field(
         None,
@@ -81,9 +81,15 @@ class EngineConfig(BaseModel):
         le=1 << 20,
         description="Most tokens computed in one step, prompt chunks and decodes together.",
     )
-    scheduling_policy: Literal["fcfs", "priority"] = Field(
+    scheduling_policy: Literal["fcfs", "priority", "shortest-first", "cache-aware"] = Field(
         "fcfs",
-        description="Order of waiting requests: first come first served, or by the request's priority.",
+        description="Order of waiting requests: first come first served, by the request's priority, the shortest "
+        "prompt first, or the one first of which most is cached; see docs/scheduling.md.",
+    )
+    admission_policy: Literal["learned", "page-each"] = Field(
+        "learned",
+        description="What must be free before a request starts beside others: what requests were seen to grow by, or "
+        "a page for each that runs.",
     )
     retention_policy: Literal["generational", "lru", "lfu", "slru", "arc", "s3-fifo", "tinylfu", "priority", "ttl"] = (
         Field("generational", description="Which cached pages stay when memory runs short.")
@@ -139,6 +145,9 @@ class EngineConfig(BaseModel):
         "Slower, and all KV memory is taken at start; see docs/memory.md.",
     )
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seeds the draw of seeds for requests that bring none.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="What the engine's process logs on standard error, from this level up."
+    )
     executor: str = Field(
         "infergc.worker.factory:create_executor",
         description="Dotted path of the function that builds the executor from this configuration.",

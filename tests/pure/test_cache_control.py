@@ -205,7 +205,7 @@ def test_dump_and_metrics_say_what_is_pinned() -> None:
     ]  # fmt: skip
     assert figures["pins"] == {
         "open": 2, "pages": 7, "budget_pages": 10,
-        "asked": {"pinned": 2, "renewed": 0, "refused": 1}, "ended": {"ttl": 0, "memory": 0},
+        "asked": {"pinned": 2, "renewed": 0, "refused": 1}, "ended": {"ttl": 0, "memory": 0, "budget": 0},
     }  # fmt: skip
     samples = {each.name: each.value for family in pin_families(figures["pins"]) for each in family.samples}
     assert (samples["infergc_kv_pinned_pages"], samples["infergc_kv_pin_budget_pages"]) == (7, 10)
@@ -331,3 +331,22 @@ def test_a_run_with_times_is_replayed_from_its_record(depth: int, policy: str) -
     replay(first, twin)
     assert second.events == first.events
     assert dump(twin.heap) == dump(engine.heap)
+
+
+def test_a_smaller_budget_ends_the_pins_that_are_over_it() -> None:
+    """The least of them first, and no more than have to go: what is pinned is never over the budget."""
+    engine = make_engine(pages=POOL)
+    for name, tokens, ttl in (("short", [3] * 32, 5), ("long", [4] * 32, 90), ("longer", [5] * 32, 99)):
+        run(engine, [asking(name, tokens, CacheControl(pin=True, ttl=ttl))])
+    assert (engine.heap.pinned, engine.heap.pin_budget) == (6, 10)
+    (answer,) = engine.step([Ask(1, "settings", {"pin_budget": 4 / POOL})]).answers
+    assert answer.value["pin_budget"] == 4 / POOL
+    engine.heap.check()
+    assert (engine.heap.pinned, engine.heap.pin_budget) == (4, 4)
+    assert engine.scheduler.pins.ended == {"budget": 1}
+    assert pinned(run(engine, [asking("late", [6] * 32, CacheControl(pin=True))]), "late") == 0
+    engine.step([Ask(2, "settings", {"pin_budget": 0.0})])
+    engine.heap.check()
+    assert (engine.heap.pinned, engine.heap.pin_budget, len(engine.scheduler.pins)) == (0, 0, 0)
+    engine.step([Ask(3, "settings", {"pin_budget": 0.1})])
+    assert pinned(run(engine, [asking("again", [6] * 32, CacheControl(pin=True))]), "again") == 32

@@ -14,15 +14,17 @@ BOARD = json.loads((ROOT / "dashboards" / "infer-gc.json").read_text())
 SCRAPED = {"instance"}  # labels that Prometheus adds
 SELECTOR = re.compile(r"((?:infergc_|vllm:)\w+)\{([^}]*)\}")
 IDEAS = ("infergc_kv_pages_by_generation", "infergc_kv_collections", "infergc_memory", "infergc_sessions", "vllm:",
-         "infergc_prefix", "infergc_kv_residency", "infergc_kv_evicted", "infergc_kv_leaked", "infergc_queue",
+         "infergc_prefix", "infergc_kv_residency", "infergc_kv_evicted", "infergc_kv_leaked", "infergc_kv_pin",
+         "infergc_kv_transfer_bytes", "infergc_disk_cache_failures", "infergc_preemptions_by_way", "infergc_queue",
          "infergc_requests_refused")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, set[str]]]:
-    """Of a server that has answered a request: metric → label → values."""
+    """Of a server with every tier that has answered a request: metric → label → values."""
     found: dict[str, dict[str, set[str]]] = {}
-    with serving(served_model.save(tmp_path_factory.mktemp("served")), "--executor", slow_sim.NAME) as server:
+    flags = ("--executor", slow_sim.NAME, "--host-cache-memory", "1MiB", "--disk-cache-dir", "nowhere")
+    with serving(served_model.save(tmp_path_factory.mktemp("served")), *flags) as server:
         server.http.post("/v1/completions", json={"prompt": "hello", "max_tokens": 4})
         for sample in server.metrics():
             name, _, inside = sample.partition("{")

@@ -184,6 +184,15 @@ def test_everything_taken_starts_or_ends(model: object) -> None:
     assert not engine.queue._since
 
 
+@pytest.mark.parametrize("kind", [{"n": 3}, {"use_beam_search": True, "n": 2, "beam_width": 3}])
+def test_all_choices_start_with_their_request(kind: dict[str, object]) -> None:
+    engine = make_engine(max_num_batched_tokens=32)
+    engine.step([waits("a", 1, prompt=200, **kind)])
+    assert engine.queue.unstarted == 0, "though the prompt is not computed, and nothing was forked"
+    assert not finishes(engine.step([Tick(90)]))
+    assert set(idle(engine).values()) == {"length"}
+
+
 # ---- telling
 
 
@@ -192,6 +201,6 @@ def test_the_counters_are_told_when_the_queue_moves() -> None:
     engine = make_engine(max_num_seqs=1, max_num_batched_tokens=32)
     told = [engine.step([waits("a", None, prompt=400), waits("b", None)]).stats] + [engine.step().stats for _ in "1234"]
     assert told[0]["queue"] == {"taken": 2, "unstarted": 1}
-    assert told[0]["requests"] == {"running": 1, "waiting": 1}
+    assert told[0]["requests"] == {"running": 1, "waiting": 1, "loading": 0}
     assert told[1:] == [None] * 4
     assert engine.step([waits("c", None)]).stats["queue"] == {"taken": 3, "unstarted": 2}

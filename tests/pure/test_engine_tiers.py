@@ -1,9 +1,12 @@
 """Engines with tiers below the device, without tensors: what is swapped, demoted and restored, and what it saves."""
 
+from typing import Any
+
 import pytest
 
 from infergc.config import ConfigError
-from infergc.engine.messages import Abort
+from infergc.engine.messages import Abort, DiskNews, Fetched, Tick
+from infergc.sim.executor import SimExecutor
 from samples.engines import make_engine, run, submit
 
 LOAD = [submit(f"r{at}", [at % 40 + 1, *range(1, 40)], max_tokens=60) for at in range(12)]
@@ -62,6 +65,67 @@ def test_the_host_tier_is_part_of_the_memory_given_and_of_the_ledger() -> None:
     assert engine.heap.tiers is not None
     assert engine.heap.tiers.host.space.capacity == 20
     assert engine.ready.memory == {"kv": 30_000, "host cache": 20_000}
+
+
+class SlowDisk(SimExecutor):
+    """Its disk keeps the answers to reads to itself while ``held``."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.held = True
+
+    def news(self) -> list[DiskNews]:
+        every = super().news()
+        self._kept = [*getattr(self, "_kept", []), *(one for one in every if isinstance(one, Fetched))]
+        told: list[DiskNews] = [one for one in every if not isinstance(one, Fetched)]
+        if not self.held:
+            told, self._kept = [*told, *self._kept], []
+        return told
+
+
+def test_nobody_waits_for_a_disk_that_hangs() -> None:
+    engine = make_engine(pages=40, host_cache_memory=8_000, disk_cache_dir="d", executor_class=SlowDisk)
+    prompt = list(range(1, 100 // 2))
+    executor = engine._executor
+    assert isinstance(executor, SlowDisk)
+    run(engine, [submit("a", prompt * 2, max_tokens=4)])
+    for at in range(12):  # wash it off the device and the host
+        run(engine, [submit(f"f{at}", [(at + each) % 49 + 1 for each in range(120)], max_tokens=4)])
+    engine.step([submit("again", prompt * 2, max_tokens=4)])
+    assert engine.scheduler.loading == 1
+    for _ in range(5):
+        engine.step()
+    assert engine.scheduler.loading == 1
+    results = run(engine, [Tick(3)])
+    assert results.finish["again"] == "length"
+    results = run(engine, [submit("third", [9, *prompt * 2], max_tokens=4)])
+    assert results.finish["third"] == "length"
+    executor.held = False
+    while engine.awaits_news():
+        engine.step()
+    assert engine.heap.tiers is not None
+    assert not engine.heap.tiers.host.claims
+    engine.heap.check()
+
+
+def test_who_waits_for_a_read_may_go() -> None:
+    engine = make_engine(pages=40, host_cache_memory=8_000, disk_cache_dir="d", executor_class=SlowDisk)
+    prompt = list(range(1, 50)) * 2
+    run(engine, [submit("a", prompt, max_tokens=4)])
+    for at in range(12):
+        run(engine, [submit(f"f{at}", [(at + each) % 49 + 1 for each in range(120)], max_tokens=4)])
+    engine.step([submit("b", prompt, max_tokens=4), submit("c", prompt, max_tokens=4)])
+    assert engine.scheduler.loading == 2
+    engine.step([Abort("b"), Abort("c")])
+    assert not engine.has_work()
+    executor = engine._executor
+    assert isinstance(executor, SlowDisk)
+    executor.held = False
+    while engine.awaits_news():
+        engine.step()
+    assert engine.heap.tiers is not None
+    assert not engine.heap.tiers.host.claims
+    engine.heap.check()
 
 
 def test_who_is_aborted_before_it_could_start_leaves_nothing_claimed() -> None:

@@ -33,7 +33,10 @@ def turn(name: str, prompt: list[int], session: str, **params: Any) -> Submit:
 
 def check_sums(found: dict[str, Any], figures: dict[str, Any]) -> None:
     """All sums of a dump are those of the figures."""
+    check_host_sums(found, figures)
     for group in found["groups"]:
+        if group["tier"] == "host":
+            continue
         name, kv = group["name"], figures["kv"][group["name"]]
         assert group["pages"] == figures["pages"][name]
         assert {state: sum(group["pages"][state].values()) for state in STATES} == {one: kv[one] for one in STATES}
@@ -46,6 +49,21 @@ def check_sums(found: dict[str, Any], figures: dict[str, Any]) -> None:
             moving.update(flight["groups"][name]["charged"])
         assert +live == +Counter(group["pages"]["live"])
         assert +moving == +Counter(group["pages"]["in_transit"])
+
+
+def check_host_sums(found: dict[str, Any], figures: dict[str, Any]) -> None:
+    """Those of the host tier, which has the same pages of every group, and whom they are kept for."""
+    groups = [group for group in found["groups"] if group["tier"] == "host"]
+    assert [group["name"] for group in groups] == (list(figures["kv"]) if figures["tiers"] else [])
+    assert (found["tiers"] is None) == (not groups)
+    for group in groups:
+        host = figures["tiers"]["host"]
+        states = {state: sum(group["pages"][state].values()) for state in STATES}
+        assert states == {state: host[state] for state in STATES}
+        assert sum(states.values()) == group["capacity"] == host["capacity"]
+        assert found["tiers"]["unclaimed"] == 0
+        assert sum(claim["charged"] for claim in found["tiers"]["claims"]) == states["live"] + states["in_transit"]
+    assert sum(figures["preempted"].values()) == figures["counters"]["preemptions"]
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -159,7 +177,7 @@ def test_settings_take_effect_at_once_all_or_none() -> None:
     changed = {
         "gc_step_us": 7.0, "gc_idle_us": 8.0, "gc_minor_pages": 3, "gc_major_pages": 4, "gc_watermark": 0.5,
         "gc_target_free": 0.25, "gc_young_steps": 5, "gc_survivor_steps": 6, "gc_tenured_steps": 7,
-        "compaction_budget": 9, "max_sessions": 1,
+        "compaction_budget": 9, "max_sessions": 1, "pin_budget": 0.25,
     }  # fmt: skip
     assert before.keys() == changed.keys()
     assert all(before[name] != value for name, value in changed.items())
@@ -172,6 +190,7 @@ def test_settings_take_effect_at_once_all_or_none() -> None:
     assert engine.heap.tree.generations.ages.survivor == 6
     assert engine.heap.compactor is not None
     assert engine.heap.compactor.knobs.budget == 9
+    assert engine.heap.pin_budget == 16
 
 
 def test_a_lower_limit_closes_the_sessions_beyond_it() -> None:

@@ -128,7 +128,8 @@ def test_the_tree_has_each_branch_and_flags_only_for_what_there_is(small: dict[s
             assert bool(one["flag"]) == (one["verdict"] == "on")
             assert one["offered"] or not one["flag"]
     missing = {one["technique"] for one in small["advice"] if not one["offered"]}
-    assert {"quantised KV", "offload to host memory", "persistence of prefixes", "constrained caches"} <= missing
+    assert {"quantised KV", "constrained caches"} <= missing
+    assert not {"offload to host memory", "persistence of prefixes", "asynchronous restore"} & missing
 
 
 def test_what_is_not_there_is_named_as_such(small: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Clients that go away, steps that fail, an engine that dies, a server that is told to stop."""
 
+import gc
 import json
 import signal
 import socket
@@ -12,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from infergc.server.run import _listen
+from infergc.server.run import _frozen, _listen
 from samples import served_model, slow_sim
 from samples.servers import PATIENCE, Server, infergc, infergc_result, post_and_leave, serving, wait_for
 
@@ -43,6 +44,13 @@ def test_small_pieces_are_sent_at_once() -> None:
         connection, _ = listener.accept()
         with connection:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_full_collections_leave_out_what_the_start_has_left() -> None:
+    before = gc.get_freeze_count()
+    with _frozen():
+        assert gc.get_freeze_count() > before
+    assert gc.get_freeze_count() <= before
 
 
 def aborted(server: Server) -> float:

@@ -101,6 +101,16 @@ def test_choices_are_counted_singly() -> None:
     assert line.reading == 5
 
 
+def test_a_place_stays_whatever_the_news_is_meanwhile() -> None:
+    engine = Engine(slots=4)
+    line = Line(engine, 2)
+    place = enter_all(line)[0]
+    engine.tells(running=1, waiting=8, unstarted=8)
+    place.widen(1)
+    with pytest.raises(ApiError):
+        place.widen(2)
+
+
 def test_a_batch_that_stands_alone_has_room() -> None:
     engine = Engine(slots=4)
     line = Line(engine, 2)
@@ -226,6 +236,8 @@ def test_a_body_that_does_not_come_gives_its_place_back() -> None:
     @app.post("/v1/completions")
     async def complete(body: dict[str, Any], http: Request) -> int:
         assert place_of(http)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(http.receive(), 0.1)  # for the client to leave: as long as it likes
         return line.reading
 
     app.add_middleware(Gate, line=line, patience=0.05)

@@ -210,7 +210,7 @@ VICTIM = "t2"  # is the one to be preempted, in 12 pages
 
 def crowded(depth: int, *, until_preempted: bool) -> Engine:
     """An engine in which too many requests run, each of a session of the same name."""
-    engine = make_engine(pages=12, max_num_seqs=4, pipeline_depth=depth)
+    engine = make_engine(pages=12, max_num_seqs=4, pipeline_depth=depth, admission_policy="page-each")
     engine.step(CROWD)
     while len(engine.scheduler.running) < len(CROWD):
         engine.step()

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from infergc.config import ConfigError
+from infergc.heap.groups import GroupSpec
+from infergc.heap.moves import Move
 from infergc.sched.plan import StepPlan
 from infergc.sim.calibration import (
     KNOTS,
@@ -228,3 +230,48 @@ def test_the_simulated_clock_goes_by_the_cost(cost: CostModel | None) -> None:
     replay = SimExecutor(SMALL.facts(16), outcomes, cost)
     assert [replay.launch(plan).result() for plan in plans] == outcomes
     assert replay.seconds == executor.seconds
+
+
+# ---- copies between device and host
+
+
+class LinkedCost(FixedCost):
+    def copying(self, size: int) -> float:
+        return size / 1000
+
+
+def copies(pages: int) -> StepPlan:
+    """A step that copies so many pages of both groups out, and one in."""
+    moves = [Move("store", group, 0, 0, 16, pages - 1) for group in (0, 1)]
+    moves += [Move("load", group, 9, 9, 16, 1) for group in (0, 1)]
+    return replace(decodes(1, 40), moves=(*moves, Move("copy", 0, 1, 2, 16)))
+
+
+def copying() -> SimExecutor:
+    executor = SimExecutor(SMALL.facts(16), cost=LinkedCost(0.5))
+    executor.allocate((GroupSpec("full", 100, capacity=20), GroupSpec("window", 50, 32, 20)), 64)
+    return executor
+
+
+def test_copies_are_waited_for_where_nothing_computes_meanwhile() -> None:
+    executor = copying()
+    for _ in range(2):
+        outcome = executor.launch(copies(4)).result()
+        assert (outcome.copied_bytes, outcome.copy_seconds) == (600, 0.6)
+        assert outcome.seconds == pytest.approx(0.5 + 0.6)
+
+
+@pytest.mark.parametrize(("pages", "left"), [(2, 0.0), (3, 0.0), (4, 0.1), (8, 0.7)])
+def test_the_step_before_hides_copies_as_long_as_it_computes(pages: int, left: float) -> None:
+    executor = copying()
+    before = executor.launch(decodes(1, 40))
+    behind = executor.launch(copies(pages))
+    assert before.result().seconds == 0.5
+    assert behind.result().seconds == pytest.approx(0.5 + left)
+    assert behind.result().copy_seconds == pytest.approx(pages * 0.15)
+
+
+def test_a_device_copies_as_fast_as_its_link() -> None:
+    assert Roofline(SMALL, A100).copying(10**9) == pytest.approx(1 / 24.8)
+    assert Roofline(SMALL, device_named("h100-80g")).copying(10**9) == pytest.approx(1 / 49.6)
+    assert CalibratedCost(PLANTED, SMALL).copying(5 * 10**9) == 1.0

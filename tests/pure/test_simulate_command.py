@@ -313,3 +313,22 @@ def test_a_plot_of_the_cache_alone_has_no_seconds(tmp_path: Path) -> None:
     assert "<!-- simulated time, s -->" in pictures["served"].read_text()
     assert "<!-- steps: one for each prompt -->" in pictures["cache"].read_text()
     assert "4,096 tokens, 512.0 MiB" in pictures["cache"].read_text()
+
+
+def test_a_host_tier_is_simulated_and_told(tmp_path: Path) -> None:
+    """What it saves of TTFT is more than nothing: prefixes come over the link and are not computed."""
+    load = ("chat:requests=80,rate=4", "--capacity", "10000", "--max-num-seqs", "16")
+    (without,) = runs(tmp_path / "a.json", *load)
+    (run,) = runs(tmp_path / "b.json", *load, "--host-cache-memory", "8GiB", "--preemption", "swap")
+    assert without["host"] is None
+    assert run["host"]["capacity_tokens"] == 65536
+    assert run["host"]["hit_rate"] > 0.02
+    assert run["host"]["promoted_tokens"] > 0
+    assert run["token_hit_rate"] > without["token_hit_rate"] + 0.02
+    assert run["host"]["copied_bytes"] / run["host"]["copy_seconds"] == pytest.approx(24.8e9)
+    assert run["ttft"]["mean"] < without["ttft"]["mean"]
+    assert run["settings"]["preemption"] == "swap"
+    shown = simulate(*load, "--host-cache-memory", "8GiB").output
+    assert "host tokens" in shown
+    assert "65,536" in shown
+    assert "host tokens" not in simulate(*load).output

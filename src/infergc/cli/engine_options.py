@@ -16,6 +16,9 @@ HEADINGS = {  # heading → fields; a field that is in none stands under the las
     "Memory": (
         "memory",
         "kv_cache_memory",
+        "host_cache_memory",
+        "disk_cache_dir",
+        "disk_cache_size",
         "block_size",
         "enable_prefix_caching",
         "retention_policy",
@@ -23,8 +26,7 @@ HEADINGS = {  # heading → fields; a field that is in none stands under the las
         "compaction",
         "compaction_budget",
     ),
-    "Tiers": ("host_cache_memory", "disk_cache_dir", "disk_cache_size", "preemption"),
-    "Scheduling": ("max_num_seqs", "max_num_batched_tokens", "scheduling_policy", "pipeline_depth"),
+    "Scheduling": ("max_num_seqs", "max_num_batched_tokens", "scheduling_policy", "preemption", "pipeline_depth"),
     "Collector": (
         "gc",
         "gc_step_us",
@@ -39,7 +41,7 @@ HEADINGS = {  # heading → fields; a field that is in none stands under the las
         "max_sessions",
     ),
     "Repeatability": ("deterministic", "seed"),
-    "Development": ("executor", "heap_debug"),
+    "Development": ("log_level", "executor", "heap_debug"),
 }
 _IN_BYTES = frozenset({"memory", "kv_cache_memory", "host_cache_memory", "disk_cache_size"})
 
@@ -86,6 +88,6 @@ def _option(name: str, field: FieldInfo, default: Any) -> Callable[[_Function], 
         return option(_heading(name), flag(name), name, metavar="BYTES", default=default, help=help_text)
     if Path in get_args(field.annotation):
         path = click.Path(path_type=Path)
-        return option(_heading(name), flag(name), name, type=path, default=default, help=help_text)
+        return option(_heading(name), flag(name), name, metavar="PATH", type=path, default=default, help=help_text)
     kind = field.annotation if field.annotation in (str, float) else int  # bounds are the configuration's to check
     return option(_heading(name), flag(name), name, type=kind, default=default, help=help_text)

@@ -21,11 +21,15 @@ from infergc.heap.groups import GroupSpec
 from infergc.heap.heap import Heap
 from infergc.heap.retention import Retention
 from infergc.heap.stats import HeapConfig
+from infergc.policies.admission.learned import Learned
+from infergc.policies.admission.page_each import PageEach
+from infergc.policies.ordering.cache_aware import CacheAware
 from infergc.policies.ordering.fcfs import Fcfs
 from infergc.policies.ordering.priority import Priority
+from infergc.policies.ordering.shortest_first import ShortestFirst
 from infergc.policies.preemption.auto import Auto
-from infergc.policies.preemption.last import Last
 from infergc.policies.preemption.recompute import Recompute
+from infergc.policies.preemption.spared import Spared
 from infergc.policies.preemption.swap import Swap
 from infergc.policies.retention.arc import Arc
 from infergc.policies.retention.belady import Asked, Belady
@@ -39,12 +43,19 @@ from infergc.policies.retention.slru import Slru
 from infergc.policies.retention.tinylfu import TinyLfu
 from infergc.policies.retention.ttl import Ttl
 from infergc.policies.tiering.sooner import Sooner
+from infergc.sched.fitting import Admission
 from infergc.sched.queue import Ordering
 from infergc.sched.scheduler import Scheduler
 from infergc.sched.seating import SchedulerConfig
 from infergc.sched.tier_use import Preferring, TierUse
 
-ORDERINGS: dict[str, Callable[[], Ordering]] = {"fcfs": Fcfs, "priority": Priority}
+ORDERINGS: dict[str, Callable[[], Ordering]] = {
+    "fcfs": Fcfs,
+    "priority": Priority,
+    "shortest-first": ShortestFirst,
+    "cache-aware": CacheAware,
+}
+ADMISSIONS: dict[str, Callable[[], Admission]] = {"learned": Learned, "page-each": PageEach}
 RETENTIONS: dict[str, Callable[[], Retention]] = {
     "generational": lambda: Hinted(Generational()),
     "lru": lambda: Hinted(Lru()),
@@ -115,7 +126,8 @@ def assemble(
     limits = SchedulerConfig(
         config.max_num_seqs, config.max_num_batched_tokens, longest, frozenset(facts.eos_ids), config.max_sessions
     )
-    scheduler = Scheduler(heap, limits, ORDERINGS[config.scheduling_policy](), Last())
+    admission = ADMISSIONS[config.admission_policy]()
+    scheduler = Scheduler(heap, limits, ORDERINGS[config.scheduling_policy](), Spared(), admission)
     if heap.tiers is not None:
         swaps, most = SWAPPING[config.preemption](), config.max_num_batched_tokens
         scheduler.tier_use = TierUse(heap, scheduler.times, swaps, Sooner(), most)

@@ -10,6 +10,7 @@ from infergc.engine.stats import EngineCounters, figures
 from infergc.engine.tuning import Tuning
 from infergc.heap.dump import dump
 from infergc.heap.errors import HeapCorruption, listed
+from infergc.heap.tier_dump import Steps
 from infergc.sched.scheduler import Scheduler
 from infergc.wording import shown
 
@@ -23,6 +24,8 @@ class Inquiries:
         pacer: with its collector.
         queue: how long requests wait.
         damage: looks for what is wrong with storage, in words.
+        disk: what the disk tier counts of its files, see ``Executor.disk_figures``.
+        steps: those in flight, with their moves.
     """
 
     def __init__(
@@ -32,8 +35,12 @@ class Inquiries:
         pacer: Pacer,
         queue: QueueTimes,
         damage: Callable[[], list[str]],
+        disk: Callable[[], Mapping[str, Any]],
+        steps: Callable[[], Steps],
     ) -> None:
         self._damage = damage
+        self._disk = disk
+        self._steps = steps
         self._scheduler = scheduler
         self._counters = counters
         self._pacer = pacer
@@ -84,9 +91,9 @@ class Inquiries:
         Keys besides: ``queue`` {waiting, unstarted, waits_for}, the latter what the first in line waits for, "" if
         nobody does; ``queue_seconds`` by reason, see ``engine.queue_times``.
         """
-        waiting = len(self._scheduler.waiting)
+        waiting, use = len(self._scheduler.waiting), self._scheduler.tier_use
         return {
-            **dump(self._scheduler.heap),
+            **dump(self._scheduler.heap, () if use is None else use.claims, self._steps()),
             "queue": {
                 "waiting": waiting,
                 "unstarted": self._queue.unstarted,
@@ -96,8 +103,9 @@ class Inquiries:
         }
 
     def _figures(self, _about: dict[str, Any]) -> dict[str, Any]:
-        """All that is counted, what takes a look at every page included."""
-        return figures(self._scheduler, self._counters, self._pacer, self._queue)
+        """All that is counted, what takes a look at every page included, and ``disk_store``: of the disk's files."""
+        found = figures(self._scheduler, self._counters, self._pacer, self._queue)
+        return {**found, "disk_store": dict(self._disk())}
 
     def _settings(self, about: dict[str, Any]) -> dict[str, Any]:
         """Change these settings, and give all that can be changed."""

@@ -30,6 +30,7 @@ from infergc.engine.ports import Collection, Executor, Flight, Sink
 from infergc.engine.queue_times import QueueTimes
 from infergc.engine.stats import EngineCounters, snapshot
 from infergc.heap.errors import HeapCorruption, StorageCorruption
+from infergc.heap.tier_dump import Steps
 from infergc.sched.plan import StepOutcome, StepPlan, TokenLogprobs
 from infergc.sched.progress import Gain
 from infergc.sched.scheduler import Scheduler
@@ -65,7 +66,9 @@ class Engine:
         self.counters = EngineCounters()
         self.pacer = pacer
         self.queue = QueueTimes()
-        self._inquiries = Inquiries(scheduler, self.counters, pacer, self.queue, self._damage)
+        self._inquiries = Inquiries(
+            scheduler, self.counters, pacer, self.queue, self._damage, executor.disk_figures, self._steps
+        )
         self._executor = executor
         self._intake = Intake(ready, namespace, scheduler.heap, scheduler.sessions, scheduler.deadlines)
         self._depth = depth
@@ -183,6 +186,10 @@ class Engine:
         for name in names_of(job):
             self._end(name, reason)
             outputs.deltas.append(Delta(name, [], reason, cached_tokens=cached_of(job), error=error))
+
+    def _steps(self) -> Steps:
+        """Those in flight, with their moves."""
+        return [(plan.step, plan.moves) for plan, _ in self._flights]
 
     def _damage(self) -> list[str]:
         """What is wrong with storage, where it is guarded."""

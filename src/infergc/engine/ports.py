@@ -1,8 +1,8 @@
 """The engine's ports: what carries out a plan (Executor), and what hears of it (Sink)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from infergc.engine.census import TensorCensus
 from infergc.engine.messages import Command, DiskNews, Outputs
@@ -83,6 +83,15 @@ class Executor(Protocol):
 
     def wait(self, seconds: float) -> None:
         """Wait until there is news of the disk tier, so long at most."""
+        ...
+
+    def disk_figures(self) -> Mapping[str, Any]:
+        """What the disk tier counts of its files, for metrics alone; empty without one.
+
+        Keys: ``segments``, ``pages_written``, ``bytes_written``, ``write_seconds``, ``pages_unwritten``,
+        ``pages_read``, ``bytes_read``, ``read_seconds``, ``pages_missed``, ``pages_evicted``, ``segments_of_others``,
+        and ``failures`` by ``tier_stats.DISK_FAILURES``.
+        """
         ...
 
     def census(self, step: int) -> TensorCensus:

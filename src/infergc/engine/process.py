@@ -5,6 +5,7 @@ FD is an inherited socket to the client, CONFIG the engine's configuration as JS
 the socket: when the client closes it, or dies, the engine aborts what runs and leaves.
 """
 
+import logging
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ from infergc.engine.ticks import Ticks
 from infergc.engine.upkeep import Upkeep
 from infergc.engine.wire import EngineChannel
 
+_LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _START_ERRORS = (ValueError, OSError, ImportError, MemoryError, RuntimeError)
 
 
@@ -31,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with socket.socket(fileno=int(fd)) as sock:
         channel = EngineChannel(sock)
         try:
-            engine = build_engine(EngineConfig.model_validate_json(config))
+            settings = EngineConfig.model_validate_json(config)
+            logging.basicConfig(level=settings.log_level.upper(), format=_LINE)
+            engine = build_engine(settings)
         except _START_ERRORS as error:
             channel.send(_refusal(error))
             return 1

@@ -86,5 +86,5 @@ def _timeless(value: object) -> object:
     return {
         part: figures
         for part, figures in value.items()
-        if part not in {"collector", "collection_seconds", "queue_seconds"}
+        if part not in {"collector", "collection_seconds", "queue_seconds", "disk_store"}
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 from infergc.engine.pacing import Pacer
 from infergc.engine.queue_times import QueueTimes
+from infergc.engine.tier_stats import preempted, tier_figures
 from infergc.heap.collector import CollectorCounters
 from infergc.heap.dump import pages_by_generation
 from infergc.heap.generations import GENERATIONS
@@ -31,15 +32,20 @@ class EngineCounters:
 def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue: QueueTimes) -> dict[str, Any]:
     """Everything that is counted, as nested plain data that stays as it is.
 
-    Keys: ``requests`` {running, waiting}; ``queue`` {taken, unstarted}, choices as in ``engine.queue_times``; ``kv``
-    {group: {capacity, free, live, cached, in_transit}} in pages, and its ``fragmentation``, 0 to 1; ``counters``
-    running totals, tokens and pages as their names say; ``sessions`` {open, closed by reason}; ``pins`` {open, pages,
-    budget_pages, asked and ended by outcome}, pages of each layer group; ``collector`` what the collector did: see
+    Keys: ``requests`` {running, waiting, loading}; ``queue`` {taken, unstarted}, choices as in
+    ``engine.queue_times``; ``kv`` {group: {capacity, free, live, cached, in_transit}} in pages, and its
+    ``fragmentation``, 0 to 1; ``counters`` running totals, tokens and pages as their names say; ``sessions`` {open,
+    closed by reason}; ``pins`` {open, pages, budget_pages, asked and ended by outcome}, pages of each layer group;
+    ``preempted`` and ``tiers`` as in ``engine.tier_stats``; ``collector`` what the collector did: see
     ``heap.collector`` and ``engine.pacing``.
     """
     heap, collector = scheduler.heap, pacer.collector
     return {
-        "requests": {"running": len(scheduler.running), "waiting": len(scheduler.waiting)},
+        "requests": {
+            "running": len(scheduler.running),
+            "waiting": len(scheduler.waiting),
+            "loading": scheduler.loading,
+        },
         "queue": {"taken": queue.taken, "unstarted": queue.unstarted},
         "kv": {group.name: _columns(group) for group in heap.stats()},
         "counters": {
@@ -58,6 +64,8 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue
         },
         "sessions": {"open": len(scheduler.sessions), **scheduler.sessions.closed},
         "pins": _pins(scheduler.pins, heap.pinned, heap.pin_budget),
+        "preempted": preempted(scheduler),
+        "tiers": tier_figures(scheduler),
         "collector": {
             **_columns(collector.counters),
             "units": collector.counters.units.copy(),
@@ -75,9 +83,9 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue
 def figures(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue: QueueTimes) -> dict[str, Any]:
     """What ``snapshot`` gives, and what is too much for every step.
 
-    Keys beside its own: ``pages`` {group: {state: {generation: pages}}}, which sum to ``kv``; ``evicted`` pages by
-    reason; ``residency`` {generation: {counts, steps}} as in ``heap.residency``; ``collection_seconds`` by kind;
-    ``queue_seconds`` {by_reason, counts, waited} as in ``engine.queue_times``.
+    Keys beside its own: ``pages`` {group: {state: {generation: pages}}}, which sum to ``kv``; ``page_bytes`` {group:
+    bytes}; ``evicted`` pages by reason; ``residency`` {generation: {counts, steps}} as in ``heap.residency``;
+    ``collection_seconds`` by kind; ``queue_seconds`` {by_reason, counts, waited} as in ``engine.queue_times``.
     Cost: O(capacity) array work.
     """
     heap = scheduler.heap
@@ -85,6 +93,7 @@ def figures(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue:
     return {
         **snapshot(scheduler, counters, pacer, queue),
         "pages": pages_by_generation(heap),
+        "page_bytes": {pages.spec.name: pages.spec.page_bytes for pages in heap.groups},
         "evicted": {reason: heap.counters.evicted_for[reason] for reason in REASONS},
         "residency": {
             name: {"counts": counts.copy(), "steps": steps}

@@ -32,6 +32,7 @@ class Tuning:
             **{name: getattr(ages, field) for name, field in _AGES.items()},
             **({COMPACTION: compactor.knobs.budget} if compactor is not None else {}),
             "max_sessions": self._scheduler.sessions.most,
+            "pin_budget": self._heap.pin_share,
         }
 
     def change(self, settings: Mapping[str, Any]) -> None:
@@ -53,6 +54,7 @@ class Tuning:
             compactor.knobs = replace(compactor.knobs, budget=settings[COMPACTION])
         reclaimer.target_free = settings.get("gc_target_free", reclaimer.target_free)
         sessions.limit(settings.get("max_sessions", sessions.most))
+        self._scheduler.pins.limit(settings.get("pin_budget", self._heap.pin_share))
 
 
 def _picked(settings: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:

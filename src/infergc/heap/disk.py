@@ -5,7 +5,7 @@ slots. What came of them comes back as an input of the run (law 10).
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -83,11 +83,22 @@ class DiskTier:
         self.counters = DiskCounters()
         self._host = host
         self._unsaved = unsaved
-        self._demoted: deque[PageName] = deque()  # left the device before they were written
+        # Left the device before they were written. Of more than the host holds, the oldest are there no longer.
+        self._demoted: deque[PageName] = deque(maxlen=host.space.capacity)
         self._reads: dict[int, tuple[PageName, ...]] = {}
         self._jobs: deque[Job] = deque()
         self._begun = 0
         self._refused = False  # the host had no room for what was to be written
+
+    @property
+    def reads(self) -> Mapping[int, tuple[PageName, ...]]:
+        """The reads under way: which pages each brings."""
+        return self._reads
+
+    @property
+    def waiting_jobs(self) -> int:
+        """Jobs that wait for a step to land."""
+        return len(self._jobs)
 
     @property
     def is_busy(self) -> bool:
@@ -131,7 +142,7 @@ class DiskTier:
     def read(self, names: Sequence[PageName], step: int) -> int | None:
         """Begin to read pages that ``find`` found; the number of the read, None where the host has no room.
 
-        They are claimed until they are there.
+        Where it has not enough for all, the first of them are read. They are claimed until they are there.
 
         Args:
             names: which.
@@ -139,7 +150,8 @@ class DiskTier:
 
         Cost: O(pages).
         """
-        if not self._host.claim([name.key for name in names]):
+        names = names[: self._host.space.capacity - len(self._host.claims)]
+        if not (names and self._host.claim([name.key for name in names])):
             return None
         slots = self._host.expect(names)
         self._begun += 1

@@ -16,6 +16,7 @@ from infergc.heap.generations import GENERATIONS
 from infergc.heap.objects import BeamGroup, HeapObject, Pin, Sequence, Session
 from infergc.heap.space import Extent
 from infergc.heap.state import HeapState
+from infergc.heap.tier_dump import Claims, Steps, host_groups, tier_dump
 
 STATES = ("free", "live", "cached", "in_transit")
 _FREE, _LIVE, _CACHED, _TRANSIT = range(len(STATES))
@@ -64,16 +65,22 @@ def pages_by_generation(heap: HeapState) -> dict[str, dict[str, dict[str, int]]]
     return {pages.spec.name: census(heap, at).by_state() for at, pages in enumerate(heap.groups)}
 
 
-def dump(heap: HeapState) -> dict[str, Any]:
+def dump(heap: HeapState, claims: Claims = (), copying: Steps = ()) -> dict[str, Any]:
     """Everything about who holds what.
 
     Keys: ``page_tokens``; ``step`` being planned; ``groups``, a list of {name, tier, page_bytes, capacity,
     fragmentation, pages {state: {generation: pages}}, pinned pages, pin_budget}; ``objects`` of the graph, oldest
     first: {id, kind, owner, session, pinned, roots, refs, holds, groups {group: {held, charged {generation: pages}}}};
     ``in_flight``: {step, groups as before}; ``unowned`` {group: {generation: pages}}; ``tree`` {namespaces, nodes
-    {generation: nodes}}.
+    {generation: nodes}}; ``tiers``, see ``heap.tier_dump``. Behind the groups of the device stand those of the host
+    tier, without pins, their pages of the generation "none".
 
-    Cost: O(capacity + extents + objects + nodes), mostly array work.
+    Cost: O(capacity + extents + objects + nodes), mostly array work, and as ``tier_dump``.
+
+    Args:
+        heap: to look at.
+        claims: of requests on pages of the host tier: who, and keys.
+        copying: steps in flight: number, and moves.
     """
     counts = [census(heap, group) for group in range(len(heap.groups))]
     sequences = sorted(heap.sequences.values(), key=lambda one: one.id)
@@ -95,11 +102,12 @@ def dump(heap: HeapState) -> dict[str, Any]:
     return {
         "page_tokens": heap.page_tokens,
         "step": heap.planning,
-        "groups": [_group(heap, group, figures) for group, figures in enumerate(counts)],
+        "groups": [*(_group(heap, group, figures) for group, figures in enumerate(counts)), *host_groups(heap)],
         "objects": [_object(one, held.get(one.id, {})) for one in sorted(heap.graph, key=lambda one: one.id)],
         "in_flight": [{"step": step, "groups": groups} for step, groups in flown.items()],
         "unowned": unowned,
         "tree": _tree(heap),
+        "tiers": tier_dump(heap, claims, copying),
     }
 
 

@@ -37,7 +37,7 @@ class Lowering(Keeping):
 
     @property
     def touching(self) -> int:
-        """The last step that may have moves to host slots which are given out now: if need be, the one being planned."""
+        """The last step that may have moves to slots which are given out now: if need be, the one being planned."""
         return self.planning if self.moves else self.planning - 1
 
     def claim(self, sequence: Sequence) -> list[bytes] | None:

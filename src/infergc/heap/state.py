@@ -37,7 +37,7 @@ class HeapState:
         barrier: whether the tail page may be shared, by slot.
         holder: id of the open sequence, by slot; -1 where there is none.
         pinned: pages that pins hold, in each group, shared ones counted once.
-        pin_budget: how many they may hold at most.
+        pin_share, pin_budget: how many they may hold at most, as a share and as a number.
         planning: the step being planned.
         completed: the last step known to be done, -1 before the first.
     """
@@ -64,9 +64,19 @@ class HeapState:
         self.barrier: NDArray[np.bool_] = np.zeros(config.max_sequences, np.bool_)
         self.holder: NDArray[np.int64] = np.full(config.max_sequences, -1, np.int64)
         self.pinned = 0
-        self.pin_budget = int(config.pin_share * min(capacities))
+        self.pin_share = 0.0
+        self.pin_budget = 0
+        self.allow_pins(config.pin_share)
         self.planning = 0
         self.completed = -1
+
+    def pins_within(self, share: float) -> int:
+        """Pages that this share comes to, 0 to 1, in the group that has fewest."""
+        return int(share * min(spec.capacity for spec in self.config.groups))
+
+    def allow_pins(self, share: float) -> None:
+        """Let pins hold this share of the pages. They hold no more than that already (law 6)."""
+        self.pin_share, self.pin_budget = share, self.pins_within(share)
 
     def _tiers_of(self, config: HeapConfig) -> Tiers | None:
         if not config.host_slots:

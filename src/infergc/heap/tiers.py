@@ -65,6 +65,11 @@ class Tiers:
         self._page_tokens = page_tokens
         self._read: list[bytes] = []  # claimed until the step is planned that reads them
 
+    @property
+    def restoring(self) -> Sequence[bytes]:
+        """Keys of pages that the step being planned may copy to the device: claimed until it is planned."""
+        return self._read
+
     # ---- demotion
 
     def demote(self, leaf: Node, pages: int) -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from infergc.planner.cases import BUDGET, LONG, TIER, Case
 from infergc.planner.load import Load
+from infergc.planner.memory import written
 from infergc.planner.probe import PREEMPTED
 from infergc.sim.geometry import Geometry
 
@@ -48,6 +49,7 @@ class Findings:
         cases: what else was tried, by name.
         certain: requests that never preempt each other, however long each is.
         places: sequences that the engine is to run at most.
+        kv: bytes of the pool.
     """
 
     model: Geometry
@@ -56,6 +58,7 @@ class Findings:
     cases: Mapping[str, Case]
     certain: int
     places: int
+    kv: int
 
     @property
     def bounds(self) -> bool:
@@ -97,24 +100,28 @@ def _offload(found: Findings) -> Advice:
     technique, when = "offload to host memory", "contexts are long and come again"
     case = found.cases.get("large_cache")
     if case is None:
-        return _unshared(found, technique, when, "no prompts begin alike: what is kept is not asked for again")
+        words = "no prompts begin alike: what is kept is not asked for again"
+        return _unshared(found, technique, when, words, offered=True)
     finding = f"at best, as a cache of {TIER} times the size: {_hits(case, found.base)}, {_rate(case, found.base)}"
-    return Advice(technique, when, _gain(case, found.base), finding)
+    flag = f"--host-cache-memory {written((TIER - 1) * found.kv)}"
+    return _flagged(technique, when, finding, flag, case.rate_gain(found.base), MUCH)
 
 
 def _restore(found: Findings) -> Advice:
     technique, when = "asynchronous restore", "work is preempted"
     case = found.cases.get("crowd")
     if case is None:
-        return _untold(technique, when) if found.load.recorded else _unfit(technique, when, "no more can be let in")
+        if found.load.recorded:
+            return _untold(technique, when, offered=True)
+        return _unfit(technique, when, "no more can be let in", offered=True)
     outcome, base = case.outcome, found.base
     preempted = f"with {case.clients:,} let in at a time, {outcome.preempted:.1%} are preempted"
     if outcome.preempted <= PREEMPTED:
-        return _unfit(technique, when, preempted)
+        return _unfit(technique, when, preempted, offered=True)
     finding = f"{preempted} and {outcome.recomputed:.1%} of the tokens computed twice, which is all that it can save"
     if base.rate_gain(case) < _WORTH_A_FLAG:
-        return Advice(technique, when, "little gain", f"{finding}; even so {_rate(case, base)}")
-    cap = "a cap on what runs, for want of asynchronous restore"
+        return Advice(technique, when, "little gain", f"{finding}; even so {_rate(case, base)}", offered=True)
+    cap = "a cap on what runs, or asynchronous restore by --host-cache-memory"
     finding = f"{preempted}; with {base.clients:,}, {base.outcome.preempted:.1%}, and {_rate(base, case)}"
     return Advice(cap, when, "on", finding, f"--max-num-seqs {found.places}", offered=True)
 
@@ -143,9 +150,9 @@ def _persist(found: Findings) -> Advice:
     technique, when = "persistence of prefixes", "prompts begin alike after a restart"
     cold = found.cases.get("no_prefix_cache")
     if cold is None:
-        return _unshared(found, technique, when, "no prompts begin alike: there is nothing to keep")
+        return _unshared(found, technique, when, "no prompts begin alike: there is nothing to keep", offered=True)
     finding = f"a cache that begins empty costs at most what none does: {_rate(cold, found.base)}"
-    return Advice(technique, when, _gain(found.base, cold), finding)
+    return _flagged(technique, when, finding, "--disk-cache-dir DIR", found.base.rate_gain(cold), MUCH)
 
 
 def _rebuild(found: Findings) -> Advice:
@@ -193,9 +200,9 @@ def _untold(technique: str, when: str, *, offered: bool = False) -> Advice:
     return Advice(technique, when, "cannot be told", _TOO_FEW, offered=offered)
 
 
-def _flagged(technique: str, when: str, finding: str, flag: str, gain: float) -> Advice:
-    """What a flag sets: to be pasted if it gives anything."""
-    if gain >= _WORTH_A_FLAG:
+def _flagged(technique: str, when: str, finding: str, flag: str, gain: float, least: float = _WORTH_A_FLAG) -> Advice:
+    """What a flag sets: to be pasted if it gives so much."""
+    if gain >= least:
         return Advice(technique, when, "on", finding, flag, offered=True)
     return Advice(technique, when, "little gain", finding, offered=True)
 

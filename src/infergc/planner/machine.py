@@ -78,6 +78,10 @@ class FewerReads:
         chunks, decodes = work.chunk_positions // self._times, work.decode_positions // self._times
         return self._cost.of(replace(work, chunk_positions=chunks, decode_positions=decodes))
 
+    def copying(self, size: int) -> float:
+        """See ``sim.cost.CostModel``: pages are as much smaller to copy."""
+        return self._cost.copying(size // self._times)
+
 
 def machine_named(name: str, model: Geometry) -> Machine:
     """The machine that ``--device`` names.

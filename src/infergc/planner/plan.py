@@ -167,7 +167,7 @@ def make_plan(question: Question, progress: Callable[[int], None] = lambda _: No
         gains=gained,
         bottleneck=bottleneck(gained),
         cases=cases,
-        advice=advise(Findings(question.model, load, base, cases, certain, places)),
+        advice=advise(Findings(question.model, load, base, cases, certain, places, question.memory.kv)),
         places=places,
         runs=prober.runs,
     )

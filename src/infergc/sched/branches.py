@@ -57,7 +57,10 @@ def with_branches(request: Request, names: tuple[str, ...]) -> list[Request]:
             status=Status.PARKED, branches=[],
         )  # fmt: skip
         request.branches.append(branch)
-    return [request, *request.branches]
+    everyone = [request, *request.branches]
+    for each in everyone:
+        each.choices = everyone if len(everyone) > 1 else []
+    return everyone
 
 
 def part(parent: Request, seats: Seats) -> None:
@@ -73,5 +76,5 @@ def release(parent: Request) -> list[Request]:
     branches, parent.branches = parent.branches, []
     wanted = [branch for branch in branches if branch.status is not Status.FINISHED]
     for branch in wanted:
-        branch.cached = parent.cached
+        branch.cached, branch.came_after = parent.cached, parent.came_after
     return wanted

@@ -14,7 +14,7 @@ from infergc.heap.objects import Pin
 
 PINNED, RENEWED, REFUSED = "pinned", "renewed", "refused"
 ASKED = (PINNED, RENEWED, REFUSED)  # what came of asking for a pin
-ENDED_FOR = ("ttl", "memory")  # why a pin ended
+ENDED_FOR = ("ttl", "memory", "budget")  # why a pin ended
 
 
 @dataclass(slots=True, eq=False)
@@ -73,9 +73,17 @@ class Pins:
         """
         if not self._held:
             return False
-        order = ((held.priority, held.until, number) for number, held in self._held.items())
-        self._end(min(order)[2], "memory")
+        self._end_least("memory")
         return True
+
+    def limit(self, share: float) -> None:
+        """Let pins hold this share of the pages from now on; what is over it ends, in the order of ``shed``.
+
+        Cost: O(pins) for each that ends.
+        """
+        while self._held and self._heap.pinned > self._heap.pins_within(share):
+            self._end_least("budget")
+        self._heap.allow_pins(share)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -90,6 +98,10 @@ class Pins:
             return REFUSED
         self._held[tip.id] = _Held(pin, 0, 0)
         return PINNED
+
+    def _end_least(self, reason: str) -> None:
+        order = ((held.priority, held.until, number) for number, held in self._held.items())
+        self._end(min(order)[2], reason)
 
     def _end(self, number: int, reason: str) -> None:
         self._heap.unpin(self._held.pop(number).pin)

@@ -10,7 +10,15 @@ Key = tuple[int, ...]
 
 
 class Ordering(Protocol):
-    """Who goes first."""
+    """Who goes first.
+
+    ``follows_cache`` says whether keys depend on ``Request.at_hand``: it changes through ``RequestQueue.rekey`` alone.
+    """
+
+    @property
+    def follows_cache(self) -> bool:
+        """Whether the order is by what is cached."""
+        ...
 
     def key(self, request: Request) -> Key:
         """Smaller goes first. It must not change while the request is queued, and no two may be equal."""
@@ -23,6 +31,7 @@ class RequestQueue:
     def __init__(self, ordering: Ordering) -> None:
         self._ordering = ordering
         self._entries: list[tuple[Key, Request]] = []
+        self._turn = 0
 
     def add(self, request: Request) -> None:
         """Put a request in its place."""
@@ -31,6 +40,20 @@ class RequestQueue:
     def remove(self, request: Request) -> None:
         """Take a request out."""
         del self._entries[self._index(request)]
+
+    def rekey(self, request: Request, at_hand: int) -> None:
+        """Put a queued request where so much of it at hand lets it stand."""
+        if at_hand != request.at_hand:
+            self.remove(request)
+            request.at_hand = at_hand
+            self.add(request)
+
+    def some(self, ahead: int, behind: int) -> list[Request]:
+        """Those next to go, and some of the others: all of them in turn, call by call."""
+        rest = self._entries[ahead:]
+        start = self._turn if self._turn < len(rest) else 0
+        self._turn = start + behind
+        return [request for _, request in self._entries[:ahead] + rest[start : start + behind]]
 
     def first(self) -> Request | None:
         """The request that goes first, None if there is none."""

@@ -35,6 +35,8 @@ class Request:
         limit: most tokens, prompt and output together.
         priority: smaller is sooner, under the priority policy.
         deadline: the second of the engine from which on it is too late to start it, None if it never is.
+        came_after: tokens of the prompts that came before it: its place on the work clock; -1 before it is queued.
+        at_hand: tokens of it that were cached when the queue last looked, where its ordering wants to know.
         session: that it is a turn of, from submission to its end, though it may be closed before.
         sequence: its hold on the heap while running.
         last_step: the last step that computed for it before it was preempted, -1 if it never was.
@@ -42,9 +44,12 @@ class Request:
         cached: prompt tokens found in the prefix cache at first admission, None before it.
         preemptions: how often it had to give way.
         branches: choices that share its prompt and are forked when that is computed; until then they are parked.
+        choices: it and those that were or will be forked from it or with it; none where it is the only one.
         cache_control: how its prompt's pages are to be kept; None once that was seen to, or if nothing was said.
         pinned: prompt tokens that were pinned for it; None before that, or if it asked for no pin.
         claim: keys of pages that are kept for it in lower tiers until it runs.
+        read: tokens whose pages were read from disk for it.
+        restored: tokens whose pages were copied from the host tier when it was last looked for them.
         reported: likeliest tokens to be reported with each token whatever ``params`` ask for, 0 for none.
     """
 
@@ -57,6 +62,8 @@ class Request:
     namespace: Namespace
     priority: int = 0
     deadline: int | None = None
+    came_after: int = -1
+    at_hand: int = 0
     session: Session | None = None
     status: Status = Status.WAITING
     sequence: Sequence | None = None
@@ -66,10 +73,13 @@ class Request:
     preemptions: int = 0
     stop_ids: frozenset[int] = field(default_factory=frozenset)
     branches: list["Request"] = field(default_factory=list)
+    choices: list["Request"] = field(default_factory=list, repr=False)
     reported: int = 0
     cache_control: CacheControl | None = None
     pinned: int | None = None
     claim: list[bytes] = field(default_factory=list)
+    read: int = 0
+    restored: int = 0
 
     @property
     def started(self) -> bool:

@@ -1,5 +1,7 @@
 """The state of running sequences as columns of arrays, one row a slot, so that a step is array arithmetic."""
 
+from collections.abc import Sequence as SequenceOf
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,8 +16,9 @@ class Rows:
 
     Columns: ``tokens`` ids of prompt and output; ``known`` how many of them are known; ``pending`` tokens that
     steps in flight will sample; ``scheduled`` tokens whose KV is computed or planned; ``computed`` tokens whose
-    KV is computed; ``prompt`` tokens of the prompt; ``limit`` most tokens; ``watch`` known tokens from which on a
-    new token is looked at by itself; ``ids`` the request's id.
+    KV is computed; ``shared`` tokens whose KV was at hand when it came to run; ``prompt`` tokens of the prompt;
+    ``limit`` most tokens; ``watch`` known tokens from which on a new token is looked at by itself;
+    ``ids`` the request's id.
 
     Memory: ``tokens`` takes slots x longest x 4 bytes when every row has held a text of the longest kind. It is
     made once, of zeros, which systems commit page by page as rows are first written; so short texts take little,
@@ -28,6 +31,7 @@ class Rows:
         self.pending: I32 = np.zeros(slots, np.int32)
         self.scheduled: I32 = np.zeros(slots, np.int32)
         self.computed: I32 = np.zeros(slots, np.int32)
+        self.shared: I32 = np.zeros(slots, np.int32)
         self.prompt: I32 = np.zeros(slots, np.int32)
         self.limit: I32 = np.zeros(slots, np.int32)
         self.watch: I32 = np.zeros(slots, np.int32)
@@ -39,7 +43,7 @@ class Rows:
         self.tokens[slot, :known] = request.tokens.view()
         self.known[slot] = known
         self.pending[slot] = 0
-        self.scheduled[slot] = self.computed[slot] = cached
+        self.scheduled[slot] = self.computed[slot] = self.shared[slot] = cached
         self.prompt[slot] = request.prompt_len
         self.limit[slot] = request.gate
         self.watch[slot] = known
@@ -127,11 +131,13 @@ def binding_of(request: Request) -> Binding:
     return Binding(slot, request.params, tokens[:prompt].copy(), tokens[prompt:].copy(), reported)
 
 
-def spread(wanted: I32, budget: int) -> I32:
-    """Share a token budget: decodes first, then prompt chunks, each in the order given."""
+def spread(wanted: I32, budget: int, early: SequenceOf[int] = ()) -> I32:
+    """Share a token budget: decodes first, then prompt chunks, those of ``early`` rows before others, in order."""
     if int(wanted.sum()) <= budget:
         return wanted
-    order = np.argsort(wanted > 1, kind="stable")
+    rank = (wanted > 1) * 2
+    rank[list(early)] = 1
+    order = np.argsort(rank, kind="stable")
     before = np.cumsum(wanted[order]) - wanted[order]
     granted = np.empty_like(wanted)
     granted[order] = np.clip(budget - before, 0, wanted[order])

@@ -13,19 +13,21 @@ from numpy.typing import NDArray
 
 from infergc.cache_control import CacheControl
 from infergc.heap.errors import HeapCorruption
-from infergc.heap.groups import pages_for, window_pages
 from infergc.heap.heap import Heap
 from infergc.heap.objects import Sequence, TokenLog
 from infergc.sched.branches import part, release
 from infergc.sched.counters import SchedulerCounters
+from infergc.sched.families import leaving
 from infergc.sched.finish import finish_after
+from infergc.sched.fitting import Admission, Fitting
 from infergc.sched.plan import I32, Binding, StepOutcome, StepPlan, TokenLogprobs
 from infergc.sched.progress import Gain, Progress
 from infergc.sched.queue import Ordering
 from infergc.sched.request import Request, Status
-from infergc.sched.rows import Slots, binding_of, spread
+from infergc.sched.rows import Slots, binding_of
 from infergc.sched.search import Hypothesis
 from infergc.sched.seating import SchedulerConfig, Seating
+from infergc.sched.sharing import Sharing
 from infergc.sched.step_times import StepTimes
 
 
@@ -48,14 +50,15 @@ class Flight(NamedTuple):
 class Scheduler(Seating):
     """Decides what each step computes."""
 
-    def __init__(self, heap: Heap, config: SchedulerConfig, ordering: Ordering, preemption: Preemption) -> None:
+    def __init__(
+        self, heap: Heap, config: SchedulerConfig, ordering: Ordering, preemption: Preemption, admission: Admission
+    ) -> None:
         super().__init__(heap, config, ordering)
         self.counters = SchedulerCounters()
         self.times = StepTimes()
+        self.fitting = Fitting(heap, self._rows, admission, config.max_num_batched_tokens)
         self._preemption = preemption
-        self._most = [
-            window_pages(spec, heap.page_tokens, config.max_num_batched_tokens) for spec in heap.config.groups
-        ]
+        self._sharing = Sharing(self._rows, self.times, config.max_num_batched_tokens)
         self._flights: deque[Flight] = deque()
         self._awaiting: dict[int, Request] = {}  # preempted with a token still to come, by id of the sequence it had
 
@@ -76,6 +79,8 @@ class Scheduler(Seating):
         """
         slots, counts, refused = self._continue_running()
         bindings: list[Binding] = []
+        if not refused and len(self.running) < self.config.max_num_seqs:
+            self.look()
         if not refused and self._may_admit():
             new_slots, new_counts, bindings = self._admit(self.config.max_num_batched_tokens - int(counts.sum()))
             slots = np.concatenate((slots, np.array(new_slots, np.intp)))
@@ -88,7 +93,7 @@ class Scheduler(Seating):
 
     def _continue_running(self) -> tuple[Slots, I32, bool]:
         slots = self._running_slots()
-        counts = spread(self._rows.wanted(slots), self.config.max_num_batched_tokens)
+        counts = self._sharing.spread(slots, len(self.waiting))
         if not counts.all():
             slots, counts = slots[counts > 0], counts[counts > 0]
         kept = self._grant(slots, counts)
@@ -134,13 +139,18 @@ class Scheduler(Seating):
             victim = self._preemption.victim(list(self.running))
             if len(self.running) == 1:
                 raise HeapCorruption(f"law 9: {request.id} runs alone and memory for {length} tokens is refused")
-            row = row_of.get(victim.held.slot)
-            if row is not None:
-                kept[row] = False
-            self._preempt(victim)
-            if victim is request:
+            self._give_way(victim, row_of, kept)
+            if request.status is not Status.RUNNING:
                 return False
         return True
+
+    def _give_way(self, victim: Request, row_of: dict[int, int], kept: NDArray[np.bool_]) -> None:
+        """Preempt a victim and who goes with it."""
+        for member in leaving(victim, self.running):
+            row = row_of.get(member.held.slot)
+            if row is not None:
+                kept[row] = False
+            self._preempt(member)
 
     def _preempt(self, victim: Request) -> None:
         """Give the victim's pages back; published ones stay cached as long as memory allows."""
@@ -198,6 +208,7 @@ class Scheduler(Seating):
             counts.append(count)
             bindings.append(binding_of(request))
             budget -= count
+            self._sharing.came(request.held.slot)
         return slots, counts, bindings
 
     def _admit_one(self, request: Request, budget: int) -> int:
@@ -226,29 +237,16 @@ class Scheduler(Seating):
             sequence, cached = self._rejoin(request, sequence, cached)
             if sequence is None:
                 return 0
-        fits = self._fits(sequence, cached)
+        fits = self.heap.grantable(self.fitting.needs(request, sequence, cached, self._running_slots()))
         if fits and below and self.tier_use is not None:
-            cached = self.tier_use.restore(sequence, below, cached)
-        count = min(known - cached, budget)
+            cached = self.tier_use.restore(request, sequence, below, cached)
+        count = self._sharing.chunk(cached, known, budget)
         if not (fits and self.heap.reserve([(sequence, cached + count)])):
             self.heap.close(sequence)
             self._refuse(request)
             return 0
         self._enter(request, sequence, cached)
         return count
-
-    def _fits(self, sequence: Sequence, cached: int) -> bool:
-        """Whether memory covers the whole known text beside a page, of each group, for each that runs to go on.
-
-        It keeps a new request from starting only to be preempted, or to preempt, a few steps later. Those that
-        run have the pages of their known tokens by now: tokens are left for a new request only when all that
-        they wanted was granted.
-        """
-        size = self.heap.page_tokens
-        rest = pages_for(sequence.tokens.size, size) - cached // size
-        held = [int(table.held[sequence.slot]) for table in self.heap.tables]
-        own = [min(rest, most - has + bool(cached % size)) for most, has in zip(self._most, held, strict=True)]
-        return self.heap.grantable([need + len(self.running) for need in own])
 
     def _enter(self, request: Request, sequence: Sequence, cached: int) -> None:
         self.waiting.remove(request)
@@ -262,6 +260,8 @@ class Scheduler(Seating):
             self.counters.prompt_tokens += request.prompt_len
             self.counters.prefix_queries += request.prompt_len
             self.counters.prefix_hits += cached
+            self.counters.prefix_hits_host += request.restored
+            self.counters.prefix_hits_disk += min(request.restored, request.read)
         else:
             self.counters.recomputed_tokens += max(0, request.computed - cached)
 
@@ -351,6 +351,7 @@ class Scheduler(Seating):
             request.tokens = TokenLog(np.append(request.tokens.view(), np.int32(token)))
         finish = finish_after(request, token, self.config.eos_ids)
         if finish is not None:
+            self.fitting.admission.learn(request.output_len)
             self._finish(request)
         return Gain(request, token, finish, logprobs)
 

@@ -193,6 +193,7 @@ class BeamSearch:
             namespace=origin.namespace,
             priority=origin.priority,
             deadline=origin.deadline,
+            came_after=origin.came_after,
             cached=origin.cached,
             reported=self.rules.reported,
             search=self,

@@ -19,6 +19,8 @@ from infergc.sched.sessions import Sessions
 from infergc.sched.tier_use import TierUse
 from infergc.sched.waits import MEMORY, SLOTS, STEP, TOKENS
 
+LOOKED_AHEAD, LOOKED_BEHIND = 4, 4  # waiting requests whose cached tokens are looked up anew for each step
+
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
@@ -51,6 +53,8 @@ class Seating:
         self.waiting = RequestQueue(ordering)
         self.running = RequestQueue(ordering)
         self.tier_use: TierUse | None = None  # where there are tiers below the device
+        self._ordering = ordering
+        self._work = 0  # tokens of the prompts that have come
         self._rows = Rows(config.max_num_seqs, config.max_model_len)
         self._by_slot: dict[int, Request] = {}
         self._order: Slots | None = None  # slots of running requests in order; None after a change
@@ -64,11 +68,13 @@ class Seating:
 
         Where the disk has pages of it, it is queued when they were read.
         """
+        if request.came_after < 0:
+            request.came_after = self._work
+            self._work += request.prompt_len
         if self.tier_use is not None and self.tier_use.seek(request):
             request.status = Status.LOADING
         else:
-            request.status = Status.WAITING
-            self.waiting.add(request)
+            self._wait(request)
 
     def has_read(self, number: int, found: SequenceOf[bool], size: int, seconds: float) -> None:
         """A read from disk is over: see ``TierUse.has_read``. Who waited for it looks once more for what is there."""
@@ -86,11 +92,22 @@ class Seating:
         """Whether all there is to do is to wait for a read."""
         return self.loading > 0 and not (self.waiting or self.running)
 
+    def look(self) -> None:
+        """See what is cached now of those next to go, and of some others: of all in turn. Cost: 8 matches at most."""
+        if self._ordering.follows_cache:
+            for request in self.waiting.some(LOOKED_AHEAD, LOOKED_BEHIND):
+                self.waiting.rekey(request, self._at_hand(request))
+
+    def _at_hand(self, request: Request) -> int:
+        return self.heap.found(request.namespace, request.tokens.view())
+
     def tick(self, now: int) -> None:
         """So late it is, in seconds: an input of the run. What was to be kept for a time is kept no longer."""
         self.heap.tick(now)
         self.pins.tick(now)
         self.deadlines.tick(now)
+        for request in self.tier_use.tick(now) if self.tier_use is not None else ():
+            self._wait(request)
 
     def has_room(self) -> bool:
         """Whether a branch could start, and each that runs still get a page beside it."""
@@ -207,7 +224,13 @@ class Seating:
             self._wind_up(request)
             self._close(request)
         self._forget(request)
-        request.status = Status.FINISHED
+        request.status, request.choices = Status.FINISHED, []
+
+    def _wait(self, request: Request) -> None:
+        request.status = Status.WAITING
+        if self._ordering.follows_cache:
+            request.at_hand = self._at_hand(request)
+        self.waiting.add(request)
 
     def _forget(self, request: Request) -> None:
         """A request has ended: it waits for nothing, and nothing is kept for it."""

@@ -20,7 +20,7 @@ _MEMORY = 16  # steps over which a bin's mean goes back, and after which it has 
 _OUTLIER = 4.0  # times a bin's mean is the most that one step may teach: pauses are no property of the work
 _STALE = 1024  # steps after which a bin that none was added to counts half; soon after that, hardly at all
 _MOST = 128  # bins; the stalest goes
-_REFIT = 512  # steps from one fit to the next; the first fits come sooner
+_REFIT = 512  # steps from one fit to the next, where no step of a new kind comes before
 _SINGULAR = 1e-9  # relative to what stood on the diagonal
 _BETTER = 1 + 1e-9  # a choice of fewer coefficients wins ties, constants before tokens before pairs
 
@@ -55,10 +55,12 @@ class StepTimes:
 
     Attributes:
         coefficients: seconds of any step, of a token, of a chunk's pair, of a decode's read.
+        most: tokens of the largest step so far: beyond twice as many, nothing is known.
     """
 
     def __init__(self) -> None:
         self.coefficients: Coefficients = (0.0, 0.0, 0.0, 0.0)
+        self.most = 0
         self._bins: dict[tuple[int, int, int], _Bin] = {}
         self._learnt = 0
 
@@ -81,21 +83,23 @@ class StepTimes:
     def learn(self, tokens: int, pairs: int, seconds: float, reads: int = 0) -> None:
         """A step of so many tokens, pairs and reads took so long; one of no time teaches nothing.
 
-        Cost: O(1), and O(bins) every 512 steps. A bin is a power of two of tokens, and of four of pairs a token and of
-        reads: some dozens in use, 128 at most.
+        Cost: O(1), and O(bins) every 512 steps and for the first of a kind. A bin is a power of two of tokens, and of
+        four of pairs a token and of reads: some dozens in use, 128 at most.
         """
         if seconds <= 0.0 or tokens <= 0:
             return
         kind = (tokens.bit_length(), (pairs // tokens).bit_length() // 2, reads.bit_length() // 2)
         found = self._bins.get(kind)
+        is_new = found is None
         if found is None:
             found = self._bins[kind] = _Bin()
         self._learnt += 1
+        self.most = max(self.most, tokens)
         found.latest = self._learnt
         found.add(tokens, pairs, reads, seconds)
         if len(self._bins) > _MOST:
             del self._bins[min(self._bins, key=lambda kind: self._bins[kind].latest)]
-        if self._learnt % _REFIT == 0 or (self._learnt < _REFIT and self._learnt & (self._learnt - 1) == 0):
+        if is_new or self._learnt % _REFIT == 0:
             self._fit()
 
     def prefill(self, start: int, end: int) -> float:

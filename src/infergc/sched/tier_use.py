@@ -5,6 +5,7 @@ took (law 10). Of what is not known yet the optimistic is assumed: a transfer co
 """
 
 import logging
+from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from typing import NamedTuple, Protocol
 
@@ -18,6 +19,7 @@ from infergc.sched.step_times import StepTimes
 _log = logging.getLogger(__name__)
 
 _SAVED_A_STEP = 32  # pages at most that a step copies for the disk
+_PATIENCE = 2  # seconds that a read may take in any case, and times what computing takes that it may take besides
 _MEMORY = 0.9  # what each transfer leaves of the weight of those before it
 
 
@@ -42,13 +44,20 @@ class Preferring(Protocol):
 
 
 class Rate:
-    """Seconds a byte, over the transfers of late."""
+    """Seconds a byte, over the transfers of late.
+
+    Attributes:
+        size_so_far, seconds_so_far: of all transfers since the start.
+    """
 
     def __init__(self) -> None:
+        self.size_so_far, self.seconds_so_far = 0, 0.0
         self._size = self._seconds = 0.0
 
     def learn(self, size: int, seconds: float) -> None:
         """So many bytes took so long. Cost: O(1)."""
+        self.size_so_far += size
+        self.seconds_so_far += seconds
         if size > 0 and seconds > 0:
             self._size = _MEMORY * self._size + size
             self._seconds = _MEMORY * self._seconds + seconds
@@ -85,11 +94,20 @@ class TierUse:
         self._most = max(1, most // heap.page_tokens)
         self._page_bytes = sum(pages.spec.page_bytes for pages in heap.groups)
         self._waiters: dict[int, list[Request]] = {}  # by number of a read
+        self._limits: dict[int, int] = {}  # by number of a read, when it takes too long
+        self._late: set[int] = set()  # reads that took too long and are not over
+        self._now = 0
+        self._claimants: dict[Request, None] = {}  # those with a claim, in order of their first
 
     @property
     def waiters(self) -> int:
         """Requests that wait for a read. Cost: O(reads)."""
         return sum(map(len, self._waiters.values()))
+
+    @property
+    def claims(self) -> Iterator[tuple[str, SequenceOf[bytes]]]:
+        """The requests for which pages are kept, and the keys of those: they gave way, or waited for a read."""
+        return ((request.id, request.claim) for request in self._claimants)
 
     @property
     def at_rest(self) -> bool:
@@ -133,6 +151,7 @@ class TierUse:
         if request.claim:
             self._heap.unclaim(request.claim)
             request.claim = []
+            del self._claimants[request]
 
     # ---- prompts that are found below
 
@@ -142,19 +161,22 @@ class TierUse:
         What was kept for the request is copied in any case: that was weighed when it gave way.
         Cost: as ``Heap.below``.
         """
+        request.restored = 0
         pages, names = self._heap.below(request.namespace, request.tokens.view()[: request.tokens.size - 1])
         first, count = pages * self._heap.page_tokens, len(names) * self._heap.page_tokens
         ways = Ways(self.copying.seconds(len(names) * self._page_bytes), self._times.prefill(first, first + count))
         return names if request.claim or self._loads.transfers(ways) else []
 
-    def restore(self, sequence: Sequence, names: SequenceOf[PageName], cached: int) -> int:
+    def restore(self, request: Request, sequence: Sequence, names: SequenceOf[PageName], cached: int) -> int:
         """Give a sequence what ``find`` found, unless it has more without; tokens whose KV need not be computed.
 
         Cost: as ``Heap.restore``.
         """
         if (sequence.sealed + len(names)) * self._heap.page_tokens <= cached:
             return cached
-        return self._heap.restore(sequence, names, self._most)
+        total = self._heap.restore(sequence, names, self._most)
+        request.restored = max(0, total - cached)
+        return total
 
     def seek(self, request: Request) -> bool:
         """Have what the disk has of a request read, if that is sooner than to compute it; whether it is to wait for it.
@@ -162,7 +184,7 @@ class TierUse:
         Cost: O(tokens), and about 3 µs for each page found.
         """
         disk, size = self._tiers.disk, self._heap.page_tokens
-        if disk is None or not (disk.keys or disk.reading) or not self._heap.config.prefix_caching:
+        if disk is None or self._late or not (disk.keys or disk.reading):
             return False
         pages, stream = self._heap.stream(request.namespace, request.tokens.view()[: request.tokens.size - 1])
         found = disk.find(stream)
@@ -174,6 +196,8 @@ class TierUse:
                 self._times.prefill(end - len(found.names) * size, end),
             )
             number = disk.read(found.names, self._heap.touching) if self._loads.transfers(ways) else None
+            if number is not None:
+                self._limits[number] = self._now + _PATIENCE + int(_PATIENCE * ways.compute)
         if number is None:
             return False
         self._waiters.setdefault(number, []).append(request)
@@ -190,22 +214,40 @@ class TierUse:
         """
         assert self._tiers.disk is not None
         self.reading.learn(size, seconds)
+        self._limits.pop(number, None)
+        self._late.discard(number)
         keys = self._tiers.disk.has_read(number, found)
         waiters = self._waiters.pop(number, [])
         there = keys[: next((at for at, well in enumerate(found) if not well), len(found))]
         for request in waiters:
-            if there and self._tiers.host.claim(there):
-                request.claim = [*request.claim, *there]
+            if self._claim(request, there if there and self._tiers.host.claim(there) else None):
+                request.read += len(there) * self._heap.page_tokens
         self._heap.unclaim(keys)
         return waiters
 
     def forget(self, request: Request) -> None:
         """A request that waited for a read does so no longer. Cost: O(requests that wait)."""
-        for number, requests in self._waiters.items():
-            self._waiters[number] = [each for each in requests if each is not request]
+        left = {
+            number: [each for each in requests if each is not request] for number, requests in self._waiters.items()
+        }
+        self._waiters = {number: requests for number, requests in left.items() if requests}
+
+    def tick(self, now: int) -> list[Request]:
+        """So late it is, in seconds; returns the requests that have waited too long for a read, to wait no longer.
+
+        That is twice what it was to take to compute what is read, and two seconds. Until such a read is over, after
+        all, nobody waits for the disk. Cost: O(reads).
+        """
+        self._now = now
+        late = [number for number, limit in self._limits.items() if now > limit]
+        for number in late:
+            del self._limits[number]
+        self._late.update(late)
+        return [request for number in late for request in self._waiters.pop(number, ())]
 
     def _claim(self, request: Request, keys: list[bytes] | None) -> bool:
         if keys is None:
             return False
         request.claim = [*request.claim, *keys]
+        self._claimants[request] = None
         return True

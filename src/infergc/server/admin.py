@@ -31,6 +31,7 @@ class HeapSettings(BaseModel):
     gc_tenured_steps: int | None = None
     compaction_budget: int | None = None
     max_sessions: int | None = None
+    pin_budget: float | None = None
     session_timeout: float | None = None
 
 

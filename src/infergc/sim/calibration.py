@@ -16,6 +16,7 @@ from infergc.sim.work import StepWork, work_of
 from infergc.wording import fault
 
 KNOTS = (1, 4, 16, 64, 256)  # tokens of a step between which each more costs the same
+COPY_RATE = 5e9  # bytes a second: both tiers lie in the memory of the machine that computes
 _PIECES = tuple(f"token_over_{knot}" for knot in KNOTS)
 TERMS = (
     "step",
@@ -115,6 +116,10 @@ class CalibratedCost:
     def seconds(self, plan: StepPlan) -> float:
         """See ``sim.cost.CostModel``."""
         return self.of(work_of(plan, self._windows))
+
+    def copying(self, size: int) -> float:
+        """See ``sim.cost.CostModel``: not measured, but what one thread copies within memory."""
+        return size / COPY_RATE
 
     def of(self, work: StepWork) -> float:
         """Seconds of a step with this work."""

@@ -13,7 +13,11 @@ class CostModel(Protocol):
     """Tells what a step takes from its plan alone, so that a simulated run repeats exactly."""
 
     def seconds(self, plan: StepPlan) -> float:
-        """Time that the worker would be busy with this step. Cost: O(rows)."""
+        """Time that the worker would be busy with this step, copies between tiers left out. Cost: O(rows)."""
+        ...
+
+    def copying(self, size: int) -> float:
+        """Time that copying so many bytes between device and host takes, one way."""
         ...
 
 
@@ -30,6 +34,10 @@ class FixedCost:
     def seconds(self, plan: StepPlan) -> float:  # noqa: ARG002 - the protocol's
         """See ``CostModel``."""
         return self.each
+
+    def copying(self, size: int) -> float:  # noqa: ARG002 - the protocol's
+        """Nothing: what is fixed is the whole of a step."""
+        return 0.0
 
 
 class Roofline:
@@ -62,6 +70,10 @@ class Roofline:
     def seconds(self, plan: StepPlan) -> float:
         """See ``CostModel``."""
         return self.of(work_of(plan, self._windows))
+
+    def copying(self, size: int) -> float:
+        """See ``CostModel``."""
+        return size / (self.device.link * self.device.link_share)
 
     def of(self, work: StepWork) -> float:
         """Seconds of a step with this work."""

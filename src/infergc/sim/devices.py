@@ -10,6 +10,8 @@ What is reached is the same share of the peak everywhere, since few devices are 
   (2024), up to 75 % on an H100.
 - ``LAYER_SECONDS``: norms, rotation, gaps between kernels. gpt-fast decodes Llama-2-7B at 104.9 tokens a second on
   that A100; reading the weights takes 7.8 ms of those 9.5, and the rest is shared out over 32 layers.
+- ``LINK_SHARE``: nvbandwidth copies 24.8 GB/s from host to an A100 over PCIe 4.0 x16 (NVIDIA's developer forum, thread
+  352186), which carries 31.5 one way by its standard: 16 GT/s on each of 16 lanes, 128 of 130 bits.
 """
 
 from dataclasses import dataclass
@@ -23,9 +25,11 @@ BANDWIDTH_SHARE = 1700 / 2039
 PRODUCT_SHARE = 0.7
 ATTENTION_SHARE = 0.6
 LAYER_SECONDS = 55e-6
+LINK_SHARE = 24.8 / 31.5
 KV_SHARE = 0.9  # of the memory is for weights and KV: what vLLM takes by default
 
 _TERA, _GIGA = 10**12, 10**9
+_PCIE_4, _PCIE_5 = 31.5, 63.0  # GB/s of 16 lanes one way
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,9 @@ class Device:
         flops: floating-point operations a second, at most.
         bandwidth: bytes a second from its memory, at most.
         memory: bytes.
-        product_share, attention_share, bandwidth_share: what matrix products, attention and reading reach of that.
+        link: bytes a second to the host or from it, at most: PCIe x16 in each case.
+        product_share, attention_share, bandwidth_share, link_share: what matrix products, attention, reading and
+            copies between device and host reach of that.
         layer_seconds: of each layer of a step, whatever it computes.
     """
 
@@ -45,9 +51,11 @@ class Device:
     flops: float
     bandwidth: float
     memory: int
+    link: float
     product_share: float = PRODUCT_SHARE
     attention_share: float = ATTENTION_SHARE
     bandwidth_share: float = BANDWIDTH_SHARE
+    link_share: float = LINK_SHARE
     layer_seconds: float = LAYER_SECONDS
 
     def room_for_kv(self, model: Geometry, share: float = KV_SHARE) -> int:
@@ -69,20 +77,20 @@ class Device:
         return room
 
 
-def _device(name: str, teraflops: float, gigabytes_a_second: float, gigabytes: int) -> Device:
-    return Device(name, teraflops * _TERA, gigabytes_a_second * _GIGA, gigabytes * _GIGA)
+def _device(name: str, teraflops: float, gigabytes_a_second: float, gigabytes: int, link: float) -> Device:
+    return Device(name, teraflops * _TERA, gigabytes_a_second * _GIGA, gigabytes * _GIGA, link * _GIGA)
 
 
 _LISTED = (
-    _device("a100-40g", 312, 1555, 40),
-    _device("a100-80g", 312, 2039, 80),
-    _device("h100-80g", 989, 3350, 80),
-    _device("h200", 989, 4800, 141),
-    _device("mi300x", 1307, 5300, 192),
-    _device("l4", 121, 300, 24),
-    _device("l40s", 362, 864, 48),
-    _device("a10g", 70, 600, 24),
-    _device("rtx-4090", 165, 1008, 24),
+    _device("a100-40g", 312, 1555, 40, _PCIE_4),
+    _device("a100-80g", 312, 2039, 80, _PCIE_4),
+    _device("h100-80g", 989, 3350, 80, _PCIE_5),
+    _device("h200", 989, 4800, 141, _PCIE_5),
+    _device("mi300x", 1307, 5300, 192, _PCIE_5),
+    _device("l4", 121, 300, 24, _PCIE_4),
+    _device("l40s", 362, 864, 48, _PCIE_4),
+    _device("a10g", 70, 600, 24, _PCIE_4),
+    _device("rtx-4090", 165, 1008, 24, _PCIE_4),
 )
 DEVICES = {device.name: device for device in _LISTED}
 

@@ -12,6 +12,7 @@ from infergc.engine.ports import ModelFacts
 from infergc.heap.disk import Job
 from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
+from infergc.heap.moves import TRANSFERS
 from infergc.sched.plan import I32, StepOutcome, StepPlan
 from infergc.sim.cost import CostModel, FixedCost
 from infergc.sim.disk import SimDisk
@@ -23,10 +24,16 @@ _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(
 
 
 class DoneFlight:
-    """A step that was over when it began."""
+    """A step that was over when it began.
+
+    Attributes:
+        outcome: of it.
+        landed: whether somebody asked for that.
+    """
 
     def __init__(self, outcome: StepOutcome) -> None:
-        self._outcome = outcome
+        self.outcome = outcome
+        self.landed = False
 
     def done(self) -> bool:
         """Tell that the outcome is there: always."""
@@ -34,11 +41,15 @@ class DoneFlight:
 
     def result(self) -> StepOutcome:
         """Return the outcome."""
-        return self._outcome
+        self.landed = True
+        return self.outcome
 
 
 class SimExecutor:
     """Carries out plans in no time. Tokens depend on a sequence's seed and position only, as a model's would.
+
+    A step's copies between device and host are made one after the other, while the step before computes if that is
+    still in flight; what is left of them when that is over, the step waits for before it computes.
 
     Args:
         facts: of the model that is simulated.
@@ -60,13 +71,16 @@ class SimExecutor:
             replay = iter(record)
             self._outcome = lambda _: next(replay)
         self._disk = SimDisk(0)
+        self._page_bytes: list[int] = []  # by layer group
+        self._latest: DoneFlight | None = None
         self._seeds = np.zeros(0, np.uint64)
         self._reported = np.zeros(0, np.int32)
 
     def allocate(self, groups: tuple[GroupSpec, ...], max_num_seqs: int, host_slots: int = 0) -> None:
         """Make room for the slots' seeds; pages need no storage."""
         del host_slots
-        self._disk = SimDisk(sum(group.page_bytes for group in groups))
+        self._page_bytes = [group.page_bytes for group in groups]
+        self._disk = SimDisk(sum(self._page_bytes))
         self._seeds = np.zeros(max_num_seqs, np.uint64)
         self._reported = np.zeros(max_num_seqs, np.int32)
 
@@ -77,7 +91,8 @@ class SimExecutor:
             self._reported[binding.slot] = binding.reported
         outcome = self._outcome(plan)
         self.seconds += outcome.seconds
-        return DoneFlight(outcome)
+        self._latest = DoneFlight(outcome)
+        return self._latest
 
     def move(self, job: Job) -> None:
         """Write pages to a disk without files, or read them."""
@@ -89,6 +104,10 @@ class SimExecutor:
 
     def wait(self, seconds: float) -> None:
         """There is news at once."""
+
+    def disk_figures(self) -> dict[str, Any]:
+        """See ``engine.ports.Executor``."""
+        return self._disk.figures()
 
     def census(self, step: int) -> TensorCensus:  # noqa: ARG002 - the port's
         """There are no tensors."""
@@ -105,7 +124,14 @@ class SimExecutor:
         drawn = _hash(self._seeds[plan.slots], plan.starts + plan.counts) % np.uint64(self.facts.vocab_size)
         tokens = np.where(plan.sample, drawn, -1).astype(np.int32)
         likely = reports(plan, self._reported[plan.slots], _hash, self.facts.vocab_size)
-        return StepOutcome(plan.step, tokens, likely, seconds=self._cost.seconds(plan))
+        size = sum(self._page_bytes[move.group] * move.pages for move in plan.moves if move.kind in TRANSFERS)
+        copying = self._cost.copying(size)
+        seconds = self._cost.seconds(plan) + max(0.0, copying - self._hidden())
+        return StepOutcome(plan.step, tokens, likely, seconds, size, copying)
+
+    def _hidden(self) -> float:
+        """Seconds of copying that nobody waits for: the step before is computing."""
+        return 0.0 if self._latest is None or self._latest.landed else self._latest.outcome.seconds
 
 
 def _hash(seeds: Any, positions: I32) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from infergc.engine.loop import Engine
+from infergc.engine.tier_stats import preempted, tier_figures
 from infergc.sim.clock import Clock
 from infergc.sim.served import Fate
 from infergc.units import ceil_div
@@ -23,9 +24,11 @@ def figures(policy: str, engine: Engine, clock: Clock, fates: Sequence[Fate]) ->
     the pool did) and ``refused``; ``refusals``, reason → requests, with N for what each of them has;
     ``prefix_hit_rate``, the share of the prompts' pages that lay in the leading run found in the cache, and
     ``token_hit_rate``, the same in tokens; ``peak_live_bytes`` and ``peak_cached_bytes``; ``preemptions`` and
-    ``recomputed_tokens``; ``steps`` and ``seconds`` of simulated time; ``throughput`` {requests, prompt_tokens,
-    output_tokens} a second of it; ``ttft``, ``tpot`` and ``e2e`` {mean, p50, p90, p99} in seconds; these five are
-    None where time does not count; ``collector``, running totals of what it did.
+    ``recomputed_tokens``; ``host``, what the tier below was good for, None without one: {capacity_tokens; hit_rate,
+    the share of the prompts' tokens that were copied from it; promoted_tokens, all that were; swaps, requests that gave
+    way and were kept there; copied_bytes; copy_seconds}; ``steps`` and ``seconds`` of simulated time; ``throughput``
+    {requests, prompt_tokens, output_tokens} a second of it; ``ttft``, ``tpot`` and ``e2e`` {mean, p50, p90, p99} in
+    seconds; these five are None where time does not count; ``collector``, running totals of what it did.
 
     A refused request is no hit of any page. Cost: O(requests).
     """
@@ -48,6 +51,7 @@ def figures(policy: str, engine: Engine, clock: Clock, fates: Sequence[Fate]) ->
         "peak_cached_bytes": clock.peak_cached,
         "preemptions": counters.preemptions,
         "recomputed_tokens": counters.recomputed_tokens,
+        "host": _host(engine, asked),
         "steps": clock.steps,
         "seconds": seconds,
         "throughput": None if seconds is None else _throughput(fates, seconds),
@@ -55,6 +59,22 @@ def figures(policy: str, engine: Engine, clock: Clock, fates: Sequence[Fate]) ->
         "tpot": _spread(_tpots(fates)),
         "e2e": _spread(fate.last - fate.request.arrival for fate in fates if fate.last is not None),
         "collector": _collector(engine),
+    }
+
+
+def _host(engine: Engine, asked: int) -> dict[str, float] | None:
+    """What the host tier was good for, of so many tokens of prompts."""
+    scheduler, size = engine.scheduler, engine.ready.page_tokens
+    tiers = tier_figures(scheduler)
+    if not tiers:
+        return None
+    return {
+        "capacity_tokens": tiers["host"]["capacity"] * size,
+        "hit_rate": scheduler.counters.prefix_hits_host / asked if asked else 0.0,
+        "promoted_tokens": tiers["moved"]["promoted"] * size,
+        "swaps": preempted(scheduler)["swap"],
+        "copied_bytes": tiers["copied"]["bytes"],
+        "copy_seconds": tiers["copied"]["seconds"],
     }
 
 

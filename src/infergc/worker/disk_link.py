@@ -1,7 +1,8 @@
 """Between the heap's jobs and the disk store: names of pages one way, news as commands the other way."""
 
+from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,6 +51,12 @@ class DiskLink:
     def wait(self, seconds: float) -> None:
         """Wait until there is news, so long at most."""
         self._store.wait(seconds)
+
+    def figures(self) -> dict[str, Any]:
+        """What was counted since the start, as ``engine.ports.Executor.disk_figures`` has it."""
+        counters = self._store.counters()
+        figures = {field.name: getattr(counters, field.name) for field in fields(counters)}
+        return {**figures, "failures": {str(kind): times for kind, times in counters.failures.items()}}
 
     def close(self) -> None:
         """Finish what was begun."""

@@ -2,6 +2,7 @@
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
+from typing import Any
 
 from infergc.engine.census import TensorCensus
 from infergc.engine.messages import DiskNews
@@ -121,6 +122,10 @@ class TorchExecutor:
         """See ``engine.ports.Executor``."""
         if self._disk is not None:
             self._disk.wait(seconds)
+
+    def disk_figures(self) -> dict[str, Any]:
+        """See ``engine.ports.Executor``."""
+        return {} if self._disk is None else self._disk.figures()
 
     def census(self, step: int) -> TensorCensus:
         """See ``engine.ports.Executor``."""

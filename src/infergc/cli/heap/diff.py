@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from infergc.cli.heap.owners import Owner, owners_of, readable
+from infergc.cli.heap.owners import Owner, owners_of, readable, title_of
+from infergc.cli.heap.tiers import claims_of
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -48,14 +49,14 @@ def _load(file: Path) -> dict[str, Any]:
 
 def _states(found: dict[str, Any]) -> dict[str, Counter[str]]:
     return {
-        f"{group['name']}: {state.replace('_', ' ')}": Counter(pages)
+        f"{title_of(group).removeprefix('group ')}: {state.replace('_', ' ')}": Counter(pages)
         for group in found["groups"]
         for state, pages in group["pages"].items()
     }
 
 
 def _owned(found: dict[str, Any]) -> dict[str, Counter[str]]:
-    return {_title(owner): owner.charged for owner in owners_of(found)}
+    return {**{_title(owner): owner.charged for owner in owners_of(found)}, **claims_of(found)}
 
 
 def _title(owner: Owner) -> str:

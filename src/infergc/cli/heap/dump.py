@@ -9,8 +9,9 @@ import click
 from infergc.bench.json_file import write_json
 from infergc.cli.bench.json_option import json_option
 from infergc.cli.grouped import GroupedCommand, option
-from infergc.cli.heap.owners import owners_of, readable
+from infergc.cli.heap.owners import owners_of, readable, title_of
 from infergc.cli.heap.remote import call, server_options
+from infergc.cli.heap.tiers import show_tiers
 from infergc.units import format_bytes
 from infergc.wording import counted
 
@@ -28,7 +29,7 @@ def dump(url: SplitResult, admin_key: str | None, owners: int, json_file: Path |
     """Show pages by state and generation, and the largest owners.
 
     held counts every page that an owner holds; charged counts each page once, for the oldest owner. Pinned is what a
-    session keeps between two requests.
+    session keeps between two requests. With a host tier: who has pages kept there, and what is being moved.
     """
     found = call("GET", url, "/v1/kv/heap", admin_key)
     from rich.console import Console  # noqa: PLC0415 - importing it takes longer than all of ours
@@ -37,9 +38,11 @@ def dump(url: SplitResult, admin_key: str | None, owners: int, json_file: Path |
     for group in found["groups"]:
         size = format_bytes(group["capacity"] * group["page_bytes"])
         pages = counted(group["capacity"], "page")
-        console.print(f"Group {group['name']}: {pages}, {size}, {group['fragmentation']:.0%} fragmented")
+        where = title_of(group)
+        console.print(f"{where[0].upper()}{where[1:]}: {pages}, {size}, {group['fragmentation']:.0%} fragmented")
         console.print(_states(group))
     console.print(_owners(found, owners))
+    show_tiers(console, found, owners)
     nodes = ", ".join(f"{number} {generation}" for generation, number in found["tree"]["nodes"].items())
     namespaces = counted(found["tree"]["namespaces"], "namespace")
     console.print(f"Prefix tree: {nodes} nodes in {namespaces}; step {found['step']}")

@@ -61,6 +61,11 @@ def owners_of(dump: dict[str, Any]) -> list[Owner]:
     return sorted(held, key=lambda owner: (-owner.pages, -owner.held, owner.kind, owner.name))
 
 
+def title_of(group: dict[str, Any]) -> str:
+    """What a group of pages is called: those of the device as the layers that have them."""
+    return f"group {group['name']}" if group["tier"] == "device" else f"{group['tier']} tier, group {group['name']}"
+
+
 def readable(name: str) -> str:
     """A name that clients chose, as a terminal may show it."""
     return name if name.isprintable() else shown(name)

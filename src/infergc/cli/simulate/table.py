@@ -22,6 +22,8 @@ def show(runs: list[dict[str, Any]]) -> None:
         of_trace = list(group)
         console.print(f"{trace}: {_requests(of_trace)}", style="bold", soft_wrap=True)
         _print(console, _memory(of_trace))
+        if any(run["host"] for run in of_trace):
+            _print(console, _host(of_trace))
         if any(run["throughput"] for run in of_trace):
             _print(console, _times(of_trace))
 
@@ -56,6 +58,19 @@ def _memory(runs: list[dict[str, Any]]) -> Table:
             run["policy"], f"{run['capacity_tokens']:,}", f"{run['prefix_hit_rate']:.1%}",
             format_bytes(run["peak_live_bytes"]), format_bytes(run["peak_cached_bytes"]), f"{run['preemptions']:,}",
             f"{run['recomputed_tokens']:,}",
+        )  # fmt: skip
+    return table
+
+
+def _host(runs: list[dict[str, Any]]) -> Table:
+    caption = "hits: share of prompt tokens that came from the host tier; copied: to it and from it"
+    table = _table(caption, "host tokens", "hits", "swapped", "copied", "GB/s")
+    for run in runs:
+        host = run["host"]
+        rate = host["copied_bytes"] / host["copy_seconds"] / 1e9 if host["copy_seconds"] else 0.0
+        table.add_row(
+            run["policy"], f"{run['capacity_tokens']:,}", f"{host['capacity_tokens']:,}", f"{host['hit_rate']:.1%}",
+            f"{host['swaps']:,}", format_bytes(host["copied_bytes"]), _significant(rate),
         )  # fmt: skip
     return table
 

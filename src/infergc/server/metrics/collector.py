@@ -18,6 +18,7 @@ from infergc.server.metrics.queue import queue_times
 from infergc.server.metrics.reclaim import reclaim
 from infergc.server.metrics.sessions import sessions
 from infergc.server.metrics.tensors import tensors
+from infergc.server.metrics.tiers import bytes_by_tier, disk_cache, preempted, transfers
 from infergc.server.metrics.totals import totals
 from infergc.server.metrics.vllm import VllmNames
 
@@ -39,7 +40,9 @@ class EngineCollector(Collector):
         yield from python_garbage(stats.get("python_gc", {}))
         yield from tensors(stats.get("tensors", {}))
         yield from requests_by_state(requests)
-        yield from pages_by_state(kv)
+        tiers = stats.get("tiers", {})
+        yield from pages_by_state(kv, tiers.get("host"), stats.get("page_bytes", {}))
+        yield from bytes_by_tier(kv, tiers, stats.get("page_bytes", {}))
         yield from pages_by_generation(stats.get("pages", {}))
         yield from reclaim(stats.get("evicted", {}), stats.get("residency", {}))
         yield from kv_garbage(stats.get("collector", {}), stats.get("collection_seconds", {}))
@@ -47,8 +50,12 @@ class EngineCollector(Collector):
         yield from pins(stats.get("pins", {}))
         waits = stats.get("queue_seconds", {})
         yield from queue_times(waits)
+        yield from preempted(stats.get("preempted", {}))
+        yield from transfers(tiers)
+        yield from disk_cache(tiers, stats.get("disk_store", {}))
         yield from totals(counters)
         yield from self._vllm.families(requests, kv, counters, waits)
+        yield from self._vllm.offload(tiers, counters)
 
 
 def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:

@@ -15,6 +15,14 @@ _COUNTERS = {  # counter of the engine → (name of ours, help); others are show
         "prefix_tokens_hit",
         "Prompt tokens found in the prefix cache; recomputation never counts.",
     ),
+    "prefix_hits_host": (
+        "prefix_tokens_hit_host",
+        "Prompt tokens found in the prefix cache that were copied from the host tier; part of those found.",
+    ),
+    "prefix_hits_disk": (
+        "prefix_tokens_hit_disk",
+        "Prompt tokens found in the prefix cache that were read from disk for their request; part of those.",
+    ),
     "prompt_tokens": ("prompt_tokens", "Prompt tokens of admitted requests."),
     "generation_tokens": ("generation_tokens", "Tokens generated; of a beam search those of the texts it gave."),
     "steps": ("steps", "Engine steps."),

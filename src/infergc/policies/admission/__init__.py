@@ -1,0 +1,1 @@
+"""Admission: what is expected of requests before another starts beside them."""
