@@ -9,7 +9,6 @@ from infergc.heap import names as names_module
 from infergc.heap.disk import DiskTier
 from infergc.heap.heap import Heap
 from infergc.heap.host import HostTier
-from infergc.heap.lowering import Lowering
 from infergc.heap.nodes import Node
 from infergc.heap.tiers import Tiers
 from infergc.heap.tree import PrefixTree
@@ -50,11 +49,6 @@ def what_is_added_to_a_node_that_was_written_is_forgotten(patch: Patch) -> None:
 @mutant(5, "disk-16")
 def a_job_is_handed_over_before_its_step_was_launched(patch: Patch) -> None:
     around(patch, DiskTier, "jobs", lambda original, disk, completed: original(disk, completed + 9))
-
-
-@mutant(7, "disk-16")
-def a_read_does_not_wait_for_moves_that_are_planned(patch: Patch) -> None:
-    patch.setattr(Lowering, "touching", property(lambda heap: heap.planning - 1))
 
 
 # ---- law 6: closed
@@ -176,7 +170,7 @@ def what_is_claimed_may_be_let_go(patch: Patch) -> None:
 
 
 @mutant(9, "host-16")
-def more_is_claimed_than_there_isroom_for(patch: Patch) -> None:
+def more_is_claimed_than_there_is_room_for(patch: Patch) -> None:
     def claim(original: Any, host: HostTier, keys: Any) -> bool:
         capacity, host.space.capacity = host.space.capacity, 1 << 20
         claimed: bool = original(host, keys)
@@ -184,11 +178,6 @@ def more_is_claimed_than_there_isroom_for(patch: Patch) -> None:
         return claimed
 
     around(patch, HostTier, "claim", claim)
-
-
-@mutant(9, "host-16")
-def there_isroom_for_what_nobody_claims_in_slots_kept_for_claims(patch: Patch) -> None:
-    patch.setattr(HostTier, "room_for", lambda host, pages: min(len(pages), host.space.free + len(host.cached)))
 
 
 @mutant(9, "disk-16")
@@ -208,4 +197,3 @@ def a_read_that_is_over_goes_on_to_be_one(patch: Patch) -> None:
         return keys
 
     around(patch, DiskTier, "has_read", has_read)
-
