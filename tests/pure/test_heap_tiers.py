@@ -105,3 +105,18 @@ def test_a_read_waits_for_the_moves_that_are_planned_by_now() -> None:
     assert disk.read([name], heap.touching) is not None
     assert disk.jobs(heap.completed) == []
     assert disk.waits_for(heap.planning)
+
+
+def test_a_page_that_left_the_device_twice_is_written_once() -> None:
+    heap = tiered(32, disk=True)
+    assert heap.tiers is not None
+    disk = heap.tiers.disk
+    assert disk is not None
+    for _ in range(2):
+        finished(heap, range(P))
+        reclaim(heap, 1)
+    heap.tiers.save(8, heap.planning)
+    keys = [name.key for job in disk.jobs(heap.planning) for name, _ in job.pages]
+    assert len(keys) == 1
+    disk.has_written(keys, well=True)
+    assert not heap.tiers.host.claims

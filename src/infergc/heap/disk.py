@@ -200,10 +200,11 @@ class DiskTier:
     def save_demoted(self, budget: int, step: int) -> int:
         """Have pages written that are in the host tier alone; returns how many were looked at. Cost: O(budget)."""
         work, due = 0, list[PageName]()
-        while self._demoted and work < budget and self._may_write(len(due)):
+        while self._demoted and work < budget and self._may_write(0):
             name = self._demoted.popleft()
             work += 1
             if not self.is_saved(name) and self._host.find(name) >= 0 and self._host.claim([name.key]):
+                self.writing.add(name.key)  # at once: it may have left the device more than once
                 due.append(name)
         self.write(due, step)
         return work
