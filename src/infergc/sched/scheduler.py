@@ -196,6 +196,8 @@ class Scheduler(Seating):
         counts: list[int] = []
         bindings: list[Binding] = []
         while budget > 0 and (request := self.waiting.first()) is not None:
+            if self._reads_first(request):
+                continue
             count = self._admit_one(request, budget)
             if not count:
                 break

@@ -76,6 +76,20 @@ class Seating:
         else:
             self._wait(request)
 
+    def _reads_first(self, request: Request) -> bool:
+        """Whether the first in line waits for the disk: once, for what left device and host while it was queued.
+
+        Cost: as ``TierUse.seek``, once a request.
+        """
+        if self.tier_use is None or request.sought:
+            return False
+        request.sought = True
+        if not self.tier_use.seek(request):
+            return False
+        self.waiting.remove(request)
+        request.status = Status.LOADING
+        return True
+
     def has_read(self, number: int, found: SequenceOf[bool], size: int, seconds: float) -> None:
         """A read from disk is over: see ``TierUse.has_read``. Who waited for it looks once more for what is there."""
         assert self.tier_use is not None, "nothing was to be read"
