@@ -10,25 +10,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from infergc.heap.host import HostTier
+from infergc.heap.jobs import Job
 from infergc.heap.names import PageName
 from infergc.heap.nodes import Node
 
 _WRITING = 8  # at most one slot in so many waits to be written
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Pages that are to be moved between host slots and disk, all in one direction.
-
-    Attributes:
-        number: of a job that reads; -1: it writes.
-        after: the step that has to land first.
-        pages: which, and in which slots.
-    """
-
-    number: int
-    after: int
-    pages: tuple[tuple[PageName, int], ...]
 
 
 @dataclass(slots=True)

@@ -48,6 +48,7 @@ class Request:
         cache_control: how its prompt's pages are to be kept; None once that was seen to, or if nothing was said.
         pinned: prompt tokens that were pinned for it; None before that, or if it asked for no pin.
         claim: keys of pages that are kept for it in lower tiers until it runs.
+        sought: whether the disk was asked for it when it was first in line.
         read: tokens whose pages were read from disk for it.
         restored: tokens whose pages were copied from the host tier when it was last looked for them.
         reported: likeliest tokens to be reported with each token whatever ``params`` ask for, 0 for none.
@@ -78,6 +79,7 @@ class Request:
     cache_control: CacheControl | None = None
     pinned: int | None = None
     claim: list[bytes] = field(default_factory=list)
+    sought: bool = False
     read: int = 0
     restored: int = 0
 

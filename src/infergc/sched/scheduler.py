@@ -182,11 +182,6 @@ class Scheduler(Seating):
             slots, counts, bindings = self._admit(self.config.max_num_batched_tokens)
         return np.array(slots, np.intp), np.array(counts, np.int32), bindings
 
-    def keep(self, request: Request) -> None:
-        """Let others share what is computed of a running request."""
-        if request.status is Status.RUNNING:
-            self._seal(request)
-
     # ---- admission
 
     def _may_admit(self) -> bool:
@@ -201,6 +196,8 @@ class Scheduler(Seating):
         counts: list[int] = []
         bindings: list[Binding] = []
         while budget > 0 and (request := self.waiting.first()) is not None:
+            if self._reads_first(request):
+                continue
             count = self._admit_one(request, budget)
             if not count:
                 break
@@ -397,9 +394,3 @@ class Scheduler(Seating):
         """Steps up to ``step`` have told their tokens: who was preempted before may start again."""
         if self._awaiting:
             self._awaiting = {key: each for key, each in self._awaiting.items() if each.last_step > step}
-
-    def _seal(self, request: Request) -> None:
-        computed = int(self._rows.computed[request.held.slot])
-        self.heap.publish(request.held, computed)
-        self.heap.slide(request.held, computed)
-        self._refused = None  # its pages can be shared now, or were given back for equal ones or out of a window

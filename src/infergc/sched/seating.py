@@ -76,6 +76,20 @@ class Seating:
         else:
             self._wait(request)
 
+    def _reads_first(self, request: Request) -> bool:
+        """Whether the first in line waits for the disk: once, for what left device and host while it was queued.
+
+        Cost: as ``TierUse.seek``, once a request.
+        """
+        if self.tier_use is None or request.sought:
+            return False
+        request.sought = True
+        if not self.tier_use.seek(request):
+            return False
+        self.waiting.remove(request)
+        request.status = Status.LOADING
+        return True
+
     def has_read(self, number: int, found: SequenceOf[bool], size: int, seconds: float) -> None:
         """A read from disk is over: see ``TierUse.has_read``. Who waited for it looks once more for what is there."""
         assert self.tier_use is not None, "nothing was to be read"
@@ -124,6 +138,11 @@ class Seating:
         self._sit(branch, sequence, shared)
         self._forked.append(binding_of(branch))
         return True
+
+    def keep(self, request: Request) -> None:
+        """Let others share what is computed of a running request."""
+        if request.status is Status.RUNNING:
+            self._seal(request)
 
     def choose(self, request: Request, token: int) -> None:
         """Go on with this token in place of the last known one, and one more."""
@@ -244,6 +263,12 @@ class Seating:
             self.waiting.remove(request)
         elif request.status is Status.LOADING and self.tier_use is not None:
             self.tier_use.forget(request)
+
+    def _seal(self, request: Request) -> None:
+        computed = int(self._rows.computed[request.held.slot])
+        self.heap.publish(request.held, computed)
+        self.heap.slide(request.held, computed)
+        self._refused = None  # its pages can be shared now, or were given back for equal ones or out of a window
 
     def _wind_up(self, request: Request) -> None:
         """It is about to stop running: roll back what is planned but not computed, publish the rest."""
