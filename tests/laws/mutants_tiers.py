@@ -142,7 +142,7 @@ def tenants_share_their_keys(patch: Patch) -> None:
 
 @mutant(7, "disk-16")
 def a_page_that_could_not_be_read_is_taken_for_there(patch: Patch) -> None:
-    around(patch, HostTier, "arrived", lambda original, host, key, well: original(host, key, well=True))
+    around(patch, HostTier, "arrived", lambda original, host, key, **_: original(host, key, well=True))
 
 
 # ---- law 9: all or nothing

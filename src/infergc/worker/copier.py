@@ -22,8 +22,8 @@ class Copier:
     """Makes the transfers of steps in the order of their launch.
 
     It may run ahead of the worker by the steps in flight. Pages that they read are not written (law 5), and pages that
-    are stored are sealed, so all that it waits for are the moves within the device that stand before. The scheduler gives
-    no page back to which a copy of the plan being made writes: so transfers may go before all copies of their own step.
+    are stored are sealed, so all that it waits for are the moves within the device that stand before. The scheduler
+    gives no page back to which a copy of the plan being made writes: so transfers go before all copies of their step.
 
     Args:
         storage: whose pages and slots these are.
