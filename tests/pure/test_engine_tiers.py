@@ -108,6 +108,22 @@ def test_nobody_waits_for_a_disk_that_hangs() -> None:
     engine.heap.check()
 
 
+def test_what_left_while_a_request_was_queued_is_read_when_its_turn_comes() -> None:
+    engine = make_engine(pages=40, host_cache_memory=8_000, disk_cache_dir="d", max_num_seqs=1)
+    prompt = list(range(1, 50)) * 2
+    run(engine, [submit("a", prompt, max_tokens=4)])
+    others = [submit(f"f{at}", [(at + each) % 49 + 1 for each in range(120)], max_tokens=4) for at in range(12)]
+    results = run(engine, [*others, submit("again", prompt, max_tokens=4)])  # what it has on the device is washed off
+    assert engine.heap.tiers is not None
+    assert engine.heap.tiers.disk is not None
+    assert engine.heap.tiers.disk.counters.read > 0
+    assert results.cached["again"] >= 0.8 * len(prompt)
+    while engine.awaits_news():
+        engine.step()
+    assert not engine.heap.tiers.host.claims
+    engine.heap.check()
+
+
 def test_who_waits_for_a_read_may_go() -> None:
     engine = make_engine(pages=40, host_cache_memory=8_000, disk_cache_dir="d", executor_class=SlowDisk)
     prompt = list(range(1, 50)) * 2
