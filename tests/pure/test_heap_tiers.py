@@ -6,6 +6,7 @@ import numpy as np
 
 from infergc.heap.heap import Heap
 from infergc.heap.nodes import Namespace
+from infergc.heap.objects import TokenLog
 from infergc.policies.retention.lru import Lru
 from samples.heaps import P, compute, finished, open_stream, small_shape
 from samples.reclaiming import reclaim
@@ -112,3 +113,23 @@ def test_a_page_that_left_the_device_twice_is_written_once() -> None:
     assert len(keys) == 1
     disk.has_written(keys, well=True)
     assert not heap.tiers.host.claims
+
+
+def test_a_copy_for_who_gave_way_does_not_spoil_what_is_loaded_there() -> None:
+    """Executors make a step's loads before its copies; both are for one page where its first owner has gone."""
+    heap = tiered(16, pages=4)
+    finished(heap, range(P))
+    reclaim(heap, 1)
+    parent = open_stream(heap, range(100, 100 + P + 3))
+    compute(heap, parent, P + 3)
+    branch = heap.fork(parent, "branch")
+    assert branch is not None
+    assert heap.reserve([(branch, P + 4)])
+    assert [move.kind for move in heap.moves] == ["copy"]
+    (copied_to,) = {move.dst for move in heap.moves}
+    heap.close(branch)
+    again = heap.open("again", TokenLog(np.arange(P + 1, dtype=np.int32)), Namespace("m", ""))
+    assert again is not None
+    _, names = heap.below(Namespace("m", ""), np.arange(P, dtype=np.int32))
+    assert heap.restore(again, names, 4) == P
+    assert [(move.kind, move.dst) for move in heap.moves] == [("load", copied_to)]

@@ -15,11 +15,15 @@ MODEL = geometry_named("llama-3.1-8b")
 LONG, BEGIN = 32_000, 20.0
 
 
-def first_tokens(requests: list[TraceRequest], **settings: Any) -> dict[int, list[float]]:
+def first_tokens(requests: list[TraceRequest], pool_tokens: int = 200_000, **settings: Any) -> dict[int, list[float]]:
     """Seconds to the first token, by length of the prompt, of those that come from ``BEGIN`` on."""
     cost = Roofline(MODEL, device_named("a100-80g"))
     setup = Setup(
-        MODEL, cost, 200_000 * MODEL.kv_bytes_per_token, "lru", settings={"max_num_batched_tokens": 2048, **settings}
+        MODEL,
+        cost,
+        pool_tokens * MODEL.kv_bytes_per_token,
+        "lru",
+        settings={"max_num_batched_tokens": 2048, **settings},
     )
     found: dict[int, list[float]] = {}
     for fate in simulate(setup, requests).fates:
@@ -54,3 +58,13 @@ def test_two_long_prompts_are_served_one_after_the_other() -> None:
     first, second = sorted(first_tokens([TraceRequest(BEGIN, LONG, 4)] * 2)[LONG])
     assert first < 1.2 * alone
     assert second < 2.2 * alone
+
+
+@pytest.mark.parametrize(("pool_tokens", "slots"), [(33_000, 64), (200_000, 1)])
+def test_a_long_prompt_is_not_slowed_for_who_waits_for_its_memory_or_slot(pool_tokens: int, slots: int) -> None:
+    warm = [TraceRequest(0.3 * at, 512, 32) for at in range(20)]
+    long, short = TraceRequest(BEGIN, LONG, 16), TraceRequest(BEGIN + 0.1, 2000, 16)
+    alone = first_tokens([*warm, long], pool_tokens, max_num_seqs=slots)[LONG][0]
+    both = first_tokens([*warm, long, short], pool_tokens, max_num_seqs=slots)
+    assert both[LONG][0] < 1.5 * alone
+    assert both[2000][0] < 2 * alone
