@@ -25,7 +25,8 @@ class KVStore(Shadow):
         self.of_layer = tuple(at // _LAYERS for at in range(_LAYERS * len(specs)))
         self.words = torch.int32 if dtype.itemsize == 4 else torch.int16
         groups = LayerGroups(specs, self.of_layer)
-        self.storage = GuardedStorage(model_of(len(self.of_layer), dtype), groups, specs, heap.page_tokens)
+        slots = heap.config.host_slots
+        self.storage = GuardedStorage(model_of(len(self.of_layer), dtype), groups, specs, heap.page_tokens, slots)
 
     def move(self, move: Move) -> None:
         self.storage.apply((move,))
@@ -44,6 +45,22 @@ class KVStore(Shadow):
         wrong = torch.zeros(len(slots), dtype=torch.bool)
         for mark, x_NGPD in self._tensors(group):
             held = x_NGPD[slots // self.size, :, slots % self.size]
+            wrong |= (held != self._pattern(cells, mark)[:, None, None]).any(2).any(1)
+        return np.asarray(wrong.numpy())
+
+    def lift(self, slot: int) -> NDArray[np.uint8]:
+        page = np.zeros(self.storage.host.page_bytes, np.uint8)
+        self.storage.host.read(slot, page)
+        return page
+
+    def lay(self, slot: int, page: NDArray[np.uint8]) -> None:
+        self.storage.host.write(slot, page)
+
+    def host_differs(self, group: int, slots: NDArray[np.int64], cells: Cells) -> NDArray[np.bool_]:
+        wrong = torch.zeros(len(slots), dtype=torch.bool)
+        run_L2HGPD = self.storage.host.run(group, 0, self.heap.config.host_slots).view(self.words)
+        for at, (mark, _) in enumerate(self._tensors(group)):
+            held = run_L2HGPD[at // 2, at % 2][slots // self.size, :, slots % self.size]
             wrong |= (held != self._pattern(cells, mark)[:, None, None]).any(2).any(1)
         return np.asarray(wrong.numpy())
 

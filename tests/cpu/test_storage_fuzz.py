@@ -8,10 +8,10 @@ import torch
 
 from cpu.kv_store import KVStore
 from infergc.units import ceil_div
-from laws.shapes import SHAPES, Shape
+from laws.shapes import SHAPES, TIERED, Shape
 from laws.storage_world import StorageWorld, storage_walk
 
-_CASES = [(shape, torch.bfloat16 if at % 2 else torch.float32) for at, shape in enumerate(SHAPES)]
+_CASES = [(shape, torch.bfloat16 if at % 2 else torch.float32) for at, shape in enumerate((*SHAPES, *TIERED))]
 
 
 @pytest.mark.parametrize(("shape", "dtype"), _CASES, ids=[f"{shape.name}-{dtype}" for shape, dtype in _CASES])

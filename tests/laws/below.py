@@ -87,6 +87,25 @@ class Below:
         kept = {key for away in self.away for key in away.keys} - self.files.unread
         lost = kept - self._on_device() - {*host.held, *host.arriving} if kept else ()
         self._expect(not lost, f"law 9: {len(lost)} pages that are kept for requests are gone")
+        self._expect(host.claims == self._claims(), "law 9: claims of the host tier are not those of who claims")
+        self._inspect_unsaved()
+
+    def _claims(self) -> Counter[bytes]:
+        """Claims, counted over who has them: requests, jobs of the disk, and the step being planned."""
+        assert self.heap.tiers is not None
+        claims = Counter(key for claimed in (*(away.keys for away in self.away), *self.owed) for key in claimed)
+        claims.update(self.heap.tiers._read)
+        if self._disk is not None:
+            claims.update(self._disk.writing)
+            claims.update(self._disk.reading.keys())
+        return claims
+
+    def _inspect_unsaved(self) -> None:
+        """Pages that the disk tier was not given yet are known to it."""
+        unsaved = self.heap.tree.unsaved
+        for node in self.heap.tree.nodes() if self._disk is not None else ():
+            known = node.saved == node.length or unsaved.get(node.id) is node
+            self._expect(known and node.saved <= node.length, f"law 1: pages of node {node.id} are never written")
 
     def later(self) -> Shadow:
         """Storage once the moves that wait are made."""

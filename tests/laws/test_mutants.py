@@ -6,16 +6,16 @@ from functools import cache
 import pytest
 
 from infergc.heap.errors import HeapCorruption
-from laws import mutants_kept, mutants_wholes  # noqa: F401 - they register their mutants
+from laws import mutants_kept, mutants_tiers, mutants_wholes  # noqa: F401 - they register their mutants
 from laws.mutants import MUTANTS, Mutant
 from laws.oracle import LawBroken
-from laws.shapes import SHAPES
+from laws.shapes import SHAPES, TIERED
 from laws.walk import replay, walk
 from laws.world import Operation
 
 _COUNT = 700  # operations of a scenario
 _SEEDS = range(5, 13)  # of scenarios, tried one after the other: few bugs need more than the first
-_SHAPES = {shape.name: shape for shape in SHAPES}
+_SHAPES = {shape.name: shape for shape in (*SHAPES, *TIERED)}
 
 
 @cache

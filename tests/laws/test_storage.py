@@ -11,8 +11,8 @@ from infergc.heap.errors import HeapCorruption
 from infergc.units import ceil_div
 from laws import mutants
 from laws.oracle import LawBroken
-from laws.shapes import SHAPES, Shape
-from laws.storage_world import StorageWorld, storage_walk
+from laws.shapes import SHAPES, TIERED, Shape
+from laws.storage_world import CopierWorld, StorageWorld, storage_walk
 
 _SHAPES = {shape.name: shape for shape in SHAPES}
 _COUNT = 2500  # operations in which each planted bug shows
@@ -34,6 +34,18 @@ def test_storage_holds_what_was_written_until_it_is_freed(shape: Shape, request:
     expected = {"step", "complete", "run", "fork", "late stop", "read back"}
     if shape.prefix_caching:
         expected |= {"hit", "copy"}
+    assert expected <= {name for name, times in world.seen.items() if times}, world.seen
+
+
+@pytest.mark.parametrize("world_class", [StorageWorld, CopierWorld])
+@pytest.mark.parametrize("shape", TIERED, ids=lambda shape: shape.name)
+def test_tiers_hold_what_was_written_whoever_moves_it(
+    shape: Shape, world_class: type[StorageWorld], request: pytest.FixtureRequest
+) -> None:
+    """In the plan's order, as under ``--heap-debug``, and in the order of worker and copier."""
+    count = ceil_div(request.config.getoption("--heap-ops"), 25)
+    world = storage_walk(world_class(shape), 3, count)
+    expected = {"step", "run", "give_way", "come_back"} | ({"disk", "news"} if shape.disk else {"restored"})
     assert expected <= {name for name, times in world.seen.items() if times}, world.seen
 
 

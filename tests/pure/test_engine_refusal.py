@@ -80,6 +80,7 @@ def engine_of(shape: str, depth: int, caching: bool) -> Engine:
         max_num_batched_tokens=CHUNK,
         max_num_seqs=6,
         enable_prefix_caching=caching,
+        admission_policy="page-each",  # others expect less of those that run as time goes on, and may grant later
     )
 
 

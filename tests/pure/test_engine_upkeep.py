@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from infergc.engine.census import TensorCensus, TensorGroup
 from infergc.engine.garbage import PythonGarbage
 from infergc.engine.loop import Engine
-from infergc.engine.messages import Ask, Command, Outputs, Shutdown
+from infergc.engine.messages import Ask, Command, DiskNews, Outputs, Shutdown
 from infergc.engine.process import serve
 from infergc.engine.upkeep import Upkeep
 from infergc.engine.wire import EngineChannel, FrameReader, decode_outputs, encode_frame
@@ -160,6 +160,32 @@ def test_a_request_after_a_long_rest_is_not_held_up() -> None:
         assert garbage.collections == {"idle": 0, "overdue": 0}
         ask(seconds=60.0)
         assert garbage.collections == {"idle": 0, "overdue": 1}
+
+
+class WritingDisk(SimExecutor):
+    """Its disk is at work all the time."""
+
+    def news(self) -> list[DiskNews]:
+        return []
+
+
+def test_news_of_the_disk_is_looked_for_between_gaps_and_is_none() -> None:
+    clock = Clock()
+    engine = make_engine(executor_class=WritingDisk, host_cache_memory=64_000, disk_cache_dir="d")
+    with PythonGarbage({}, clock) as garbage:
+        upkeep = Upkeep(engine, garbage, clock)
+        for seconds, collections in ((5.0, 1), (0.5, 1), (0.6, 2)):
+            clock.now += seconds
+            run(engine, [submit(f"at {clock.now}", [at % 50 for at in range(int(clock.now) % 7, 60)], max_tokens=4)])
+            assert engine.awaits_news()
+            for _ in range(7):
+                wait = upkeep.patience()
+                assert wait is not None
+                assert wait <= 0.01
+                clock.now += wait
+                upkeep.run(waiting=False)
+                engine.step()
+            assert garbage.collections["idle"] == collections
 
 
 class Seeing(SimExecutor):

@@ -6,22 +6,15 @@ import numpy as np
 
 from infergc.heap.heap import Heap
 from infergc.heap.nodes import Namespace
+from infergc.heap.objects import TokenLog
 from infergc.policies.retention.lru import Lru
 from samples.heaps import P, compute, finished, open_stream, small_shape
+from samples.reclaiming import reclaim
 
 
 def tiered(host: int, *, pages: int = 64, disk: bool = False) -> Heap:
     """A heap with so many slots below it."""
     return Heap(replace(small_shape(pages=pages), host_slots=host, disk=disk), Lru())
-
-
-def reclaim(heap: Heap, pages: int, at_once: int = 1) -> None:
-    """Have the tree let go of so many pages, and the step made that copies them."""
-    for _ in range(0, pages, at_once):
-        assert heap.reclaimer._reclaim(at_once, heap.planning, "room") == at_once
-    heap.begin_step(*(np.empty(0, np.int32) for _ in range(3)))
-    heap.take_moves()
-    heap.complete(heap.planning - 1)
 
 
 def test_nothing_hangs_on_a_page_for_which_there_was_no_room() -> None:
@@ -105,3 +98,38 @@ def test_a_read_waits_for_the_moves_that_are_planned_by_now() -> None:
     assert disk.read([name], heap.touching) is not None
     assert disk.jobs(heap.completed) == []
     assert disk.waits_for(heap.planning)
+
+
+def test_a_page_that_left_the_device_twice_is_written_once() -> None:
+    heap = tiered(32, disk=True)
+    assert heap.tiers is not None
+    disk = heap.tiers.disk
+    assert disk is not None
+    for _ in range(2):
+        finished(heap, range(P))
+        reclaim(heap, 1)
+    heap.tiers.save(8, heap.planning)
+    keys = [name.key for job in disk.jobs(heap.planning) for name, _ in job.pages]
+    assert len(keys) == 1
+    disk.has_written(keys, well=True)
+    assert not heap.tiers.host.claims
+
+
+def test_a_copy_for_who_gave_way_does_not_spoil_what_is_loaded_there() -> None:
+    """Executors make a step's loads before its copies; both are for one page where its first owner has gone."""
+    heap = tiered(16, pages=4)
+    finished(heap, range(P))
+    reclaim(heap, 1)
+    parent = open_stream(heap, range(100, 100 + P + 3))
+    compute(heap, parent, P + 3)
+    branch = heap.fork(parent, "branch")
+    assert branch is not None
+    assert heap.reserve([(branch, P + 4)])
+    assert [move.kind for move in heap.moves] == ["copy"]
+    (copied_to,) = {move.dst for move in heap.moves}
+    heap.close(branch)
+    again = heap.open("again", TokenLog(np.arange(P + 1, dtype=np.int32)), Namespace("m", ""))
+    assert again is not None
+    _, names = heap.below(Namespace("m", ""), np.arange(P, dtype=np.int32))
+    assert heap.restore(again, names, 4) == P
+    assert [(move.kind, move.dst) for move in heap.moves] == [("load", copied_to)]

@@ -16,6 +16,7 @@ TEXT = "the quick brown fox jumps over the lazy dog " * 4
 FLAGS = (
     "--executor", slow_sim.NAME, "--served-model-name", "tiny", "--kv-cache-memory", "320KiB", "--max-model-len", "500",
     "--host-cache-memory", "2MiB", "--disk-cache-dir", "nowhere", "--preemption", "swap",
+    "--admission-policy", "page-each",
 )  # fmt: skip
 
 

@@ -42,13 +42,18 @@ class LinkedSim(SimExecutor):
 def tiered(groups: tuple[GroupSpec, ...] = WINDOWED, **settings: Any) -> Engine:
     """An engine of 16 pages with 40 slots below it and a disk."""
     size = sum(group.page_bytes for group in groups)
-    usual = {"host_cache_memory": 40 * size, "disk_cache_dir": "nowhere", "executor_class": LinkedSim}
+    usual = {
+        "host_cache_memory": 40 * size, "disk_cache_dir": "nowhere", "executor_class": LinkedSim,
+        "admission_policy": "page-each",
+    }  # fmt: skip
     return make_engine(facts(groups), 16, **{**usual, **settings})
 
 
 def crowd(chance: random.Random, number: int) -> Command:
     prompt = [chance.randrange(4), *range(1, chance.randrange(8, 150))]
-    return submit(f"r{number}", [token % VOCAB for token in prompt], max_tokens=chance.randrange(1, 60))
+    return submit(
+        f"r{number}", [token % VOCAB for token in prompt], max_tokens=chance.randrange(20, 80), ignore_eos=True
+    )
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -59,7 +64,7 @@ def test_sums_are_the_figures_while_pages_move(groups: tuple[GroupSpec, ...], de
     chance = random.Random(depth)  # noqa: S311 - repeatable, not secret
     seen = Counter[str]()
     for number in range(90):
-        commands = [crowd(chance, number)] if number < 70 and number % 2 else []
+        commands = [crowd(chance, number)] if number < 40 else []
         if number % 11 == 0:
             commands.append(Abort(f"r{chance.randrange(number + 1)}"))
         engine.step(commands)

@@ -14,9 +14,9 @@ from infergc.engine.loop import Engine
 from infergc.engine.messages import DiskNews, Fetched, Lost, Saved
 from infergc.engine.ports import ModelFacts
 from infergc.heap import keys
-from infergc.heap.disk import Job
 from infergc.heap.groups import GroupSpec
 from infergc.heap.heap import Heap
+from infergc.heap.jobs import Job
 from infergc.heap.moves import TRANSFERS, Move
 from infergc.heap.names import PageName
 from infergc.sched.plan import Binding, StepOutcome, StepPlan

@@ -26,7 +26,14 @@ HEADINGS = {  # heading → fields; a field that is in none stands under the las
         "compaction",
         "compaction_budget",
     ),
-    "Scheduling": ("max_num_seqs", "max_num_batched_tokens", "scheduling_policy", "preemption", "pipeline_depth"),
+    "Scheduling": (
+        "max_num_seqs",
+        "max_num_batched_tokens",
+        "scheduling_policy",
+        "admission_policy",
+        "preemption",
+        "pipeline_depth",
+    ),
     "Collector": (
         "gc",
         "gc_step_us",

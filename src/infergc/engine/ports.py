@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 from infergc.engine.census import TensorCensus
 from infergc.engine.messages import Command, DiskNews, Outputs
-from infergc.heap.disk import Job
 from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
+from infergc.heap.jobs import Job
 from infergc.sched.plan import StepOutcome, StepPlan
 
 

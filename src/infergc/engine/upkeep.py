@@ -38,8 +38,13 @@ class Upkeep:
         """Seconds to wait for a command before ``run``; None: until there is one."""
         if self._engine.has_work():
             return 0.0
+        gap = self._gap()
         if self._engine.awaits_news():
-            return _NEWS_SECONDS
+            return _NEWS_SECONDS if gap is None else min(_NEWS_SECONDS, gap)
+        return gap
+
+    def _gap(self) -> float | None:
+        """Seconds until it is time to tidy up, if no command comes; None: there is nothing new to find."""
         if self._engine.counters.steps == self._steps:
             return None
         now = self._now()
@@ -55,7 +60,7 @@ class Upkeep:
             self._garbage.relieve()
         elif self._engine.counters.steps == self._steps:
             self._garbage.rested()
-        elif not waiting or (self._seen == self._engine.counters.steps and self._now() >= self._due):
+        elif self._is_due() or not (waiting or self._engine.awaits_news()):  # whose news does not wait for a gap
             self._tidy()
 
     def measured(self, outputs: Outputs) -> Outputs:
@@ -65,6 +70,9 @@ class Upkeep:
             outputs.stats["python_gc"] = garbage_figures(self._garbage)
             outputs.stats["tensors"] = self._tensors.figures
         return outputs
+
+    def _is_due(self) -> bool:
+        return self._seen == self._engine.counters.steps and self._now() >= self._due
 
     def _tidy(self) -> None:
         """Collect between two looks: tensors of the first that are gone at the second were held by cycles alone."""

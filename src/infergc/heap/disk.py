@@ -10,25 +10,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from infergc.heap.host import HostTier
+from infergc.heap.jobs import Job
 from infergc.heap.names import PageName
 from infergc.heap.nodes import Node
 
 _WRITING = 8  # at most one slot in so many waits to be written
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Pages that are to be moved between host slots and disk, all in one direction.
-
-    Attributes:
-        number: of a job that reads; -1: it writes.
-        after: the step that has to land first.
-        pages: which, and in which slots.
-    """
-
-    number: int
-    after: int
-    pages: tuple[tuple[PageName, int], ...]
 
 
 @dataclass(slots=True)
@@ -214,10 +200,11 @@ class DiskTier:
     def save_demoted(self, budget: int, step: int) -> int:
         """Have pages written that are in the host tier alone; returns how many were looked at. Cost: O(budget)."""
         work, due = 0, list[PageName]()
-        while self._demoted and work < budget and self._may_write(len(due)):
+        while self._demoted and work < budget and self._may_write(0):
             name = self._demoted.popleft()
             work += 1
             if not self.is_saved(name) and self._host.find(name) >= 0 and self._host.claim([name.key]):
+                self.writing.add(name.key)  # at once: it may have left the device more than once
                 due.append(name)
         self.write(due, step)
         return work

@@ -92,6 +92,7 @@ class Heap(Lowering):
             if not self.reserve([(sequence, (done + len(part)) * size)]):
                 break
             pages = [page_numbers(table.slice(sequence.slot, done, done + len(part))) for table in self.tables]
+            self._drop_copies_to(pages)
             self.tiers.restore(part, pages)
             done += len(part)
             self.publish(sequence, done * size)
@@ -270,6 +271,12 @@ class Heap(Lowering):
         for spec, table in zip(self.config.groups, self.tables, strict=True):
             if spec.window is not None and self._hidden_pages(tokens, spec.window) < table.skipped[slot]:
                 raise ValueError(f"truncate to {tokens} tokens: group {spec.name} has released pages of that window")
+
+    def _drop_copies_to(self, columns: list[I32]) -> None:
+        """Who was given a copy there has gone since: what is loaded there may be made before the step's copies."""
+        if any(move.kind == "copy" for move in self.moves):
+            given = [set(pages.tolist()) for pages in columns]
+            self.moves[:] = [one for one in self.moves if one.kind != "copy" or one.dst not in given[one.group]]
 
     @staticmethod
     def _locate(partial: tuple[Node, int], matched: Node, into: int) -> tuple[Node, int]:

@@ -93,7 +93,7 @@ class Scheduler(Seating):
 
     def _continue_running(self) -> tuple[Slots, I32, bool]:
         slots = self._running_slots()
-        counts = self._sharing.spread(slots, len(self.waiting))
+        counts = self._sharing.spread(slots, self.at_the_door)
         if not counts.all():
             slots, counts = slots[counts > 0], counts[counts > 0]
         kept = self._grant(slots, counts)

@@ -59,6 +59,7 @@ class Seating:
         self._by_slot: dict[int, Request] = {}
         self._order: Slots | None = None  # slots of running requests in order; None after a change
         self._refused: Request | None = None  # memory refused it
+        self._short: Request | None = None  # as well; nobody has left since, though others' pages may be shared by now
         self._room: list[int] = []  # pages that could be granted then, by group
         self._forked: list[Binding] = []  # of rows forked since the last plan
         self._slides = any(spec.window is not None for spec in heap.config.groups)
@@ -297,18 +298,28 @@ class Seating:
         del self._by_slot[sequence.slot]
         request.sequence = None
         self._order = None
-        self._refused = None
+        self._refused = self._short = None
         return sequence
 
     def _refuse(self, request: Request) -> None:
         """Memory has no room for the first in line: it is not asked again before there is more of it."""
-        self._refused, self._room = request, [pages.grantable for pages in self.heap.groups]
+        self._refused = self._short = request
+        self._room = [pages.grantable for pages in self.heap.groups]
 
     def _stays_refused(self, request: Request) -> bool:
         """Whether memory refused it, and nothing since made room. Cost: O(groups)."""
-        if request is not self._refused:
-            return False
-        return all(pages.grantable <= room for pages, room in zip(self.heap.groups, self._room, strict=True))
+        return request is self._refused and not self._has_more_room()
+
+    @property
+    def at_the_door(self) -> int:
+        """Requests that wait and may start now: none where the first in line waits for a slot or memory of who runs."""
+        first = self.waiting.first()
+        if len(self.running) >= self.config.max_num_seqs:
+            return 0
+        return 0 if first is not None and first is self._short and not self._has_more_room() else len(self.waiting)
+
+    def _has_more_room(self) -> bool:
+        return any(pages.grantable > room for pages, room in zip(self.heap.groups, self._room, strict=True))
 
     def _make_room(self, request: Request) -> bool:
         """Give up what keeps the first in line from starting: garbage, then what sessions keep, then pins.

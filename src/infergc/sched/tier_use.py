@@ -172,7 +172,8 @@ class TierUse:
 
         Cost: as ``Heap.restore``.
         """
-        if (sequence.sealed + len(names)) * self._heap.page_tokens <= cached:
+        gained = (sequence.sealed + len(names)) * self._heap.page_tokens - cached
+        if gained <= 0 or not self._heap.continues(sequence, names):  # a fork has what others published otherwise
             return cached
         total = self._heap.restore(sequence, names, self._most)
         request.restored = max(0, total - cached)

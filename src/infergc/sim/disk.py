@@ -4,7 +4,7 @@ from typing import Any
 
 from infergc.engine.messages import DiskNews, Fetched, Saved
 from infergc.engine.tier_stats import DISK_FAILURES
-from infergc.heap.disk import Job
+from infergc.heap.jobs import Job
 
 _BYTES_A_SECOND = 2e9
 

@@ -9,9 +9,9 @@ from infergc.config import EngineConfig
 from infergc.engine.census import TensorCensus
 from infergc.engine.messages import DiskNews
 from infergc.engine.ports import ModelFacts
-from infergc.heap.disk import Job
 from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
+from infergc.heap.jobs import Job
 from infergc.heap.moves import TRANSFERS
 from infergc.sched.plan import I32, StepOutcome, StepPlan
 from infergc.sim.cost import CostModel, FixedCost

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from infergc.engine.messages import DiskNews, Fetched, Lost, Saved
-from infergc.heap.disk import Job
+from infergc.heap.jobs import Job
 from infergc.heap.keys import KEY_BYTES
 from infergc.heap.names import PageName
 from infergc.worker.disk.news import News, Read, Written

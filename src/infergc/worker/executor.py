@@ -7,9 +7,9 @@ from typing import Any
 from infergc.engine.census import TensorCensus
 from infergc.engine.messages import DiskNews
 from infergc.engine.ports import ModelFacts
-from infergc.heap.disk import Job
 from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
+from infergc.heap.jobs import Job
 from infergc.heap.moves import TRANSFERS
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder

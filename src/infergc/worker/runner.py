@@ -60,17 +60,23 @@ class StepRunner:
             moved: is set when all moves were made.
         """
         started = time.perf_counter()
-        try:  # before all that may fail: others than this step's requests depend on it
-            transfer = _NOTHING_COPIED if copied is None else copied.result()
-            self._storage.apply(moves)
-        finally:
-            moved.set()
+        transfer = self._move(moves, copied, moved)  # first: others than this step's requests depend on it
         for binding in plan.bindings:
             self._sampler.bind(binding)
         batch = build_batch(plan, self._latest)
         hidden_TE = self._forward(plan, batch)
         tokens, logprobs = self._sample(plan, batch, hidden_TE)
         return StepOutcome(plan.step, tokens, logprobs, time.perf_counter() - started, transfer.size, transfer.seconds)
+
+    def _move(self, moves: tuple[Move, ...], copied: Future[Copied] | None, moved: Event) -> Copied:
+        """Wait for what is copied and make the other moves, though one of the two should fail."""
+        try:
+            return _NOTHING_COPIED if copied is None else copied.result()
+        finally:
+            try:
+                self._storage.apply(moves)
+            finally:
+                moved.set()
 
     @torch.inference_mode()
     def inspect(self) -> list[Finding]:

@@ -1,0 +1,70 @@
+"""Long prompts beside short ones: neither waits for the other."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infergc.sim.catalog import geometry_named
+from infergc.sim.cost import Roofline
+from infergc.sim.devices import device_named
+from infergc.sim.requests import TraceRequest
+from infergc.sim.simulate import Setup, simulate
+
+MODEL = geometry_named("llama-3.1-8b")
+LONG, BEGIN = 32_000, 20.0
+
+
+def first_tokens(requests: list[TraceRequest], pool_tokens: int = 200_000, **settings: Any) -> dict[int, list[float]]:
+    """Seconds to the first token, by length of the prompt, of those that come from ``BEGIN`` on."""
+    cost = Roofline(MODEL, device_named("a100-80g"))
+    setup = Setup(
+        MODEL,
+        cost,
+        pool_tokens * MODEL.kv_bytes_per_token,
+        "lru",
+        settings={"max_num_batched_tokens": 2048, **settings},
+    )
+    found: dict[int, list[float]] = {}
+    for fate in simulate(setup, requests).fates:
+        assert fate.finished
+        assert fate.first is not None
+        if fate.request.arrival >= BEGIN:
+            found.setdefault(fate.request.input_len, []).append(fate.first - fate.request.arrival)
+    return found
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize(("tokens", "rate"), [(128, None), (512, None), (128, 2.0), (512, 4.0)])
+def test_short_prompts_hardly_wait_for_a_long_one(tokens: int, rate: float | None, depth: int) -> None:
+    warm = [TraceRequest(0.3 * at, tokens, 32) for at in range(20)]
+    shorts = [TraceRequest(BEGIN + (at / rate if rate else 0.0), tokens, 64) for at in range(50)]
+    long = [TraceRequest(BEGIN, LONG, 16)]
+    without = first_tokens(warm + shorts, pipeline_depth=depth)[tokens]
+    both = first_tokens(warm + long + shorts, pipeline_depth=depth)
+    alone = first_tokens(warm + long, pipeline_depth=depth)[LONG][0]
+    assert np.percentile(both[tokens], 99) <= 1.5 * np.percentile(without, 99)
+    assert both[LONG][0] < 12 * alone, "its share of every step bounds its wait"
+
+
+def test_a_long_prompt_alone_is_served_in_whole_steps() -> None:
+    whole = first_tokens([TraceRequest(BEGIN, LONG, 4)], max_num_batched_tokens=2048)[LONG][0]
+    at_once = first_tokens([TraceRequest(BEGIN, LONG, 4)], max_num_batched_tokens=32_768)[LONG][0]
+    assert whole < 1.2 * at_once
+
+
+def test_two_long_prompts_are_served_one_after_the_other() -> None:
+    alone = first_tokens([TraceRequest(BEGIN, LONG, 4)])[LONG][0]
+    first, second = sorted(first_tokens([TraceRequest(BEGIN, LONG, 4)] * 2)[LONG])
+    assert first < 1.2 * alone
+    assert second < 2.2 * alone
+
+
+@pytest.mark.parametrize(("pool_tokens", "slots"), [(33_000, 64), (200_000, 1)])
+def test_a_long_prompt_is_not_slowed_for_who_waits_for_its_memory_or_slot(pool_tokens: int, slots: int) -> None:
+    warm = [TraceRequest(0.3 * at, 512, 32) for at in range(20)]
+    long, short = TraceRequest(BEGIN, LONG, 16), TraceRequest(BEGIN + 0.1, 2000, 16)
+    alone = first_tokens([*warm, long], pool_tokens, max_num_seqs=slots)[LONG][0]
+    both = first_tokens([*warm, long, short], pool_tokens, max_num_seqs=slots)
+    assert both[LONG][0] < 1.5 * alone
+    assert both[2000][0] < 2 * alone
