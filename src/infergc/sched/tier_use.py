@@ -105,6 +105,11 @@ class TierUse:
         return sum(map(len, self._waiters.values()))
 
     @property
+    def loading(self) -> list[Request]:
+        """The requests that wait for a read. Cost: O(requests)."""
+        return [request for requests in self._waiters.values() for request in requests]
+
+    @property
     def claims(self) -> Iterator[tuple[str, SequenceOf[bytes]]]:
         """The requests for which pages are kept, and the keys of those: they gave way, or waited for a read."""
         return ((request.id, request.claim) for request in self._claimants)
