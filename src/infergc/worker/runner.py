@@ -62,6 +62,7 @@ class StepRunner:
         started = time.perf_counter()
         try:  # before all that may fail: others than this step's requests depend on it
             transfer = _NOTHING_COPIED if copied is None else copied.result()
+            started = time.perf_counter()  # a wait is no work: what copies take is learnt apart from what steps take
             self._storage.apply(moves)
         finally:
             moved.set()
