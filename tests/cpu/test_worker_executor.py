@@ -1,8 +1,10 @@
 """The executor: order, depth, failures, facts."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Timer
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from infergc.config import ConfigError, engine_config
 from infergc.engine.ports import Executor
 from infergc.params import SamplingParams
 from infergc.sched.plan import FROM_DEVICE, Binding, Move
+from infergc.worker.copier import Copied
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.factory import create_executor
 
@@ -66,6 +69,18 @@ def test_facts(executor: TorchExecutor, directory: Path) -> None:
 def test_block_size_reaches_the_groups(directory: Path) -> None:
     small, large = (executor_for(directory, block_size=size).facts.groups for size in (8, 64))
     assert [8 * group.page_bytes for group in small] == [group.page_bytes for group in large]
+
+
+def test_waiting_for_copies_is_not_the_time_of_a_step(executor: TorchExecutor, planner: Planner) -> None:
+    assert executor._runner is not None
+    copied: Future[Copied] = Future()
+    timer = Timer(1.0, copied.set_result, (Copied(64, 0.9),))
+    timer.start()
+    plan = planner.plan([Row(1, 0, PROMPT, sample=True)], (bound(1),))
+    outcome = executor._runner.run(plan, (), copied, Event())
+    timer.join()
+    assert outcome.seconds < 0.9
+    assert (outcome.copied_bytes, outcome.copy_seconds) == (64, 0.9)
 
 
 def test_steps_launched_together_give_what_steps_one_by_one_give(executor: TorchExecutor, planner: Planner) -> None:

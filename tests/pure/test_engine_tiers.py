@@ -124,6 +124,21 @@ def test_what_left_while_a_request_was_queued_is_read_when_its_turn_comes() -> N
     engine.heap.check()
 
 
+def test_who_waits_for_a_read_waits_no_longer_than_it_may() -> None:
+    engine = make_engine(pages=40, host_cache_memory=8_000, disk_cache_dir="d", executor_class=SlowDisk)
+    prompt = list(range(1, 50)) * 2
+    run(engine, [submit("a", prompt, max_tokens=4)])
+    for at in range(12):
+        run(engine, [submit(f"f{at}", [(at + each) % 49 + 1 for each in range(120)], max_tokens=4)])
+    hasty = submit("hasty", prompt, max_tokens=4)
+    hasty.queue_timeout = 1
+    engine.step([hasty, submit("patient", prompt, max_tokens=4)])
+    assert engine.scheduler.loading == 2
+    (delta,) = engine.step([Tick(2)]).deltas
+    assert (delta.request_id, delta.finish) == ("hasty", "timeout")
+    assert engine.scheduler.loading == 1
+
+
 def test_who_waits_for_a_read_may_go() -> None:
     engine = make_engine(pages=40, host_cache_memory=8_000, disk_cache_dir="d", executor_class=SlowDisk)
     prompt = list(range(1, 50)) * 2

@@ -133,3 +133,21 @@ def test_a_copy_for_who_gave_way_does_not_spoil_what_is_loaded_there() -> None:
     _, names = heap.below(Namespace("m", ""), np.arange(P, dtype=np.int32))
     assert heap.restore(again, names, 4) == P
     assert [(move.kind, move.dst) for move in heap.moves] == [("load", copied_to)]
+
+
+def test_what_the_host_had_no_room_for_is_saved_when_it_has() -> None:
+    """An engine may come to rest by then: no news of the disk comes first."""
+    heap = tiered(8, disk=True)
+    assert heap.tiers is not None
+    disk = heap.tiers.disk
+    assert disk is not None
+    waits = open_stream(heap, range(8 * P))
+    compute(heap, waits, 8 * P)
+    keys = heap.claim(waits)
+    assert keys is not None
+    finished(heap, range(100, 100 + P))
+    disk.save(waits.tip, waits.tip.length)
+    heap.tiers.save(8, heap.planning)
+    assert not disk.can_save
+    heap.unclaim(keys)
+    assert disk.can_save

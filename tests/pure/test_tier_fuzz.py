@@ -145,7 +145,7 @@ def close_sessions(engine: Engine, last: int) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_each_request_sees_its_own_kv_wherever_it_was(case: Case) -> None:
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(8)
     record, load = Recorder(), Load()
     engine = case.engine(sinks=[record])
     executor = shadowed(engine)

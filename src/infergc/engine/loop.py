@@ -164,7 +164,7 @@ class Engine:
     def _tick(self, seconds: int, outputs: Outputs) -> None:
         """So late it is. Who waited too long to be started ends; choices that this sets free may be as late."""
         self.scheduler.tick(seconds)
-        while late := self.scheduler.deadlines.passed(self.scheduler.waiting):
+        while late := self.scheduler.late():
             for request in late:
                 job = request.search if isinstance(request, Hypothesis) else request
                 self._stop(job, stopped=False)

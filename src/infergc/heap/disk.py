@@ -74,7 +74,6 @@ class DiskTier:
         self._reads: dict[int, tuple[PageName, ...]] = {}
         self._jobs: deque[Job] = deque()
         self._begun = 0
-        self._refused = False  # the host had no room for what was to be written
 
     @property
     def reads(self) -> Mapping[int, tuple[PageName, ...]]:
@@ -93,8 +92,9 @@ class DiskTier:
 
     @property
     def can_save(self) -> bool:
-        """Whether there are pages to be written, and room for them was not refused since the last news."""
-        return bool(self._unsaved or self._demoted) and not self._refused and self._may_write(0)
+        """Whether there are pages to be written, and the host has room for one."""
+        has_room = len(self._host.claims) < self._host.space.capacity
+        return bool(self._unsaved or self._demoted) and has_room and self._may_write(0)
 
     def waits_for(self, step: int) -> bool:
         """Whether jobs wait for this step, or for a later one. Cost: O(1)."""
@@ -148,7 +148,6 @@ class DiskTier:
 
     def has_read(self, number: int, found: Sequence[bool]) -> list[bytes]:
         """A read is over: which pages are there now. Returns the keys claimed for it, which are the caller's now."""
-        self._refused = False
         pages = self._reads.pop(number)
         for name, well in zip(pages, found, strict=True):
             del self.reading[name.key]
@@ -185,8 +184,7 @@ class DiskTier:
         for at, name in enumerate(names):
             if self.is_saved(name) or (name.key in self._host and self._host.find(name) < 0):
                 continue
-            self._refused = not self._may_write(len(due)) or not self._host.claim([name.key])
-            if self._refused:
+            if not (self._may_write(len(due)) and self._host.claim([name.key])):
                 return due, at
             due.append(at)
         return due, len(names)
@@ -217,7 +215,6 @@ class DiskTier:
 
     def has_written(self, keys: Sequence[bytes], *, well: bool) -> None:
         """Pages were written, or could not be; or they were found on disk at start. Cost: O(pages)."""
-        self._refused = False
         mine = [key for key in keys if key in self.writing]
         self.writing.difference_update(mine)
         self._host.unclaim(mine)

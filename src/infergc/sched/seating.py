@@ -102,6 +102,14 @@ class Seating:
         """Requests whose pages are being read from disk. Cost: O(reads)."""
         return 0 if self.tier_use is None else self.tier_use.waiters
 
+    def late(self) -> list[Request]:
+        """Requests that wait, for memory or for the disk, and should have been started by now.
+
+        Cost: O(requests that wait).
+        """
+        loading = [] if self.tier_use is None else self.tier_use.loading
+        return self.deadlines.passed([*self.waiting, *loading])
+
     @property
     def only_loads(self) -> bool:
         """Whether all there is to do is to wait for a read."""

@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 _SAVED_A_STEP = 32  # pages at most that a step copies for the disk
 _PATIENCE = 2  # seconds that a read may take in any case, and times what computing takes that it may take besides
+_FADE = 0.99  # what is left of an estimate each time that it keeps from a transfer
 _MEMORY = 0.9  # what each transfer leaves of the weight of those before it
 
 
@@ -61,6 +62,10 @@ class Rate:
         if size > 0 and seconds > 0:
             self._size = _MEMORY * self._size + size
             self._seconds = _MEMORY * self._seconds + seconds
+
+    def fade(self) -> None:
+        """It was too slow to be used: so little is forgotten of it that it is tried again some time. Cost: O(1)."""
+        self._seconds *= _FADE
 
     def seconds(self, size: int) -> float:
         """How long so many bytes will take; 0.0 while nothing is known."""
@@ -105,6 +110,11 @@ class TierUse:
         return sum(map(len, self._waiters.values()))
 
     @property
+    def loading(self) -> list[Request]:
+        """The requests that wait for a read. Cost: O(requests)."""
+        return [request for requests in self._waiters.values() for request in requests]
+
+    @property
     def claims(self) -> Iterator[tuple[str, SequenceOf[bytes]]]:
         """The requests for which pages are kept, and the keys of those: they gave way, or waited for a read."""
         return ((request.id, request.claim) for request in self._claimants)
@@ -138,7 +148,7 @@ class TierUse:
         """
         tokens = sequence.sealed * self._heap.page_tokens
         ways = Ways(2 * self.copying.seconds(sequence.sealed * self._page_bytes), self._times.prefill(0, tokens))
-        kept = self._swaps.transfers(ways) and self._claim(request, self._heap.claim(sequence))
+        kept = self._chosen(self._swaps, ways, self.copying) and self._claim(request, self._heap.claim(sequence))
         self.swapped, self.recomputed = self.swapped + kept, self.recomputed + (not kept)
         _log.info(
             "request %s gives way with %d tokens computed: %s (estimates: %.2g s to copy them there and back, %.2g s "
@@ -165,7 +175,7 @@ class TierUse:
         pages, names = self._heap.below(request.namespace, request.tokens.view()[: request.tokens.size - 1])
         first, count = pages * self._heap.page_tokens, len(names) * self._heap.page_tokens
         ways = Ways(self.copying.seconds(len(names) * self._page_bytes), self._times.prefill(first, first + count))
-        return names if request.claim or self._loads.transfers(ways) else []
+        return names if not names or request.claim or self._chosen(self._loads, ways, self.copying) else []
 
     def restore(self, request: Request, sequence: Sequence, names: SequenceOf[PageName], cached: int) -> int:
         """Give a sequence what ``find`` found, unless it has more without; tokens whose KV need not be computed.
@@ -196,7 +206,9 @@ class TierUse:
                 self.reading.seconds((len(found.names) + len(disk.reading)) * self._page_bytes),
                 self._times.prefill(end - len(found.names) * size, end),
             )
-            number = disk.read(found.names, self._heap.touching) if self._loads.transfers(ways) else None
+            number = (
+                disk.read(found.names, self._heap.touching) if self._chosen(self._loads, ways, self.reading) else None
+            )
             if number is not None:
                 self._limits[number] = self._now + _PATIENCE + int(_PATIENCE * ways.compute)
         if number is None:
@@ -245,6 +257,13 @@ class TierUse:
             del self._limits[number]
         self._late.update(late)
         return [request for number in late for request in self._waiters.pop(number, ())]
+
+    def _chosen(self, policy: Preferring, ways: Ways, rate: Rate) -> bool:
+        """Whether KV is copied; where it is not, for copying was slow of late, that is tried again some time."""
+        chosen = policy.transfers(ways)
+        if not chosen:
+            rate.fade()
+        return chosen
 
     def _claim(self, request: Request, keys: list[bytes] | None) -> bool:
         if keys is None:

@@ -59,8 +59,11 @@ class StepRunner:
             copied: what is to be waited for first, the pages that come from the host tier; None: nothing.
             moved: is set when all moves were made.
         """
-        started = time.perf_counter()
-        transfer = self._move(moves, copied, moved)  # first: others than this step's requests depend on it
+        try:
+            transfer = _NOTHING_COPIED if copied is None else copied.result()
+        finally:  # whatever fails: others than this step's requests depend on the moves
+            started = time.perf_counter()  # a wait is no work: what copies take is learnt apart from what steps take
+            self._make(moves, moved)
         for binding in plan.bindings:
             self._sampler.bind(binding)
         batch = build_batch(plan, self._latest)
@@ -68,15 +71,11 @@ class StepRunner:
         tokens, logprobs = self._sample(plan, batch, hidden_TE)
         return StepOutcome(plan.step, tokens, logprobs, time.perf_counter() - started, transfer.size, transfer.seconds)
 
-    def _move(self, moves: tuple[Move, ...], copied: Future[Copied] | None, moved: Event) -> Copied:
-        """Wait for what is copied and make the other moves, though one of the two should fail."""
+    def _make(self, moves: tuple[Move, ...], moved: Event) -> None:
         try:
-            return _NOTHING_COPIED if copied is None else copied.result()
+            self._storage.apply(moves)
         finally:
-            try:
-                self._storage.apply(moves)
-            finally:
-                moved.set()
+            moved.set()
 
     @torch.inference_mode()
     def inspect(self) -> list[Finding]:
