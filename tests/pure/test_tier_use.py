@@ -33,3 +33,24 @@ def test_a_branch_whose_published_pages_end_elsewhere_goes_on_with_what_it_has()
     assert use.restore(request, branch, names, 2 * P) == 2 * P
     assert heap.moves == []
     heap.check()
+
+
+def test_a_transfer_that_was_slow_once_is_tried_again_some_time() -> None:
+    """One read that took long, of a disk that slept perhaps, is no reason never to read again."""
+    heap = Heap(replace(small_shape(), host_slots=32), Lru())
+    times = StepTimes()
+    for tokens in (1, 2, 4, 8, 16):
+        times.learn(tokens, tokens, 0.001 * tokens)
+    use = TierUse(heap, times, Swap(), Sooner(), 100)
+    use.copying.learn(1, 10.0)  # ten seconds a byte
+    finished(heap, range(5 * P))
+    reclaim(heap, 5)
+    asker = open_stream(heap, range(5 * P))
+    request = Request("again", 0, asker.tokens, 5 * P, SamplingParams(), 6 * P, asker.namespace)
+    tries = 0
+    while not use.find(request):
+        assert heap.tiers is not None
+        heap.tiers.planned()
+        tries += 1
+        assert tries < 5000, "it is never tried again"
+    assert tries > 100, "once is not forgotten at once"

@@ -206,9 +206,8 @@ class TierUse:
                 self.reading.seconds((len(found.names) + len(disk.reading)) * self._page_bytes),
                 self._times.prefill(end - len(found.names) * size, end),
             )
-            number = (
-                disk.read(found.names, self._heap.touching) if self._chosen(self._loads, ways, self.reading) else None
-            )
+            is_sooner = self._chosen(self._loads, ways, self.reading)
+            number = disk.read(found.names, self._heap.touching) if is_sooner else None
             if number is not None:
                 self._limits[number] = self._now + _PATIENCE + int(_PATIENCE * ways.compute)
         if number is None:
