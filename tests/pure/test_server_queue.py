@@ -228,7 +228,7 @@ def test_who_is_not_started_in_time_gets_503(hasty: Server, stream: bool) -> Non
         (0, "queue_timeout: 0 is not allowed; it must be a whole number of seconds from 1 to 86400"),
         (1.5, "queue_timeout: "),
         ("1", "queue_timeout: "),
-        (4, "queue_timeout: 4 is not allowed; this server lets no request wait longer than 3 (--queue-timeout)"),
+        (4, "queue_timeout: 4 is not allowed; this server lets no request wait longer than 3 s (--queue-timeout)"),
     ],
 )
 def test_a_bad_time_is_refused_by_name(hasty: Server, value: object, words: str) -> None:

@@ -168,7 +168,8 @@ class Engine:
             for request in late:
                 job = request.search if isinstance(request, Hypothesis) else request
                 self._stop(job, stopped=False)
-                self._tell_end(job, "timeout", outputs, "it waited longer than it may without being started")
+                why = "it waited longer than its queue_timeout or the server's --queue-timeout without being started"
+                self._tell_end(job, "timeout", outputs, why)
 
     def _stop(self, job: Job, *, stopped: bool) -> str:
         """End a job that no token ended; returns the reason. A beam search has no stop strings: it is abandoned."""

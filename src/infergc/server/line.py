@@ -96,7 +96,7 @@ class Line:
         if length + wanted <= self.most or not self._client.healthy:
             return
         headers = self.refuse(QUEUE_FULL)
-        more = f", and this one would bring {wanted} more" if wanted > 1 else ""
+        more = f", and this one would bring {wanted} more; send it in parts" if wanted > 1 else ""
         message = (
             f"the queue is full: {max(0, length)} of at most {counted(self.most, 'request')} wait "
             f"(--max-num-queued-reqs){more}; try again in {headers['retry-after']} s"

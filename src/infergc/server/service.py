@@ -96,7 +96,7 @@ class Service:
         """How long a request may wait: as long as it asks for, or as the server lets all."""
         most = self.settings.queue_timeout
         if asked is not None and most is not None and asked > most:
-            message = f"{asked} is not allowed; this server lets no request wait longer than {most} (--queue-timeout)"
+            message = f"{asked} is not allowed; this server lets no request wait longer than {most} s (--queue-timeout)"
             raise ParameterError("queue_timeout", message)
         return most if asked is None else asked
 

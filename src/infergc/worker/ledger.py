@@ -59,12 +59,14 @@ def check_fits(config: EngineConfig, taken: Mapping[str, int]) -> None:
         taken: bytes of what is needed beside KV, by holder, as far as it is known.
 
     Raises:
-        ConfigError: naming --memory or --kv-cache-memory and what would fit.
+        ConfigError: naming --memory, --host-cache-memory or --kv-cache-memory and what would fit.
     """
     machine = memory_limit()
     here = f"this machine or container has {format_bytes(machine)} of memory"
     if config.memory is not None and config.memory > machine:
         raise ConfigError(f"--memory: {format_bytes(config.memory)} do not fit: {here}")
+    if config.host_cache_memory is not None and config.host_cache_memory > machine:
+        raise ConfigError(f"--host-cache-memory: {format_bytes(config.host_cache_memory)} do not fit: {here}")
     rest = machine - sum(taken.values())
     if config.kv_cache_memory is not None and config.kv_cache_memory > rest:
         raise ConfigError(

@@ -34,7 +34,7 @@ class Tally:
     def fail(self, why: Failure, what: object, times: int = 1) -> None:
         """Count failures of a kind; the first of each kind is told in the log."""
         if not self.failures[why] and times:
-            _log.warning("disk cache: %s (%s); from now on only counted", what, why)
+            _log.warning("disk cache: %s (%s); requests go on, and more of this kind are only counted", what, why)
         self.failures[why] += times
 
     def fail_all(self, failures: Counter[Failure], what: object) -> None:
