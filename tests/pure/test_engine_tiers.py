@@ -6,6 +6,8 @@ import pytest
 
 from infergc.config import ConfigError
 from infergc.engine.messages import Abort, DiskNews, Fetched, Tick
+from infergc.engine.ports import ModelFacts
+from infergc.sched.plan import StepPlan
 from infergc.sim.executor import SimExecutor
 from samples.engines import make_engine, run, submit
 
@@ -121,6 +123,45 @@ def test_who_waits_for_a_read_waits_no_longer_than_it_may() -> None:
     (delta,) = engine.step([Tick(2)]).deltas
     assert (delta.request_id, delta.finish) == ("hasty", "timeout")
     assert engine.scheduler.loading == 1
+
+
+class TokenCost:
+    """A step takes a hundredth of a second a token; copies take no time."""
+
+    def seconds(self, plan: StepPlan) -> float:
+        return 0.01 * float(plan.counts.sum())
+
+    def copying(self, size: int) -> float:
+        return 0.0
+
+
+class StumblingDisk(SimExecutor):
+    """Its first read takes minutes."""
+
+    stumbles = True
+
+    def __init__(self, facts: ModelFacts, record: Any = ()) -> None:
+        super().__init__(facts, record, TokenCost())
+
+    def news(self) -> list[DiskNews]:
+        told = super().news()
+        for one in told:
+            if isinstance(one, Fetched) and self.stumbles:
+                one.seconds, self.stumbles = 100.0, False
+        return told
+
+
+def test_a_disk_that_was_slow_once_is_tried_again() -> None:
+    engine = make_engine(pages=40, host_cache_memory=8_000, disk_cache_dir="d", executor_class=StumblingDisk)
+    tiers = engine.heap.tiers
+    assert tiers is not None
+    assert tiers.disk is not None
+    read = [0]
+    for at in range(600):
+        run(engine, [submit(f"r{at}", [(at % 8 + each) % 49 + 1 for each in range(120)], max_tokens=2)], check=False)
+        read.append(tiers.disk.counters.read)
+    assert 0 < read[200] == read[40], "it is slow, so far as anybody knows"
+    assert read[-1] > 2 * read[40]
 
 
 def test_who_waits_for_a_read_may_go() -> None:

@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 _SAVED_A_STEP = 32  # pages at most that a step copies for the disk
 _PATIENCE = 2  # seconds that a read may take in any case, and times what computing takes that it may take besides
 _MEMORY = 0.9  # what each transfer leaves of the weight of those before it
+_DOUBT = 0.98  # what a read that is not tried leaves of what reads are said to take: so now and then one is tried
 
 
 class Ways(NamedTuple):
@@ -61,6 +62,10 @@ class Rate:
         if size > 0 and seconds > 0:
             self._size = _MEMORY * self._size + size
             self._seconds = _MEMORY * self._seconds + seconds
+
+    def doubt(self) -> None:
+        """It was not tried, for it took too long lately: which may be over, and nobody would know."""
+        self._seconds *= _DOUBT
 
     def seconds(self, size: int) -> float:
         """How long so many bytes will take; 0.0 while nothing is known."""
@@ -200,7 +205,10 @@ class TierUse:
                 self.reading.seconds((len(found.names) + len(disk.reading)) * self._page_bytes),
                 self._times.prefill(end - len(found.names) * size, end),
             )
-            number = disk.read(found.names, self._heap.touching) if self._loads.transfers(ways) else None
+            if not self._loads.transfers(ways):
+                self.reading.doubt()
+                return False
+            number = disk.read(found.names, self._heap.touching)
             if number is not None:
                 self._limits[number] = self._now + _PATIENCE + int(_PATIENCE * ways.compute)
         if number is None:
