@@ -57,6 +57,7 @@ FIGURES = {  # of the report → metric
     "bytes read": "infergc_disk_cache_read_bytes_total",
     "read seconds": "infergc_disk_cache_read_seconds_total",
     "preempted": "infergc_preemptions_total",
+    "steps": "infergc_steps_total",
 }
 
 
@@ -101,6 +102,12 @@ class Server:
         lines = httpx.get(f"{self.url}/metrics").text.splitlines()
         begin, _, label = name.partition("{")
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(begin) and label in line)
+
+    def processor_seconds(self) -> float:
+        """Of the engine since its start, in all threads: what it takes whatever else runs on the machine."""
+        (engine,) = self.process.children()
+        times = engine.cpu_times()
+        return float(times.user + times.system)
 
     def kill(self) -> None:
         """Kill at once, and the engine too."""
@@ -162,7 +169,8 @@ async def replay(server: Server, sessions: list[list[Turn]], options: argparse.N
                 answers[f"{number}.{at}"] = await ask(client, turn.prompt, min(turn.answer, options.answer))
 
         await asyncio.gather(*map(session, range(len(sessions))))
-        return Run(perf_counter() - began, answers, {name: server.metric(of) for name, of in FIGURES.items()})
+        seconds, counted = perf_counter() - began, {name: server.metric(of) for name, of in FIGURES.items()}
+        return Run(seconds, answers, {**counted, "processor seconds": server.processor_seconds()})
 
 
 def working_set(sessions: list[list[Turn]]) -> int:
@@ -296,7 +304,7 @@ def report(runs: dict[str, list[Run]]) -> None:
         print(f"{way:8} TTFT p50/p90/p99 {firsts} s; over off, request by request {spread(ratios)}; "
               f"{median(run.speed for run in rounds):.1f} tokens/s, {median(speeds):.2f} of off; "
               f"{median(run.seconds for run in rounds):.1f} s; cached {cached:.1%}")  # fmt: skip
-        counted = {name: median(run.counted[name] for run in rounds) for name in FIGURES}
+        counted = {name: median(run.counted[name] for run in rounds) for name in rounds[0].counted}
         print(f"{'':8} {', '.join(f'{name} {value:.4g}' for name, value in counted.items() if value)}")
     wrong = sum(
         run.answers[name].text != off.answers[name].text

@@ -6,8 +6,6 @@ import pytest
 
 from infergc.config import ConfigError
 from infergc.engine.messages import Abort, DiskNews, Fetched, Tick
-from infergc.engine.ports import ModelFacts
-from infergc.sched.plan import StepPlan
 from infergc.sim.executor import SimExecutor
 from samples.engines import make_engine, run, submit
 
@@ -110,6 +108,22 @@ def test_nobody_waits_for_a_disk_that_hangs() -> None:
     engine.heap.check()
 
 
+def test_what_left_while_a_request_was_queued_is_read_when_its_turn_comes() -> None:
+    engine = make_engine(pages=40, host_cache_memory=8_000, disk_cache_dir="d", max_num_seqs=1)
+    prompt = list(range(1, 50)) * 2
+    run(engine, [submit("a", prompt, max_tokens=4)])
+    others = [submit(f"f{at}", [(at + each) % 49 + 1 for each in range(120)], max_tokens=4) for at in range(12)]
+    results = run(engine, [*others, submit("again", prompt, max_tokens=4)])  # what it has on the device is washed off
+    assert engine.heap.tiers is not None
+    assert engine.heap.tiers.disk is not None
+    assert engine.heap.tiers.disk.counters.read > 0
+    assert results.cached["again"] >= 0.8 * len(prompt)
+    while engine.awaits_news():
+        engine.step()
+    assert not engine.heap.tiers.host.claims
+    engine.heap.check()
+
+
 def test_who_waits_for_a_read_waits_no_longer_than_it_may() -> None:
     engine = make_engine(pages=40, host_cache_memory=8_000, disk_cache_dir="d", executor_class=SlowDisk)
     prompt = list(range(1, 50)) * 2
@@ -123,45 +137,6 @@ def test_who_waits_for_a_read_waits_no_longer_than_it_may() -> None:
     (delta,) = engine.step([Tick(2)]).deltas
     assert (delta.request_id, delta.finish) == ("hasty", "timeout")
     assert engine.scheduler.loading == 1
-
-
-class TokenCost:
-    """A step takes a hundredth of a second a token; copies take no time."""
-
-    def seconds(self, plan: StepPlan) -> float:
-        return 0.01 * float(plan.counts.sum())
-
-    def copying(self, size: int) -> float:
-        return 0.0
-
-
-class StumblingDisk(SimExecutor):
-    """Its first read takes minutes."""
-
-    stumbles = True
-
-    def __init__(self, facts: ModelFacts, record: Any = ()) -> None:
-        super().__init__(facts, record, TokenCost())
-
-    def news(self) -> list[DiskNews]:
-        told = super().news()
-        for one in told:
-            if isinstance(one, Fetched) and self.stumbles:
-                one.seconds, self.stumbles = 100.0, False
-        return told
-
-
-def test_a_disk_that_was_slow_once_is_tried_again() -> None:
-    engine = make_engine(pages=40, host_cache_memory=8_000, disk_cache_dir="d", executor_class=StumblingDisk)
-    tiers = engine.heap.tiers
-    assert tiers is not None
-    assert tiers.disk is not None
-    read = [0]
-    for at in range(600):
-        run(engine, [submit(f"r{at}", [(at % 8 + each) % 49 + 1 for each in range(120)], max_tokens=2)], check=False)
-        read.append(tiers.disk.counters.read)
-    assert 0 < read[200] == read[40], "it is slow, so far as anybody knows"
-    assert read[-1] > 2 * read[40]
 
 
 def test_who_waits_for_a_read_may_go() -> None:

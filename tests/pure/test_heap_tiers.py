@@ -9,20 +9,12 @@ from infergc.heap.nodes import Namespace
 from infergc.heap.objects import TokenLog
 from infergc.policies.retention.lru import Lru
 from samples.heaps import P, compute, finished, open_stream, small_shape
+from samples.reclaiming import reclaim
 
 
 def tiered(host: int, *, pages: int = 64, disk: bool = False) -> Heap:
     """A heap with so many slots below it."""
     return Heap(replace(small_shape(pages=pages), host_slots=host, disk=disk), Lru())
-
-
-def reclaim(heap: Heap, pages: int, at_once: int = 1) -> None:
-    """Have the tree let go of so many pages, and the step made that copies them."""
-    for _ in range(0, pages, at_once):
-        assert heap.reclaimer._reclaim(at_once, heap.planning, "room") == at_once
-    heap.begin_step(*(np.empty(0, np.int32) for _ in range(3)))
-    heap.take_moves()
-    heap.complete(heap.planning - 1)
 
 
 def test_nothing_hangs_on_a_page_for_which_there_was_no_room() -> None:

@@ -88,10 +88,10 @@ def random_submit(rng: np.random.Generator, number: int, longest: int) -> Submit
         one.session = f"s{rng.integers(3)}"
     if kind < 0.1 or kind > 0.9:
         one.params = replace(one.params, n=int(rng.integers(2, 4)))
-    elif kind > 0.8:
-        one.prompt = one.prompt[: max(1, longest // 3)]
-        one.params = replace(one.params, n=2, use_beam_search=True, max_tokens=5)
-    elif kind > 0.7:
+    elif kind > 0.75:
+        one.prompt = one.prompt[: max(1, longest // 4)]
+        one.params = replace(one.params, n=2, use_beam_search=True, max_tokens=24)
+    elif kind > 0.68:
         one.cache_control = CacheControl(ttl=2, priority=int(rng.integers(101)), pin=rng.random() < 0.5)
     return one
 

@@ -42,7 +42,7 @@ class Recorder(Sink):
             tokens=plan.token_ids.tolist(),
             sample=plan.sample.tolist(),
             tables=[[table.first.tolist(), table.pages.tolist(), table.skipped.tolist()] for table in plan.tables],
-            moves=[[move.kind, move.group, move.src, move.dst, move.tokens] for move in plan.moves],
+            moves=[[move.kind, move.group, move.src, move.dst, move.tokens, move.pages] for move in plan.moves],
             bindings=[[b.slot, b.prompt.tolist(), b.output.tolist(), b.params] for b in plan.bindings],
         )
 

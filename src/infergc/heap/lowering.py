@@ -1,6 +1,7 @@
 """What of a text lies below the device, and what is kept there for requests that wait."""
 
 from collections.abc import Iterator
+from collections.abc import Sequence as SequenceOf
 
 from infergc.heap.keeping import Keeping
 from infergc.heap.keys import keys_in, root_key
@@ -34,6 +35,11 @@ class Lowering(Keeping):
             match = self.tree.match(namespace, tokens, len(tokens))
             before, pages = keys_in(match.node)[match.into - 1], match.pages  # a root has no pages, and one key
         return pages, names_behind(before, tokens[pages * self.page_tokens :], self.page_tokens)
+
+    @staticmethod
+    def continues(sequence: Sequence, names: SequenceOf[PageName]) -> bool:
+        """Whether pages of its text stand right behind the published ones of a sequence. Cost: as ``keys_in``."""
+        return bool(names) and names[0].before == keys_in(sequence.tip)[-1]
 
     @property
     def touching(self) -> int:

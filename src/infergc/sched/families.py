@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sized
 
+from infergc.heap.groups import pages_for
 from infergc.sched.request import Request, Status
 from infergc.sched.search import Hypothesis
 
@@ -25,10 +26,10 @@ def leaving(victim: Request, running: Sized) -> list[Request]:
     return sorted(members, key=lambda member: -member.number)
 
 
-def coming_tokens(request: Request) -> int:
-    """Tokens beside the prompt's that the others of a family hold which wait with it: they are to come back together.
+def coming_pages(request: Request, page_tokens: int) -> int:
+    """Pages that the others of a family want which wait with it, beside whole ones of the prompt, and one more each.
 
-    None before a family has parted: then there is but one.
+    They are to come back together. None before a family has parted: then there is but one.
     """
     waiting = (member for member in kin(request) if member.status is Status.WAITING and member is not request)
-    return sum(member.tokens.size - member.prompt_len + 1 for member in waiting)
+    return sum(pages_for(member.tokens.size, page_tokens) - member.prompt_len // page_tokens + 1 for member in waiting)

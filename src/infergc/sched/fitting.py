@@ -7,7 +7,7 @@ import numpy as np
 from infergc.heap.groups import pages_for, window_pages
 from infergc.heap.heap import Heap
 from infergc.heap.objects import Sequence
-from infergc.sched.families import coming_tokens
+from infergc.sched.families import coming_pages
 from infergc.sched.plan import I32
 from infergc.sched.request import Request
 from infergc.sched.rows import Rows, Slots
@@ -47,7 +47,7 @@ class Fitting:
         if not len(running):
             return own
         others, grown = self._unwritten(running), self._grown(request, sequence.slot, cached, running)
-        family = pages_for(coming_tokens(request), size)
+        family = coming_pages(request, size)
         return [
             need + len(running) + other + (grown + family if spec.window is None else 0)
             for need, other, spec in zip(own, others, self._heap.config.groups, strict=True)

@@ -18,7 +18,8 @@ from infergc.sched.step_times import StepTimes
 SHARE = 1 / 12  # of a step's time that long prompts get at least
 LEAST = 16  # tokens of a chunk
 LATELY = 64  # steps after which somebody who was about is not expected back
-LONG = 4  # times the median of what prompts take is long, if it is more than a step too
+LONG = 4  # times the median of what prompts take is long,
+STEPS = 8  # if it takes so many steps too: those of fewer are over before it matters
 _RECENT = 15  # prompts whose median it is
 
 
@@ -79,7 +80,7 @@ class Sharing:
         return self._times.prefill(start, end) or float(end - start)
 
     def _is_long(self, start: int, known: int) -> bool:
-        return known - start > LEAST and self._prefill(start, known) > max(self.whole, LONG * self._median)
+        return known - start > LEAST and self._prefill(start, known) > max(STEPS * self.whole, LONG * self._median)
 
     def _seconds(self, slot: int, wanted: int) -> float:
         start = int(self._rows.scheduled[slot])

@@ -20,8 +20,8 @@ _log = logging.getLogger(__name__)
 
 _SAVED_A_STEP = 32  # pages at most that a step copies for the disk
 _PATIENCE = 2  # seconds that a read may take in any case, and times what computing takes that it may take besides
+_FADE = 0.99  # what is left of an estimate each time that it keeps from a transfer
 _MEMORY = 0.9  # what each transfer leaves of the weight of those before it
-_DOUBT = 0.98  # what a read that is not tried leaves of what reads are said to take: so now and then one is tried
 
 
 class Ways(NamedTuple):
@@ -63,9 +63,9 @@ class Rate:
             self._size = _MEMORY * self._size + size
             self._seconds = _MEMORY * self._seconds + seconds
 
-    def doubt(self) -> None:
-        """It was not tried, for it took too long lately: which may be over, and nobody would know."""
-        self._seconds *= _DOUBT
+    def fade(self) -> None:
+        """It was too slow to be used: so little is forgotten of it that it is tried again some time. Cost: O(1)."""
+        self._seconds *= _FADE
 
     def seconds(self, size: int) -> float:
         """How long so many bytes will take; 0.0 while nothing is known."""
@@ -148,7 +148,7 @@ class TierUse:
         """
         tokens = sequence.sealed * self._heap.page_tokens
         ways = Ways(2 * self.copying.seconds(sequence.sealed * self._page_bytes), self._times.prefill(0, tokens))
-        kept = self._swaps.transfers(ways) and self._claim(request, self._heap.claim(sequence))
+        kept = self._chosen(self._swaps, ways, self.copying) and self._claim(request, self._heap.claim(sequence))
         self.swapped, self.recomputed = self.swapped + kept, self.recomputed + (not kept)
         _log.info(
             "request %s gives way with %d tokens computed: %s (estimates: %.2g s to copy them there and back, %.2g s "
@@ -175,14 +175,15 @@ class TierUse:
         pages, names = self._heap.below(request.namespace, request.tokens.view()[: request.tokens.size - 1])
         first, count = pages * self._heap.page_tokens, len(names) * self._heap.page_tokens
         ways = Ways(self.copying.seconds(len(names) * self._page_bytes), self._times.prefill(first, first + count))
-        return names if request.claim or self._loads.transfers(ways) else []
+        return names if not names or request.claim or self._chosen(self._loads, ways, self.copying) else []
 
     def restore(self, request: Request, sequence: Sequence, names: SequenceOf[PageName], cached: int) -> int:
         """Give a sequence what ``find`` found, unless it has more without; tokens whose KV need not be computed.
 
         Cost: as ``Heap.restore``.
         """
-        if (sequence.sealed + len(names)) * self._heap.page_tokens <= cached:
+        gained = (sequence.sealed + len(names)) * self._heap.page_tokens - cached
+        if gained <= 0 or not self._heap.continues(sequence, names):  # a fork has what others published otherwise
             return cached
         total = self._heap.restore(sequence, names, self._most)
         request.restored = max(0, total - cached)
@@ -205,10 +206,8 @@ class TierUse:
                 self.reading.seconds((len(found.names) + len(disk.reading)) * self._page_bytes),
                 self._times.prefill(end - len(found.names) * size, end),
             )
-            if not self._loads.transfers(ways):
-                self.reading.doubt()
-                return False
-            number = disk.read(found.names, self._heap.touching)
+            is_sooner = self._chosen(self._loads, ways, self.reading)
+            number = disk.read(found.names, self._heap.touching) if is_sooner else None
             if number is not None:
                 self._limits[number] = self._now + _PATIENCE + int(_PATIENCE * ways.compute)
         if number is None:
@@ -257,6 +256,13 @@ class TierUse:
             del self._limits[number]
         self._late.update(late)
         return [request for number in late for request in self._waiters.pop(number, ())]
+
+    def _chosen(self, policy: Preferring, ways: Ways, rate: Rate) -> bool:
+        """Whether KV is copied; where it is not, for copying was slow of late, that is tried again some time."""
+        chosen = policy.transfers(ways)
+        if not chosen:
+            rate.fade()
+        return chosen
 
     def _claim(self, request: Request, keys: list[bytes] | None) -> bool:
         if keys is None:

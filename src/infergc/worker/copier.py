@@ -22,7 +22,8 @@ class Copier:
     """Makes the transfers of steps in the order of their launch.
 
     It may run ahead of the worker by the steps in flight. Pages that they read are not written (law 5), and pages that
-    are stored are sealed, so all that it waits for are the moves within the device that stand before.
+    are stored are sealed, so all that it waits for are the moves within the device that stand before. The scheduler
+    gives no page back to which a copy of the plan being made writes: so transfers go before all copies of their step.
 
     Args:
         storage: whose pages and slots these are.
@@ -31,6 +32,7 @@ class Copier:
     def __init__(self, storage: KVStorage) -> None:
         self._storage = storage
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="infergc-copier")
+        self._thread.submit(int).result()  # runs from now on: no step that cannot start loses its moves
 
     def start(self, moves: tuple[Move, ...], after: Event) -> Future[Copied]:
         """Copy these pages once ``after`` is set: the moves of the step before were made."""

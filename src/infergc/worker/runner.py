@@ -59,19 +59,23 @@ class StepRunner:
             copied: what is to be waited for first, the pages that come from the host tier; None: nothing.
             moved: is set when all moves were made.
         """
-        started = time.perf_counter()
-        try:  # before all that may fail: others than this step's requests depend on it
+        try:
             transfer = _NOTHING_COPIED if copied is None else copied.result()
+        finally:  # whatever fails: others than this step's requests depend on the moves
             started = time.perf_counter()  # a wait is no work: what copies take is learnt apart from what steps take
-            self._storage.apply(moves)
-        finally:
-            moved.set()
+            self._make(moves, moved)
         for binding in plan.bindings:
             self._sampler.bind(binding)
         batch = build_batch(plan, self._latest)
         hidden_TE = self._forward(plan, batch)
         tokens, logprobs = self._sample(plan, batch, hidden_TE)
         return StepOutcome(plan.step, tokens, logprobs, time.perf_counter() - started, transfer.size, transfer.seconds)
+
+    def _make(self, moves: tuple[Move, ...], moved: Event) -> None:
+        try:
+            self._storage.apply(moves)
+        finally:
+            moved.set()
 
     @torch.inference_mode()
     def inspect(self) -> list[Finding]:
