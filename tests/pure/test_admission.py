@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infergc.engine.messages import Abort
 from infergc.policies.admission.learned import Learned
 from infergc.policies.preemption.spared import Spared
 from infergc.sched.fitting import peak
@@ -16,6 +17,7 @@ from infergc.sim.cost import Roofline
 from infergc.sim.devices import device_named
 from infergc.sim.simulate import Run, Setup, simulate
 from infergc.sim.workloads import workload
+from samples.engines import make_engine, submit
 
 
 def ints(*values: int) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":
@@ -60,6 +62,16 @@ def test_only_the_latest_outputs_are_remembered() -> None:
     for output in [1000] * 10 + [8] * 4:
         policy.learn(output)
     assert policy.growth(np.arange(3), np.zeros(3, np.int32)).tolist() == [8, 8, 8]
+
+
+def test_texts_that_a_stop_string_ended_teach_as_others_do() -> None:
+    engine = make_engine()
+    engine.step([submit("a", [5] * 20, max_tokens=200)])
+    for _ in range(10):
+        engine.step()
+    engine.step([Abort("a", stopped=True)])
+    growth = engine.scheduler.fitting.admission.growth(np.arange(1), np.zeros(1, np.int32))
+    assert 8 <= growth[0] <= 12
 
 
 def long_outputs(admission: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Counter[str]]:

@@ -6,6 +6,9 @@ import pytest
 
 from infergc.config import ConfigError
 from infergc.engine.messages import Abort, DiskNews, Fetched, Tick
+from infergc.heap.names import PageName
+from infergc.sched.request import Request
+from infergc.sched.tier_use import TierUse
 from infergc.sim.executor import SimExecutor
 from samples.engines import make_engine, run, submit
 
@@ -172,3 +175,25 @@ def test_who_is_aborted_before_it_could_start_leaves_nothing_claimed() -> None:
     while engine.has_work():
         engine.step()
     assert not engine.heap.tiers.host.claims
+
+
+def test_nobody_is_looked_for_below_before_memory_has_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes microseconds a page, and who is first in line may be refused at every step."""
+    engine = make_engine(pages=40, host_cache_memory=80_000)
+    looked: list[int] = []
+    find = TierUse.find
+
+    def noted(self: TierUse, request: Request) -> list[PageName]:
+        looked.append(request.number)
+        return find(self, request)
+
+    monkeypatch.setattr(TierUse, "find", noted)
+    engine.step(
+        [submit("long", [at % 49 for at in range(500)], max_tokens=8), submit("waits", [7] * 400, max_tokens=8)]
+    )
+    for _ in range(6):
+        engine.step()
+    assert len(engine.scheduler.waiting) == 1
+    assert looked == [0]
+    assert run(engine, []).finish == {"long": "length", "waits": "length"}
+    assert looked == [0, 1]

@@ -176,6 +176,7 @@ class Engine:
         if isinstance(job, BeamSearch):
             self.scheduler.cancel(job)
         elif stopped:
+            self.scheduler.fitting.admission.learn(job.output_len)
             self.scheduler.stop(job)
             return "stop"
         else:

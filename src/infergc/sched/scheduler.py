@@ -228,14 +228,16 @@ class Scheduler(Seating):
         if sequence is None:
             return 0
         known = request.tokens.size
-        below = self.tier_use.find(request) if self.tier_use is not None else []
-        cached = self.heap.share_prefix(sequence, known - 1, whole_pages=whole_pages or bool(below))
+        cached = self.heap.share_prefix(sequence, known - 1, whole_pages=whole_pages)
         if isinstance(request, Hypothesis):
             sequence, cached = self._rejoin(request, sequence, cached)
             if sequence is None:
                 return 0
         fits = self.heap.grantable(self.fitting.needs(request, sequence, cached, self._running_slots()))
-        if fits and below and self.tier_use is not None:
+        if fits and self.tier_use is not None and (below := self.tier_use.find(request)):
+            if cached % self.heap.page_tokens and not whole_pages:
+                self.heap.close(sequence)
+                return self._start(request, budget, whole_pages=True)
             cached = self.tier_use.restore(request, sequence, below, cached)
         count = self._sharing.chunk(cached, known, budget)
         if not (fits and self.heap.reserve([(sequence, cached + count)])):
