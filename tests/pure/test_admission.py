@@ -97,8 +97,8 @@ def test_a_pool_of_a_quarter_does_not_thrash(monkeypatch: pytest.MonkeyPatch) ->
     assert run.figures["finished"] == 120
     assert sorted(counts.values())[-2:] <= [2, 2], "99 in a hundred give way at most twice"
     loose, storm = long_outputs("page-each", monkeypatch)
-    assert sum(counts.values()) < 0.5 * sum(storm.values())
-    assert run.figures["recomputed_tokens"] < 0.5 * loose.figures["recomputed_tokens"]
+    assert sum(counts.values()) < 0.8 * sum(storm.values())
+    assert run.figures["recomputed_tokens"] < 0.8 * loose.figures["recomputed_tokens"]
     assert run.figures["seconds"] < 1.05 * loose.figures["seconds"]
 
 
@@ -114,3 +114,12 @@ def test_who_gave_way_often_is_spared() -> None:
     assert chosen(0, 0, 0) == 2
     assert chosen(0, 1, 2) == 1
     assert chosen(2, 3, 2) == 2
+
+
+def test_what_fits_to_its_end_is_let_in_at_once() -> None:
+    """A page for each to go on was once asked for beside what all were expected to grow by: a fifth of memory idled."""
+    engine = make_engine(pages=36, max_num_seqs=8, max_num_batched_tokens=512, enable_prefix_caching=False)
+    engine.step([submit(f"r{at}", [at + 1] * 64, max_tokens=8) for at in range(7)])  # five pages each
+    for _ in range(3):
+        engine.step()
+    assert len(engine.scheduler.running) == 7

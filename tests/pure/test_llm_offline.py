@@ -191,7 +191,7 @@ def test_ctrl_c_waits_for_the_step_and_leaves_the_engine_whole(tmp_path: Path, m
                 slow.generate(["a", "b"], params(max_tokens=900), use_tqdm=False)
             timers[-1].join()
             monkeypatch.undo()
-            assert slow.stats["requests"] == {"running": 0, "waiting": 0}
+            assert slow.stats["requests"] == {"running": 0, "waiting": 0, "loading": 0}
             assert slow.stats["kv"]["full"]["live"] == 0
         assert slow.generate("a", params(), use_tqdm=False)[0].finished
 

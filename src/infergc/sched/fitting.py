@@ -48,8 +48,9 @@ class Fitting:
             return own
         others, grown = self._unwritten(running), self._grown(request, sequence.slot, cached, running)
         family = coming_pages(request, size)
+        least = len(running)  # a page for each that runs to go on
         return [
-            need + len(running) + other + (grown + family if spec.window is None else 0)
+            need + other + (max(least, grown) + family if spec.window is None else least)
             for need, other, spec in zip(own, others, self._heap.config.groups, strict=True)
         ]
 

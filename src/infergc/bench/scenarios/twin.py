@@ -3,7 +3,7 @@
 Both are given the same requests at once. Outputs differ, as a simulator has no model; what is held must not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from infergc.engine.loop import Engine
 from infergc.engine.messages import Submit
 from infergc.engine.ports import Executor, Sink
 from infergc.params import SamplingParams
-from infergc.sched.plan import StepPlan
+from infergc.sched.plan import StepOutcome, StepPlan
 from infergc.sim.clock import Held, held_bytes
 from infergc.sim.executor import SimExecutor
 from infergc.sim.requests import TraceRequest
@@ -45,15 +45,21 @@ class HeldBytes(Sink):
 
     Attributes:
         series: one entry a step.
+        seconds: that each step took.
     """
 
     series: list[Held] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
     engine: Engine | None = None
 
     def planned(self, plan: StepPlan) -> None:  # noqa: ARG002 - the port's
         """Look at what is held."""
         assert self.engine is not None
         self.series.append(held_bytes(self.engine))
+
+    def landed(self, outcome: StepOutcome) -> None:
+        """Note what it took."""
+        self.seconds.append(outcome.seconds)
 
     @property
     def peak(self) -> int:
@@ -65,6 +71,25 @@ class HeldBytes(Sink):
         assert self.engine is not None
         heap = self.engine.heap
         return ceil_div(tokens, heap.page_tokens) * sum(pages.spec.page_bytes for pages in heap.groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """A cost model: the steps take so long, in order, and beyond that no time.
+
+    Attributes:
+        steps: seconds of each.
+    """
+
+    steps: Iterator[float]
+
+    def seconds(self, plan: StepPlan) -> float:  # noqa: ARG002 - the protocol's
+        """See ``sim.cost.CostModel``."""
+        return next(self.steps, 0.0)
+
+    def copying(self, size: int) -> float:  # noqa: ARG002 - the protocol's
+        """Nothing: there are no tiers."""
+        return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +165,11 @@ def compare(number: int, requests: Sequence[TraceRequest], model: Path, tell: Te
 
 
 def _both(config: EngineConfig, requests: Sequence[TraceRequest], progress: Progress) -> tuple[HeldBytes, HeldBytes]:
+    """How long prompts share steps depends on what steps take: the simulator's take what the engine's took."""
     executor = load_executor(config)
     measured = _run(config, executor, requests, progress)
-    return measured, _run(config, SimExecutor(executor.facts), requests, lambda _: None)
+    simulator = SimExecutor(executor.facts, cost=Took(iter(measured.seconds)))
+    return measured, _run(config, simulator, requests, lambda _: None)
 
 
 def _run(config: EngineConfig, executor: Executor, requests: Sequence[TraceRequest], progress: Progress) -> HeldBytes:
