@@ -17,7 +17,7 @@ from infergc.sim.cost import Roofline
 from infergc.sim.devices import device_named
 from infergc.sim.simulate import Run, Setup, simulate
 from infergc.sim.workloads import workload
-from samples.engines import make_engine, submit
+from samples.engines import make_engine, run, submit
 
 
 def ints(*values: int) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":
@@ -119,6 +119,7 @@ def test_who_gave_way_often_is_spared() -> None:
 def test_what_fits_to_its_end_is_let_in_at_once() -> None:
     """A page for each to go on was once asked for beside what all were expected to grow by: a fifth of memory idled."""
     engine = make_engine(pages=36, max_num_seqs=8, max_num_batched_tokens=512, enable_prefix_caching=False)
+    run(engine, [submit("teaches", [9] * 64, max_tokens=8)])
     engine.step([submit(f"r{at}", [at + 1] * 64, max_tokens=8) for at in range(7)])  # five pages each
     for _ in range(3):
         engine.step()
