@@ -26,6 +26,15 @@ MOST_STEPS = 1 << 24  # that an age lasts: days
 Bytes = Annotated[int, BeforeValidator(lambda v: parse_bytes(v) if isinstance(v, str) else v)]
 
 
+def _named(path: Any) -> Any:
+    if path == "":
+        raise ValueError("takes a directory's path, and this one is empty")
+    return path
+
+
+Directory = Annotated[Path, BeforeValidator(_named)]
+
+
 class ConfigError(ValueError):
     """A setting is not allowed; the message names the flag and says what is."""
 
@@ -61,7 +70,7 @@ class EngineConfig(BaseModel):
         description="Memory of the host tier, beside that for KV: pages that have to leave that are kept here. Part of "
         "--memory where that is given. Default: none, or 256MiB with --disk-cache-dir.",
     )
-    disk_cache_dir: Path | None = Field(
+    disk_cache_dir: Directory | None = Field(
         None,
         description="Directory of the disk tier: KV of prompts is written there and outlives the engine. Servers may "
         "share it. Default: no disk tier.",
@@ -175,6 +184,9 @@ class EngineConfig(BaseModel):
             for name in ("host_cache_memory", "disk_cache_dir"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name}: tiers keep cached prefixes; this needs --enable-prefix-caching")
+        size = EngineConfig.model_fields["disk_cache_size"].default
+        if self.disk_cache_dir is None and self.disk_cache_size != size:
+            raise ValueError("disk_cache_size: there is no disk tier to bound; give it a directory by --disk-cache-dir")
         if self.preemption == "swap" and self.host_bytes == 0:
             raise ValueError("preemption: swap keeps KV in the host tier; give it memory by --host-cache-memory")
         return self

@@ -7,7 +7,7 @@ import pytest
 
 from cpu.families import make_family
 from cpu.test_engine_families import load_of, prompts_of
-from infergc.config import engine_config
+from infergc.config import ConfigError, engine_config
 from infergc.engine.assembly import build_engine
 from infergc.engine.loop import Engine
 from samples.engines import run
@@ -64,3 +64,9 @@ def test_other_weights_find_nothing(tmp_path: Path) -> None:
         results = run(one, load_of(prompts_of([60]), tokens=4))
         one.close()
         assert (results.cached["r0"] > 0) == bool(hits)
+
+
+def test_a_file_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "kv").touch()
+    with pytest.raises(ConfigError, match=r"--disk-cache-dir: .*kv is a file"):
+        engine(make_family("llama3", tmp_path / "model"), "4MiB", disk_cache_dir=tmp_path / "kv")

@@ -55,6 +55,8 @@ def test_swap_needs_a_host_tier() -> None:
         ({"host_cache_memory": "1MiB", "enable_prefix_caching": False}, "needs --enable-prefix-caching"),
         ({"disk_cache_dir": "d", "enable_prefix_caching": False}, "--disk-cache-dir: tiers keep cached prefixes"),
         ({"preemption": "sometimes"}, "--preemption"),
+        ({"disk_cache_size": "1GiB"}, "--disk-cache-size: there is no disk tier to bound"),
+        ({"disk_cache_dir": ""}, "--disk-cache-dir: takes a directory's path, and this one is empty"),
     ],
 )
 def test_tiers_that_cannot_be_are_refused_by_name(settings: dict[str, object], message: str) -> None:

@@ -1,7 +1,6 @@
 """Options of every command that builds an engine: one for each field of ``EngineConfig``, with its own words."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
@@ -51,6 +50,7 @@ HEADINGS = {  # heading → fields; a field that is in none stands under the las
     "Development": ("log_level", "executor", "heap_debug"),
 }
 _IN_BYTES = frozenset({"memory", "kv_cache_memory", "host_cache_memory", "disk_cache_size"})
+_PATHS = frozenset({"disk_cache_dir"})
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -93,8 +93,7 @@ def _option(name: str, field: FieldInfo, default: Any) -> Callable[[_Function], 
     if name in _IN_BYTES:  # the configuration reads sizes itself
         default = default if default is None else format_bytes(default).replace(" ", "")
         return option(_heading(name), flag(name), name, metavar="BYTES", default=default, help=help_text)
-    if Path in get_args(field.annotation):
-        path = click.Path(path_type=Path)
-        return option(_heading(name), flag(name), name, metavar="PATH", type=path, default=default, help=help_text)
+    if name in _PATHS:  # as it was written: the configuration tells an empty one from the folder one stands in
+        return option(_heading(name), flag(name), name, metavar="PATH", default=default, help=help_text)
     kind = field.annotation if field.annotation in (str, float) else int  # bounds are the configuration's to check
     return option(_heading(name), flag(name), name, type=kind, default=default, help=help_text)

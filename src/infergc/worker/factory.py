@@ -35,6 +35,10 @@ def create_executor(config: EngineConfig) -> TorchExecutor:
         ConfigError: the memory or threads asked for are not there, or ``--deterministic`` cannot be kept here.
     """
     threads = _threads(config)
+    if config.disk_cache_dir is not None and config.disk_cache_dir.is_file():
+        raise ConfigError(
+            f"--disk-cache-dir: {config.disk_cache_dir} is a file; give a directory, which is made if need be"
+        )
     source = open_model(config.model, config.dtype)
     _warm_up(source.spec.dtype)
     ledger = Ledger()
