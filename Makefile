@@ -30,7 +30,9 @@ lint: $(READY)
 
 coverage: $(READY)  # by the quick tests alone; it fails below the bar in pyproject.toml
 	$(BIN)/coverage run -m pytest -q tests/golden tests/pure/test_heap_*.py tests/pure/test_engine*.py \
-		tests/pure/test_sessions.py tests/pure/test_beams.py tests/pure/test_branching.py tests/pure/test_retention_*.py
+		tests/pure/test_sessions.py tests/pure/test_beams.py tests/pure/test_branching.py tests/pure/test_retention_*.py \
+		tests/pure/test_cache_control.py tests/pure/test_ordering.py tests/pure/test_families.py \
+		tests/pure/test_tier_figures.py tests/pure/test_tier_use.py
 	$(BIN)/coverage report
 
 format: $(READY)  ## Lay the code out and mend what can be mended by rule

@@ -30,6 +30,9 @@ class PageTable:
 class Move:
     """Bytes the executor moves before a step's forward pass, in the order given.
 
+    Stores and loads may be made before the others of their plan, in their own order, once the moves of the plan before
+    were made: nothing that is copied in a plan is stored or loaded over in the same one.
+
     ``copy``: the first ``tokens`` rows of page ``src`` to page ``dst``, K and V, every layer of the group.
     ``store``: ``pages`` pages from ``src`` on to as many slots of the host tier from ``dst`` on.
     ``load``: ``pages`` slots of the host tier from ``src`` on to as many pages from ``dst`` on.
