@@ -80,7 +80,8 @@ class Tiers:
         Cost: O(pages), about 3 µs each, and 2 µs a move.
         """
         low = leaf.length - pages
-        first = max(0, low - _AHEAD)
+        ahead = _AHEAD if any(key not in self.host for key in keys_in(leaf)[low:]) else 0  # else it was copied along
+        first = max(0, low - ahead)
         names = list(names_in(leaf, first, leaf.length))
         if self.host.room_for(names) < len(names):
             names, first = names[low - first :], low
