@@ -1,6 +1,7 @@
 """What preemption costs when the pool is too small: who gives way is computed again, or swapped to the host tier.
 
-    python benchmarks/pressure.py MODEL_DIR [--load 24x256x384] [--pool 0.25] [--host 1.5] [--rounds 3] [--json FILE]
+    python benchmarks/pressure.py MODEL_DIR [--load 24x256x384] [--pool 0.25] [--host 1.5] [--rounds 3]
+        [--ways "no host,auto"] [--json FILE]
 
 Every round runs the same requests through a pool of that share of what they hold together at their longest: without a
 host tier, where what gave way is computed again; with one of ``--host`` times the demand, by each answer of
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--pool", type=float, default=0.25, help="share of the demand")
     parser.add_argument("--host", type=float, default=1.5, help="host tier, as a share of the demand")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ways", type=lambda text: text.split(","), help="which, by name; default: all")
     parser.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE", help="of the engine")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -78,6 +80,7 @@ def measure(args: argparse.Namespace) -> dict[str, list[Figures]]:
         **{way: {"kv_cache_memory": pool, "host_cache_memory": host, "preemption": way}
            for way in ("recompute", "swap", "auto")},
     }  # fmt: skip
+    ways = {way: settings for way, settings in ways.items() if args.ways is None or way in args.ways}
     given = dict(each.split("=", 1) for each in args.setting)
     found: dict[str, list[Figures]] = {way: [] for way in ways}
     for number in range(args.rounds):
@@ -136,7 +139,7 @@ def drive(engine: Engine, requests: list[Submit]) -> tuple[dict[str, list[int]],
 
 def report(found: dict[str, list[Figures]]) -> None:
     """Print a table; throughput beside that of the pool without a host tier, round by round."""
-    base = found["no host"]
+    base = found.get("no host") or next(iter(found.values()))
     for way, figures in found.items():
         ratios = [mine.tokens_a_second / theirs.tokens_a_second for mine, theirs in zip(figures, base, strict=True)]
         speeds = sorted(each.tokens_a_second for each in figures)

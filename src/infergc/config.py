@@ -81,6 +81,11 @@ class EngineConfig(BaseModel):
         description="What becomes of the KV of a request that has to give way: kept in the host tier, computed again, "
         "or what is estimated to be sooner.",
     )
+    tiering_policy: Literal["sooner", "always"] = Field(
+        "sooner",
+        description="Which of what a prompt finds in the tiers below is loaded from there: what is estimated to take "
+        "clearly less time than to compute it, or all.",
+    )
     block_size: int = Field(16, description="Tokens in a page: 8, 16, 32 or 64.")
     enable_prefix_caching: bool = Field(True, description="Keep finished prefixes for reuse.")
     max_num_seqs: int = Field(64, ge=1, le=4096, description="Most sequences in one step.")
@@ -189,6 +194,8 @@ class EngineConfig(BaseModel):
             raise ValueError("disk_cache_size: there is no disk tier to bound; give it a directory by --disk-cache-dir")
         if self.preemption == "swap" and self.host_bytes == 0:
             raise ValueError("preemption: swap keeps KV in the host tier; give it memory by --host-cache-memory")
+        if self.tiering_policy != "sooner" and self.host_bytes == 0:
+            raise ValueError("tiering_policy: there are no tiers to load from; add --host-cache-memory")
         return self
 
     @property

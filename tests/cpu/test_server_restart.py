@@ -23,8 +23,6 @@ from samples.inspection import ADMIN_KEY, HEADERS
 from samples.persisted import Persisted
 from samples.servers import Server, serving, wait_for
 
-# Computing a page of this model takes a hundred times as long as reading it: an estimate that is ten times off still
-# says to read.
 LAYERS, HEAD_DIM, PAGE = 4, 32, 16
 SHAPE = {"hidden_size": 320, "intermediate_size": 1024, "num_hidden_layers": LAYERS, "num_attention_heads": 10,
          "num_key_value_heads": 1, "head_dim": HEAD_DIM}  # fmt: skip
@@ -33,7 +31,7 @@ assert PAGE_BYTES == 16 * KIB
 SEGMENT_PAGES = 12
 SIZE = str(32 * (SEGMENT_PAGES * (PAGE_BYTES + 256) + 8 * KIB))  # 32 segments of so many pages
 FLAGS = ("--dtype", "float32", "--threads", "1", "--kv-cache-memory", "4MiB", "--host-cache-memory", "4MiB",
-         "--max-num-seqs", "8", "--disk-cache-size", SIZE)  # fmt: skip
+         "--max-num-seqs", "8", "--disk-cache-size", SIZE, "--tiering-policy", "always")  # fmt: skip
 LENGTHS = (200, 224, 97, 130, 255, 180, 310, 161)
 TOKENS = 12  # of an answer
 ENOUGH = 0.95

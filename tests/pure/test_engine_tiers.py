@@ -56,6 +56,8 @@ def test_swap_needs_a_host_tier() -> None:
         ({"disk_cache_dir": "d", "enable_prefix_caching": False}, "--disk-cache-dir: tiers keep cached prefixes"),
         ({"preemption": "sometimes"}, "--preemption"),
         ({"disk_cache_size": "1GiB"}, "--disk-cache-size: there is no disk tier to bound"),
+        ({"tiering_policy": "always"}, "--tiering-policy: there are no tiers to load from"),
+        ({"tiering_policy": "never"}, "--tiering-policy"),
         ({"disk_cache_dir": ""}, "--disk-cache-dir: takes a directory's path, and this one is empty"),
     ],
 )

@@ -18,6 +18,7 @@ HEADINGS = {  # heading → fields; a field that is in none stands under the las
         "host_cache_memory",
         "disk_cache_dir",
         "disk_cache_size",
+        "tiering_policy",
         "block_size",
         "enable_prefix_caching",
         "retention_policy",

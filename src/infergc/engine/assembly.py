@@ -27,10 +27,7 @@ from infergc.policies.ordering.cache_aware import CacheAware
 from infergc.policies.ordering.fcfs import Fcfs
 from infergc.policies.ordering.priority import Priority
 from infergc.policies.ordering.shortest_first import ShortestFirst
-from infergc.policies.preemption.auto import Auto
-from infergc.policies.preemption.recompute import Recompute
 from infergc.policies.preemption.spared import Spared
-from infergc.policies.preemption.swap import Swap
 from infergc.policies.retention.arc import Arc
 from infergc.policies.retention.belady import Asked, Belady
 from infergc.policies.retention.generational import Generational
@@ -42,6 +39,8 @@ from infergc.policies.retention.s3_fifo import S3Fifo
 from infergc.policies.retention.slru import Slru
 from infergc.policies.retention.tinylfu import TinyLfu
 from infergc.policies.retention.ttl import Ttl
+from infergc.policies.tiering.always import Always
+from infergc.policies.tiering.never import Never
 from infergc.policies.tiering.sooner import Sooner
 from infergc.sched.fitting import Admission
 from infergc.sched.queue import Ordering
@@ -67,7 +66,8 @@ RETENTIONS: dict[str, Callable[[], Retention]] = {
     "priority": PriorityRetention,
     "ttl": Ttl,
 }
-SWAPPING: dict[str, Callable[[], Preferring]] = {"auto": Auto, "swap": Swap, "recompute": Recompute}
+SWAPPING: dict[str, Callable[[], Preferring]] = {"auto": Sooner, "swap": Always, "recompute": Never}
+LOADING: dict[str, Callable[[], Preferring]] = {"sooner": lambda: Sooner(0.8), "always": Always}
 FORESEEING: dict[str, Callable[[Iterable[Asked]], Retention]] = {"belady": Belady}  # no engine has the future
 
 LAYOUT = "pages-v1"  # part of the cache namespace: changes when KV of a page is laid out differently
@@ -129,8 +129,8 @@ def assemble(
     admission = ADMISSIONS[config.admission_policy]()
     scheduler = Scheduler(heap, limits, ORDERINGS[config.scheduling_policy](), Spared(), admission)
     if heap.tiers is not None:
-        swaps, most = SWAPPING[config.preemption](), config.max_num_batched_tokens
-        scheduler.tier_use = TierUse(heap, scheduler.times, swaps, Sooner(), most)
+        swaps, loads = SWAPPING[config.preemption](), LOADING[config.tiering_policy]()
+        scheduler.tier_use = TierUse(heap, scheduler.times, swaps, loads, config.max_num_batched_tokens)
     collector = Collector(heap, Triggers(config.gc_minor_pages, config.gc_major_pages, config.gc_watermark))
     pacer = Pacer(collector, config.gc_step_us, config.gc_idle_us, on=config.gc == "on")
     namespace = f"{facts.digest}/{facts.dtype}/{LAYOUT}/{config.block_size}"

@@ -35,10 +35,10 @@ _WORKLOAD = "Workload"
 _SIMULATED = "What is simulated"
 _OUTPUT = "Output"
 _ENGINE = (
-    "dtype", "host_cache_memory", "block_size", "enable_prefix_caching", "compaction", "compaction_budget",
-    "max_num_seqs", "max_num_batched_tokens", "scheduling_policy", "admission_policy", "preemption", "pipeline_depth",
-    "gc", "gc_minor_pages", "gc_major_pages", "gc_watermark", "gc_target_free", "gc_young_steps", "gc_survivor_steps",
-    "gc_tenured_steps", "max_sessions",
+    "dtype", "host_cache_memory", "tiering_policy", "block_size", "enable_prefix_caching", "compaction",
+    "compaction_budget", "max_num_seqs", "max_num_batched_tokens", "scheduling_policy", "admission_policy",
+    "preemption", "pipeline_depth", "gc", "gc_minor_pages", "gc_major_pages", "gc_watermark", "gc_target_free",
+    "gc_young_steps", "gc_survivor_steps", "gc_tenured_steps", "max_sessions",
 )  # fmt: skip
 
 

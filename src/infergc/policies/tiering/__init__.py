@@ -1,1 +1,1 @@
-"""Tiering: whether KV that lies below the device is read from there."""
+"""Tiering: whether KV is copied, to a lower tier or from there, or computed."""

@@ -1,4 +1,4 @@
-"""What gives way is swapped, as long as the host tier has room."""
+"""KV is computed again, but for what the caches still have of it by then."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ from infergc.sched.tier_use import Ways
 
 
 @dataclass(frozen=True, slots=True)
-class Swap:
-    """Always copy."""
+class Never:
+    """Nothing is copied on purpose."""
 
     def transfers(self, ways: Ways) -> bool:  # noqa: ARG002 - whatever it takes
-        """Whether it is swapped: always."""
-        return True
+        """Whether KV is copied: never."""
+        return False
