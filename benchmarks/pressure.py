@@ -85,7 +85,7 @@ def measure(args: argparse.Namespace) -> dict[str, list[Figures]]:
     found: dict[str, list[Figures]] = {way: [] for way in ways}
     for number in range(args.rounds):
         for way, settings in list(ways.items())[:: 1 if number % 2 else -1]:
-            engine = build_engine(engine_config(model=args.model, max_num_seqs=64, **settings, **given))
+            engine = build_engine(engine_config(model=args.model, **{"max_num_seqs": 64, **settings, **given}))
             found[way].append(run(engine, args.load, number))
             engine.close()
     return found

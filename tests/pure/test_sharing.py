@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from infergc.sched.plan import StepPlan
 from infergc.sim.catalog import geometry_named
-from infergc.sim.cost import Roofline
+from infergc.sim.cost import CostModel, FixedCost, Roofline
 from infergc.sim.devices import device_named
 from infergc.sim.requests import TraceRequest
 from infergc.sim.simulate import Setup, simulate
@@ -15,12 +16,22 @@ MODEL = geometry_named("llama-3.1-8b")
 LONG, BEGIN = 32_000, 20.0
 
 
-def first_tokens(requests: list[TraceRequest], pool_tokens: int = 200_000, **settings: Any) -> dict[int, list[float]]:
+class Shallow(FixedCost):
+    """A small model on a slow device: 16 tokens at the end of a long prompt take as long as a short prompt."""
+
+    def seconds(self, plan: StepPlan) -> float:
+        """See ``CostModel``."""
+        pairs = int((plan.counts * (plan.starts + plan.counts / 2)).sum())
+        return self.each + 2e-5 * int(plan.counts.sum()) + 2e-8 * pairs
+
+
+def first_tokens(
+    requests: list[TraceRequest], pool_tokens: int = 200_000, cost: CostModel | None = None, **settings: Any
+) -> dict[int, list[float]]:
     """Seconds to the first token, by length of the prompt, of those that come from ``BEGIN`` on."""
-    cost = Roofline(MODEL, device_named("a100-80g"))
     setup = Setup(
         MODEL,
-        cost,
+        cost or Roofline(MODEL, device_named("a100-80g")),
         pool_tokens * MODEL.kv_bytes_per_token,
         "lru",
         settings={"max_num_batched_tokens": 2048, **settings},
@@ -45,6 +56,19 @@ def test_short_prompts_hardly_wait_for_a_long_one(tokens: int, rate: float | Non
     alone = first_tokens(warm + long, pipeline_depth=depth)[LONG][0]
     assert np.percentile(both[tokens], 99) <= 1.5 * np.percentile(without, 99)
     assert both[LONG][0] < 12 * alone, "its share of every step bounds its wait"
+
+
+@pytest.mark.parametrize("rate", [None, 4.0, 8.0])
+def test_short_prompts_hardly_wait_where_a_few_tokens_of_a_long_one_take_long(rate: float | None) -> None:
+    warm = [TraceRequest(0.3 * at, 512, 16) for at in range(20)]
+    shorts = [TraceRequest(BEGIN + (at / rate if rate else 0.0), 512, 16) for at in range(50)]
+    settings: dict[str, Any] = {"cost": Shallow(1e-3), "max_num_batched_tokens": 512}
+    without = first_tokens(warm + shorts, **settings)[512]
+    both = first_tokens([*warm, TraceRequest(BEGIN, LONG, 16), *shorts], **settings)
+    alone = first_tokens([*warm, TraceRequest(BEGIN, LONG, 16)], **settings)[LONG][0]
+    print(np.percentile(without, [50, 99]), np.percentile(both[512], [50, 99]), alone, both[LONG])
+    assert np.percentile(both[512], 99) <= 1.5 * np.percentile(without, 99)
+    assert both[LONG][0] < 12 * alone
 
 
 def test_a_long_prompt_alone_is_served_in_whole_steps() -> None:

@@ -176,7 +176,6 @@ class Engine:
         if isinstance(job, BeamSearch):
             self.scheduler.cancel(job)
         elif stopped:
-            self.scheduler.fitting.admission.learn(job.output_len)
             self.scheduler.stop(job)
             return "stop"
         else:

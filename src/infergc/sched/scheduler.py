@@ -4,31 +4,25 @@
 safepoints, on the engine's thread.
 """
 
-from collections import deque
 from collections.abc import Sequence as SequenceOf
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infergc.cache_control import CacheControl
 from infergc.heap.errors import HeapCorruption
 from infergc.heap.heap import Heap
 from infergc.heap.objects import Sequence, TokenLog
-from infergc.sched.branches import part, release
-from infergc.sched.counters import SchedulerCounters
 from infergc.sched.families import leaving
-from infergc.sched.finish import finish_after
-from infergc.sched.fitting import Admission, Fitting
-from infergc.sched.plan import I32, Binding, StepOutcome, StepPlan, TokenLogprobs
-from infergc.sched.progress import Gain, Progress
+from infergc.sched.fitting import Admission
+from infergc.sched.landing import Flight, Landing
+from infergc.sched.plan import I32, Binding, StepPlan
 from infergc.sched.queue import Ordering
 from infergc.sched.request import Request, Status
 from infergc.sched.rows import Slots, binding_of
 from infergc.sched.search import Hypothesis
-from infergc.sched.seating import SchedulerConfig, Seating
+from infergc.sched.seating import SchedulerConfig
 from infergc.sched.sharing import Sharing
-from infergc.sched.step_times import StepTimes
 
 
 class Preemption(Protocol):
@@ -39,28 +33,15 @@ class Preemption(Protocol):
         ...
 
 
-class Flight(NamedTuple):
-    """The rows of a step in flight: where they stood, and whose they were."""
-
-    slots: Slots
-    ends: I32  # positions that are computed when it is done
-    owners: NDArray[np.int64]  # ids of sequences
-
-
-class Scheduler(Seating):
+class Scheduler(Landing):
     """Decides what each step computes."""
 
     def __init__(
         self, heap: Heap, config: SchedulerConfig, ordering: Ordering, preemption: Preemption, admission: Admission
     ) -> None:
-        super().__init__(heap, config, ordering)
-        self.counters = SchedulerCounters()
-        self.times = StepTimes()
-        self.fitting = Fitting(heap, self._rows, admission, config.max_num_batched_tokens)
+        super().__init__(heap, config, ordering, admission)
         self._preemption = preemption
         self._sharing = Sharing(self._rows, self.times, config.max_num_batched_tokens)
-        self._flights: deque[Flight] = deque()
-        self._awaiting: dict[int, Request] = {}  # preempted with a token still to come, by id of the sequence it had
 
     @property
     def idle(self) -> bool:
@@ -77,7 +58,7 @@ class Scheduler(Seating):
         Who is refused memory has garbage freed, waits for pages in transit, or idle sessions go, then victims;
         pins go where nobody else is left to.
         """
-        slots, counts, refused = self._continue_running()
+        slots, counts, refused = self._continue_running(self.at_the_door)
         bindings: list[Binding] = []
         if not refused and len(self.running) < self.config.max_num_seqs:
             self.look()
@@ -91,9 +72,10 @@ class Scheduler(Seating):
         copies = self.tier_use is not None and self.tier_use.plan_copies()
         return self._make_plan(slots, counts, bindings) if len(slots) or copies else None
 
-    def _continue_running(self) -> tuple[Slots, I32, bool]:
+    def _continue_running(self, waiting: int) -> tuple[Slots, I32, bool]:
+        """Let those that run go on, beside so many that may start."""
         slots = self._running_slots()
-        counts = self._sharing.spread(slots, self.at_the_door)
+        counts = self._sharing.spread(slots, waiting, queued=bool(self._flights))
         if not counts.all():
             slots, counts = slots[counts > 0], counts[counts > 0]
         kept = self._grant(slots, counts)
@@ -173,7 +155,13 @@ class Scheduler(Seating):
             self.add(victim)
 
     def _break_stall(self) -> tuple[Slots, I32, list[Binding]]:
-        """Nothing goes on: whoever runs is a hypothesis that stands. They give way to those their groups wait for."""
+        """Nothing goes on: long prompts left the step to who could not start, and have it after all.
+
+        Or whoever runs is a hypothesis that stands: they give way to those their groups wait for.
+        """
+        alone, tokens, _ = self._continue_running(0)
+        if len(alone):
+            return alone, tokens, []
         slots: list[int] = []
         counts: list[int] = []
         bindings: list[Binding] = []
@@ -264,7 +252,7 @@ class Scheduler(Seating):
         else:
             self.counters.recomputed_tokens += max(0, request.computed - cached)
 
-    # ---- launching and landing
+    # ---- launching
 
     def _make_plan(self, slots: Slots, counts: I32, bindings: list[Binding]) -> StepPlan:
         starts = self._rows.scheduled[slots]
@@ -277,122 +265,3 @@ class Scheduler(Seating):
         rows, moves = slots.astype(np.int32), self.heap.take_moves()
         forked, self._forked = self._forked, []
         return StepPlan(step, rows, starts, counts, inputs, sample, tables, moves, (*forked, *bindings))
-
-    def commit(self, plan: StepPlan, outcome: StepOutcome) -> Progress:
-        """Book the oldest step in flight: append tokens, end requests, seal pages.
-
-        Requests that merely go on come first, in the plan's order; then those looked at one by one: running ones
-        in the plan's order, and after them ones that were preempted since.
-        """
-        self.times.landed(plan.starts, plan.counts, outcome.seconds)
-        if self.tier_use is not None:
-            self.tier_use.copying.learn(outcome.copied_bytes, outcome.copy_seconds)
-        flight = self._land(plan)
-        running = self.heap.holder[flight.slots] == flight.owners
-        self._rows.computed[flight.slots[running]] = flight.ends[running]
-        progress = self._progress(flight, outcome, running)
-        self._settle(plan.step)
-        for slot in flight.slots[running & self._filled(flight.slots, plan)].tolist():
-            if slot in self._by_slot:
-                self._seal(self._by_slot[slot])
-        return progress
-
-    def _filled(self, slots: Slots, plan: StepPlan) -> NDArray[np.bool_]:
-        """Which rows filled pages that are to be published now.
-
-        Prompts are, so that others can share them at once. Outputs are when they end, unless pages of theirs
-        slide out of a window before.
-        """
-        size = self.heap.page_tokens
-        filled = (plan.starts + plan.counts) // size > plan.starts // size
-        return np.asarray(filled if self._slides else filled & self._rows.prompting(slots, plan.starts, plan.counts))
-
-    def _progress(self, flight: Flight, outcome: StepOutcome, running: NDArray[np.bool_]) -> Progress:
-        sampled = outcome.tokens >= 0
-        rows = (running & sampled).nonzero()[0]
-        slots, tokens = flight.slots[rows], outcome.tokens[rows]
-        watched = self._rows.append(slots, tokens)
-        for end in self.config.eos_ids:
-            watched |= tokens == end
-        goes_on = ~watched
-        progress = Progress(self._rows.ids[slots[goes_on]].tolist(), tokens[goes_on].tolist())
-        late = (sampled & ~running).nonzero()[0]
-        for row in (*rows[watched].tolist(), *late.tolist()):
-            request = self._owner(int(flight.slots[row]), int(flight.owners[row]))
-            if isinstance(request, Hypothesis):
-                self._stand(request, outcome.logprobs[row], progress)
-            elif request is not None:
-                progress.gains.append(self._gain(request, int(outcome.tokens[row]), outcome.logprobs.get(row)))
-        self.counters.generation_tokens += len(progress.tokens) + len(progress.gains)
-        return progress
-
-    def _stand(self, request: Hypothesis, report: TokenLogprobs, progress: Progress) -> None:
-        """It is known what may follow a hypothesis; the last of a group to come so far takes all of it on."""
-        if request.status in {Status.WAITING, Status.LOADING}:  # preempted meanwhile
-            self._unqueue(request)
-            request.status = Status.PARKED
-        search = request.search
-        if request.cache_control is not None:
-            search.pinned = self._keep_prompt(request, request.cache_control)
-        if search.land(request, report) and search.advance(self):
-            self.end(search)
-            progress.searches.append(search)
-            self.counters.generation_tokens += search.told_tokens
-
-    def _gain(self, request: Request, token: int, logprobs: TokenLogprobs | None) -> Gain:
-        if request.branches:
-            part(request, self)  # before its pages may slide out of a window that branches still see
-        if request.cache_control is not None:
-            request.pinned = self._keep_prompt(request, request.cache_control)
-        if request.status is Status.RUNNING:
-            self._rows.pass_on(request)
-        else:  # preempted meanwhile: its tokens stand in no row
-            request.tokens = TokenLog(np.append(request.tokens.view(), np.int32(token)))
-        finish = finish_after(request, token, self.config.eos_ids)
-        if finish is not None:
-            self.fitting.admission.learn(request.output_len)
-            self._finish(request)
-        return Gain(request, token, finish, logprobs)
-
-    def _keep_prompt(self, request: Request, control: CacheControl) -> int | None:
-        """A prompt is computed: see to what was asked for its pages. Tokens pinned, None if no pin was asked for."""
-        request.cache_control = None
-        if request.status is Status.RUNNING:
-            self._seal(request)
-        tip = self.heap.cached(request.namespace, request.tokens.view()[: request.prompt_len])
-        if tip is not None:
-            self.heap.hint(tip, (request.cached or 0) // self.heap.page_tokens, control.level, control.ttl)
-        return self.pins.pin(request.id, request.namespace, tip, control) if control.pin else None
-
-    def fail(self, plan: StepPlan) -> list[Request]:
-        """The oldest step in flight failed: end what it computed for, and return that; one hypothesis of a search."""
-        flight = self._land(plan)
-        failed: list[Request] = []
-        for slot, owner in zip(flight.slots.tolist(), flight.owners.tolist(), strict=True):
-            request = self._owner(slot, owner)
-            if isinstance(request, Hypothesis):
-                self.cancel(request.search)
-            if request is not None:
-                failed += [request, *release(request)]
-        for request in failed:
-            self._part(request)
-            self._finish(request)
-        self._settle(plan.step)
-        return failed
-
-    def _land(self, plan: StepPlan) -> Flight:
-        """The oldest step in flight is done."""
-        self.heap.complete(plan.step)
-        return self._flights.popleft()
-
-    def _owner(self, slot: int, sequence: int) -> Request | None:
-        """Whose row of a step it was; None if that request has finished since."""
-        if self.heap.holder[slot] == sequence:
-            return self._by_slot[slot]
-        request = self._awaiting.get(sequence)
-        return None if request is None or request.status is Status.FINISHED else request
-
-    def _settle(self, step: int) -> None:
-        """Steps up to ``step`` have told their tokens: who was preempted before may start again."""
-        if self._awaiting:
-            self._awaiting = {key: each for key, each in self._awaiting.items() if each.last_step > step}

@@ -9,6 +9,7 @@ from infergc.heap.heap import Heap
 from infergc.heap.objects import Sequence, Session, TokenLog
 from infergc.sched.branches import release
 from infergc.sched.deadlines import Deadlines
+from infergc.sched.fitting import Admission, Fitting
 from infergc.sched.pins import Pins
 from infergc.sched.plan import I32, Binding
 from infergc.sched.queue import Ordering, RequestQueue
@@ -42,7 +43,7 @@ class Seating:
         waits_for: why the first in line was left waiting by the last plan, of ``sched.waits``.
     """
 
-    def __init__(self, heap: Heap, config: SchedulerConfig, ordering: Ordering) -> None:
+    def __init__(self, heap: Heap, config: SchedulerConfig, ordering: Ordering, admission: Admission) -> None:
         self.heap = heap
         self.config = config
         self.sessions = Sessions(heap, config.max_sessions)
@@ -56,6 +57,7 @@ class Seating:
         self._ordering = ordering
         self._work = 0  # tokens of the prompts that have come
         self._rows = Rows(config.max_num_seqs, config.max_model_len)
+        self.fitting = Fitting(heap, self._rows, admission, config.max_num_batched_tokens)
         self._by_slot: dict[int, Request] = {}
         self._order: Slots | None = None  # slots of running requests in order; None after a change
         self._refused: Request | None = None  # memory refused it
@@ -163,7 +165,7 @@ class Seating:
         What it holds is free when the steps that read it are done. Branches that were to be forked go on without it.
         """
         self._part(request)
-        self.stop(request)
+        self._end(request)
 
     def stop(self, request: Request) -> None:
         """Finish a request now, for its text is complete; a session that it belongs to takes the turn.
@@ -171,6 +173,10 @@ class Seating:
         That turn has what is computed by now: tokens after the text's end, if any, are in nobody's way. Otherwise as
         ``abort``.
         """
+        self.fitting.admission.learn(request.output_len)
+        self._end(request)
+
+    def _end(self, request: Request) -> None:
         self._finish(request)
         for branch in release(request):
             self.add(branch)
