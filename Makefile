@@ -29,10 +29,13 @@ lint: $(READY)
 	$(BIN)/python -m pytest -q tests/arch
 
 coverage: $(READY)  # by the quick tests alone; it fails below the bar in pyproject.toml
-	$(BIN)/coverage run -m pytest -q tests/golden tests/pure/test_heap_*.py tests/pure/test_engine*.py \
-		tests/pure/test_sessions.py tests/pure/test_beams.py tests/pure/test_branching.py tests/pure/test_retention_*.py \
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q --numprocesses $(WORKERS) --dist loadfile tests/golden \
+		tests/pure/test_heap_*.py tests/pure/test_engine*.py tests/pure/test_retention_*.py tests/pure/test_sharing.py \
+		tests/pure/test_sessions.py tests/pure/test_beams.py tests/pure/test_branching.py \
 		tests/pure/test_cache_control.py tests/pure/test_ordering.py tests/pure/test_families.py \
 		tests/pure/test_tier_figures.py tests/pure/test_tier_use.py
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 format: $(READY)  ## Lay the code out and mend what can be mended by rule

@@ -16,18 +16,12 @@ import asyncio
 import json
 import math
 import random
-import subprocess
-import sys
 from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
-import psutil
+from serving import Server, serving
 
 from infergc.units import MIB, format_bytes, parse_bytes
 
@@ -61,38 +55,6 @@ class Tally:
     statuses: Counter[int] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     resident: list[int] = field(default_factory=list)
-
-
-class Server:
-    """A server process."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = psutil.Process(process.pid)
-        assert process.stdout is not None
-        line = next(line for line in process.stdout if " at http://" in line)
-        place = urlsplit(line.split()[-1])
-        self.host, self.port, self.url = place.hostname, place.port, place.geturl()
-        next(line for line in process.stdout if line.startswith("  curl"))
-
-    def resident(self) -> int:
-        """Bytes of the server process alone: the queue stands there, and the engine holds no more than ids."""
-        return int(self._process.memory_info().rss)
-
-    def metric(self, name: str) -> float:
-        """The first sample of /metrics whose name begins so."""
-        with urlopen(f"{self.url}/metrics") as answer:  # noqa: S310 - our own server
-            lines = answer.read().decode().splitlines()
-        return float(next(line.rsplit(" ", 1)[1] for line in lines if line.startswith(name)))
-
-
-@contextmanager
-def serving(model: Path, *flags: str) -> Iterator[Server]:
-    command = [sys.executable, "-m", "infergc.cli", "serve", str(model), "--port", "0", *flags]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield Server(process)
-        finally:
-            process.terminate()
 
 
 class Clients:

@@ -22,11 +22,7 @@ import json
 import math
 import os
 import random
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -34,9 +30,9 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import httpx
-import psutil
 import torch
 from conversations import Turn, read_conversations
+from serving import Server, serving
 
 from infergc.bench.json_file import write_json
 from infergc.models.hf_config import checkpoint_dtype, model_spec, read_config
@@ -85,44 +81,6 @@ class Run:
     def speed(self) -> float:
         """Tokens of output a second."""
         return sum(each.tokens for each in self.answers.values()) / self.seconds
-
-
-class Server:
-    """A server process."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self.process = psutil.Process(process.pid)
-        assert process.stdout is not None
-        line = next(line for line in process.stdout if " at http://" in line)
-        self.url = line.split()[-1]
-        next(line for line in process.stdout if line.startswith("  curl"))
-
-    def metric(self, name: str) -> float:
-        """The sum of the samples whose names begin so; labels stand in the order of the alphabet or not at all."""
-        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
-        begin, _, label = name.partition("{")
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(begin) and label in line)
-
-    def processor_seconds(self) -> float:
-        """Of the engine since its start, in all threads: what it takes whatever else runs on the machine."""
-        (engine,) = self.process.children()
-        times = engine.cpu_times()
-        return float(times.user + times.system)
-
-    def kill(self) -> None:
-        """Kill at once, and the engine too."""
-        for process in (*self.process.children(), self.process):
-            os.kill(process.pid, signal.SIGKILL)
-
-
-@contextmanager
-def serving(model: Path, *flags: str) -> Iterator[Server]:
-    command = [sys.executable, "-m", "infergc.cli", "serve", str(model), "--port", "0", *flags]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield Server(process)
-        finally:
-            process.terminate()
 
 
 async def ask(client: httpx.AsyncClient, prompt: str | list[int], tokens: int) -> Answer:
