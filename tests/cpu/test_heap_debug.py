@@ -59,7 +59,7 @@ def test_a_write_to_a_freed_page_is_found_when_the_page_is_handed_out(directory:
     error = run(engine, [request("next", 100)]).errors["next"]
     assert "page 5 of group full was written while it was free: 1 values, the first in V of layer 2, " in error
     assert "head 1, token 3, dim 2, where 0x40000000 stands and not 0x7fdec0de" in error
-    assert "by Holdings.close < Seating._close < Seating._finish < Scheduler._gain, written in" in error
+    assert "by Holdings.close < Seating._close < Seating._finish < Landing._gain, written in" in error
     assert "by first, handed out in step" in error
     assert engine.counters.corruptions == 1
     assert not run(engine, [request("next", 100)]).errors

@@ -1,4 +1,4 @@
-"""The command line: ``infergc serve``, ``generate``, ``plan``, ``heap`` and ``bench``."""
+"""The command line: ``infergc serve``, ``generate``, ``chat``, ``plan``, ``heap`` and ``bench``."""
 
 from infergc.cli.main import main
 

@@ -11,6 +11,7 @@ from infergc.cli.engine_options import engine_options
 from infergc.cli.failures import StartFailure, configured, refused
 from infergc.cli.grouped import GroupedCommand, option
 from infergc.cli.model_dir import model_dir
+from infergc.cli.sampling_options import SAMPLING, sampling_options
 from infergc.config import EngineConfig
 from infergc.params import ParameterError, SamplingParams
 
@@ -23,11 +24,7 @@ _TEXT = "Text"
         help="Directory of a Hugging Face model. Without it: INFERGC_MODEL, else the bundled model.")  # fmt: skip
 @option(_TEXT, "--chat", is_flag=True, help="Take PROMPT as a user's message, through the chat template.")
 @option(_TEXT, "--max-tokens", default=256, help="Most tokens to generate.")
-@option(_TEXT, "--temperature", default=1.0, help="0 takes the likeliest token each time.")
-@option(_TEXT, "--top-k", default=0, help="Sample among this many likeliest tokens; 0 means all.")
-@option(_TEXT, "--top-p", default=1.0, help="Sample among the likeliest tokens that together reach this.")
-@option(_TEXT, "--min-p", default=0.0, help="Drop tokens less likely than this share of the likeliest.")
-@option(_TEXT, "--repetition-penalty", default=1.0, help="Over 1: tokens that were seen become less likely.")
+@sampling_options(_TEXT)
 @option(_TEXT, "--stop", multiple=True, metavar="TEXT", help="Ends the text; may be given several times.")
 @option(_TEXT, "--ignore-eos", is_flag=True, help="Go on past the model's end token.")
 @option(_TEXT, "--n", default=1, help="Texts to generate; each is printed under its number.")
@@ -39,7 +36,7 @@ def generate(prompt: str, model: Path | None, chat: bool, **options: Any) -> Non
 
     It is printed as it comes, and other texts of several after it; "-" reads the prompt from standard input.
     """
-    sampling = {name: options.pop(name) for name in _SAMPLING}
+    sampling = {name: options.pop(name) for name in (*SAMPLING, *_OTHERS)}
     try:
         params = SamplingParams(**sampling)
         config = configured(model=model_dir(model, "--model"), **options)
@@ -53,10 +50,7 @@ def generate(prompt: str, model: Path | None, chat: bool, **options: Any) -> Non
         raise StartFailure(str(error)) from error
 
 
-_SAMPLING = (
-    "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "stop", "ignore_eos", "n",
-    "use_beam_search", "beam_width",
-)  # fmt: skip
+_OTHERS = ("max_tokens", "stop", "ignore_eos", "n", "use_beam_search", "beam_width")
 
 
 def _stream(config: EngineConfig, prompt: str, params: SamplingParams, *, chat: bool) -> None:

@@ -9,6 +9,7 @@ import click
 
 from infergc import __version__
 from infergc.cli.bench.group import bench
+from infergc.cli.chat import chat
 from infergc.cli.failures import StartFailure
 from infergc.cli.generate import generate
 from infergc.cli.heap.group import heap
@@ -40,6 +41,7 @@ def main() -> None:
 
 main.add_command(serve)
 main.add_command(generate)
+main.add_command(chat)
 main.add_command(plan)
 main.add_command(bench)
 main.add_command(simulate)

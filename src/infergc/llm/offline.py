@@ -1,6 +1,6 @@
 """LLM: generate from Python, with the engine in this process."""
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self, cast
@@ -113,7 +113,7 @@ class LLM:
             prompts.append({"prompt_token_ids": self._tokenizer.encode(text, add_special_tokens=False)})
         return self.generate(prompts, sampling_params, use_tqdm, cache_control)
 
-    def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Iterator[Piece]:
+    def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Generator[Piece]:
         """Complete one prompt, piece by piece; choices are told apart by the pieces' index.
 
         Closing the iterator aborts; nothing else may run until then.
@@ -121,7 +121,7 @@ class LLM:
         _, ids = encode(prompt, self._tokenizer)
         return self._pieces_of(self._requests([ids], sampling_params))
 
-    def stream_chat(self, messages: Messages, sampling_params: SamplingParams | None = None) -> Iterator[Piece]:
+    def stream_chat(self, messages: Messages, sampling_params: SamplingParams | None = None) -> Generator[Piece]:
         """Answer one conversation, piece by piece; otherwise as ``stream``."""
         text = ChatTemplate.load(self._model_dir).render(messages)
         ids = self._tokenizer.encode(text, add_special_tokens=False)

@@ -193,7 +193,7 @@ class Scheduler(Landing):
             counts.append(count)
             bindings.append(binding_of(request))
             budget -= count
-            self._sharing.came(request.held.slot)
+            self._sharing.came(request.held.slot, count)
         return slots, counts, bindings
 
     def _admit_one(self, request: Request, budget: int) -> int:

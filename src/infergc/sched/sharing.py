@@ -2,9 +2,9 @@
 
 A position deep in a long prompt costs far more than one at a beginning, so what is shared is time, as steps are learnt
 to take it, not tokens. As long as others are about, long prompts get a part of each step that suits what the others
-do in it: neither waits for the other. A part that is too short for a chunk worth its reading of all keys is saved for
-steps to come. Steps of long prompts alone are short, lest somebody comes, until nobody did for a while: then they are
-whole ones, of the time that a step of the most tokens takes at the beginning of a prompt.
+do in it. A part that is too short for a chunk worth its reading of all keys is saved for steps to come. Steps of long
+prompts alone are short, lest somebody comes, until nobody did for a while: then they are whole ones, of the time that a
+step of the most tokens takes at the beginning of a prompt.
 """
 
 from collections import deque
@@ -16,13 +16,14 @@ from infergc.sched.plan import I32
 from infergc.sched.rows import Rows, Slots, spread
 from infergc.sched.step_times import StepTimes
 
-SHARE = 1 / 12  # of a step's time that long prompts get at least
-ALONE = 0.3  # of what a usual prompt takes is what a step of long prompts alone takes, where others were about lately
+SHARE = 1 / 12  # of a step's time that long prompts get at least, beside others
+ALONE = 0.3  # of what a usual prompt's step takes is what a step of long prompts alone takes, where others were about
 LEAST = 16  # tokens of a chunk worth its reading of all keys
 FEW = 4  # tokens of a chunk at least, where a step has nothing else
 LATELY, WHILE = 1.0, 4  # seconds, and whole steps' time, until somebody who was about is not expected back
 LONG = 4  # times the median of what prompts take is long,
 STEPS = 8  # if it takes so many steps too: those of fewer are over before it matters
+IDLE = 0.75  # of that time is taken to have passed where the engine had nothing to do
 _RECENT = 15  # prompts whose median it is
 
 
@@ -36,10 +37,10 @@ class Sharing:
         self._rows = rows
         self._times = times
         self._budget = budget
-        self._recent: deque[float] = deque(maxlen=_RECENT)  # seconds that prompts take, as they came
-        self._median = 0.0
+        self._recent: deque[tuple[int, int]] = deque(maxlen=_RECENT)  # from where to where prompts went, as they came
+        self._median = 0.0  # seconds that these take
         self._quiet = inf  # seconds since somebody else was about, as steps are estimated
-        self._part = 0.0  # seconds of this step that are left for long prompts, with those saved
+        self._part = 0.0  # seconds that long prompts have of this step, or have saved
 
     @property
     def whole(self) -> float:
@@ -60,35 +61,41 @@ class Sharing:
         """
         wanted = self._rows.wanted(slots)
         chunks = (wanted > 1).nonzero()[0].tolist()
+        if chunks or waiting:
+            self._median = self._usual()
         long = [row for row in chunks if self._is_long(*self._extent(int(slots[row])))]
-        alone = len(long) == np.count_nonzero(wanted) and not waiting
+        others = int(np.count_nonzero(wanted)) - len(long)
+        self._look_about(others, idle=not (len(slots) or queued))
+        alone = not (others or waiting)
         if alone and queued and self._was_others:
             return np.zeros_like(wanted)
-        if waiting + len(slots) > len(long):
-            self._quiet = 0.0
         if alone:
             self._part = self._part_alone()
         else:
-            others = sum(self._seconds(int(slots[row]), int(wanted[row])) for row in chunks if row not in long)
-            saved = min(self._part, self.whole) if long else 0.0
-            self._part = saved + self._part_beside(slots[wanted == 1], others + waiting * self._median)
+            work = sum(self._seconds(int(slots[row]), int(wanted[row])) for row in chunks if row not in long)
+            self._part = self._saved(slots, wanted, long) + self._part_beside(slots[wanted == 1], work, waiting)
+        self._cut(slots, wanted, long, FEW if alone else 0)
+        granted = spread(wanted, self._budget, long)
         for row in long:
-            least = FEW if alone and row == long[0] else 0
-            wanted[row] = self._take(int(self._rows.scheduled[slots[row]]), int(wanted[row]), least)
-        self._quiet += self._times.coefficients[0] + sum(
-            self._seconds(int(slots[row]), int(wanted[row])) for row in long
-        )
-        return spread(wanted, self._budget, long)
+            self._spend(int(self._rows.scheduled[slots[row]]), int(granted[row]))
+        self._quiet += self._constant
+        return granted
 
     def chunk(self, start: int, known: int, budget: int) -> int:
         """Tokens that a prompt which starts computes of this step, where so many are left."""
         most = min(known - start, budget)
-        return self._take(start, most, LEAST) if self._is_long(start, known) else most
+        return self._within(start, most, self._part, LEAST) if self._is_long(start, known) else most
 
-    def came(self, slot: int) -> None:
-        """A prompt started in this slot."""
-        self._recent.append(self._prefill(*self._extent(slot)))
-        self._median = sorted(self._recent)[len(self._recent) // 2]
+    def came(self, slot: int, count: int) -> None:
+        """A prompt started in this slot, with so many tokens."""
+        start, known = self._extent(slot)
+        if self._is_long(start, known):
+            self._spend(start, count)
+        else:
+            self._quiet = 0.0
+            self._recent.append((start, known))
+
+    # ---- what is usual
 
     def _extent(self, slot: int) -> tuple[int, int]:
         """From where to where a running request's text was to be computed when it started, or is known by now."""
@@ -98,6 +105,16 @@ class Sharing:
         """Seconds; before anything is known of them, tokens."""
         return self._times.prefill(start, end) or float(end - start)
 
+    @property
+    def _constant(self) -> float:
+        """Seconds of any step; 0.0 as long as others are tokens."""
+        return self._times.coefficients[0] if self._times.prefill(0, 1) else 0.0
+
+    def _usual(self) -> float:
+        """Median of what recent prompts take, long ones aside."""
+        found = sorted(self._prefill(*each) for each in self._recent)
+        return found[len(found) // 2] if found else 0.0
+
     def _is_long(self, start: int, known: int) -> bool:
         return known - start > LEAST and self._prefill(start, known) > max(STEPS * self.whole, LONG * self._median)
 
@@ -105,42 +122,82 @@ class Sharing:
         start = int(self._rows.scheduled[slot])
         return self._prefill(start, start + wanted)
 
-    def _take(self, start: int, most: int, least: int) -> int:
-        """Take a long prompt's tokens from the part; the least where too little is left of it."""
-        tokens = min(most, self._within(start, self._part))
-        if tokens < min(most, LEAST):
-            tokens = min(most, least)
-        self._part = max(0.0, self._part - self._prefill(start, start + tokens))
-        return tokens
+    # ---- who is about
+
+    def _look_about(self, others: int, *, idle: bool) -> None:
+        """Somebody else runs; or nobody at all did, who knows how long: then it is soon that nobody is expected."""
+        if others:
+            self._quiet = 0.0
+        elif idle:
+            self._quiet = max(self._quiet, IDLE * self._lately)
+
+    @property
+    def _lately(self) -> float:
+        """Seconds after which somebody who was about is not expected back."""
+        return max(LATELY, WHILE * self.whole)
 
     @property
     def _was_others(self) -> bool:
         """Whether others were about lately."""
-        return self._quiet < max(LATELY, WHILE * self.whole)
+        return self._quiet < self._lately
+
+    # ---- parts of long prompts
 
     def _part_alone(self) -> float:
-        """Seconds for long prompts of a step that has nothing else."""
-        constant = self._times.coefficients[0]
-        return ALONE * (constant + self._median) - constant if self._was_others else self.whole
+        """Seconds of a step that has nothing else: what it takes besides is not to be most of it by far."""
+        if not self._was_others:
+            return self.whole
+        constant = self._constant
+        if not constant:  # tokens are free as far as is known: somewhat more of them will tell
+            return float(2 * self._times.most)
+        return max(ALONE * (constant + self._median) - constant, ALONE * constant)
 
-    def _part_beside(self, decodes: Slots, others: float) -> float:
-        """Seconds for long prompts: their share of a step that does for others what is to be done, or is usual."""
-        constant, token, _, read = self._times.coefficients
-        rest = constant + len(decodes) * token + float(np.add.reduce(self._rows.scheduled[decodes])) * read
-        rest += min(self.whole, max(self._median, others) or self.whole)
+    def _part_beside(self, decodes: Slots, work: float, waiting: int) -> float:
+        """Seconds: a share of a step that does for others what is to be done, or is usual.
+
+        Args:
+            decodes: their slots.
+            work: seconds of their prompts.
+            waiting: how many may start.
+        """
+        _, token, _, read = self._times.coefficients
+        rest = self._constant + len(decodes) * token + float(np.add.reduce(self._rows.scheduled[decodes])) * read
+        rest += min(self.whole, max(self._median, work + waiting * self._median) or self.whole)
         return min(self.whole, SHARE / (1 - SHARE) * rest)
 
-    def _within(self, start: int, seconds: float) -> int:
-        """How many positions from ``start`` on take no longer, as far as is known."""
+    def _saved(self, slots: Slots, wanted: I32, long: list[int]) -> float:
+        """Seconds saved by the first long prompt, no more than a chunk needs."""
+        if not long:
+            return 0.0
+        chunk = self._seconds(int(slots[long[0]]), min(LEAST, self._budget, int(wanted[long[0]])))
+        return min(self._part, max(chunk, self.whole))
+
+    def _cut(self, slots: Slots, wanted: I32, long: list[int], least: int) -> None:
+        """Cut what long prompts want to the part. The first has it, and others what it leaves when it has all."""
+        left = self._part
+        for row in long:
+            start, most = int(self._rows.scheduled[slots[row]]), int(wanted[row])
+            wanted[row] = self._within(start, most, left, least)
+            left = left - self._prefill(start, start + most) if wanted[row] == most else 0.0
+            least = 0
+
+    def _spend(self, start: int, count: int) -> None:
+        seconds = self._prefill(start, start + count)
+        self._part = max(0.0, self._part - seconds)
+        self._quiet += seconds
+
+    def _within(self, start: int, most: int, seconds: float, least: int) -> int:
+        """How many of so many from ``start`` on take no longer; ``least`` at least, or a chunk's worth or 0."""
         _, token, pair, _ = self._times.coefficients
         first = token + pair * start
         if seconds <= 0.0:
-            return 0
-        if first <= 0.0:
-            found = seconds
-        elif pair <= 0.0:
-            found = seconds / token
-        else:
+            found = 0.0
+        elif pair > 0.0:
             found = (sqrt(first * first + 2 * pair * seconds) - first) / pair
-        most = min(self._budget, 2 * self._times.most) if self._was_others else self._budget
-        return min(most, int(found))
+        else:
+            found = seconds / token if token > 0.0 else seconds
+        known = max(2 * self._times.most, LEAST) if self._was_others else self._budget
+        tokens = min(most, self._budget, known, int(found))
+        if least:
+            return min(most, max(tokens, least))
+        return tokens if tokens >= min(most, self._budget, LEAST) else 0
