@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from samples import served_model, slow_sim
+from samples.servers import environment
 
 CONTEXT = 256
 
@@ -23,13 +24,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def chat(model: Path, typed: str, *flags: str) -> "subprocess.CompletedProcess[str]":
     called = [*command(model), *flags]
-    return subprocess.run(called, input=typed, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        called, input=typed, capture_output=True, text=True, check=False, env=environment(), timeout=60
+    )
 
 
 def test_ctrl_c_stops_the_answer_alone(model: Path) -> None:
     process = subprocess.Popen(
         [*command(model, slow_sim.DAWDLING), "--max-tokens", "200"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1, env=environment(),
     )  # fmt: skip
     with process:
         assert process.stdin is not None
