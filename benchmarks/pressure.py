@@ -110,7 +110,7 @@ def fits(args: argparse.Namespace) -> None:
     engines = [
         build_engine(engine_config(model=args.model, kv_cache_memory=2 * demand, **kind)) for kind in kinds * args.fits
     ]
-    params = SamplingParams(max_tokens=args.load.output_len, temperature=0, ignore_eos=True, seed=0)
+    params = sampling(args.load, 1)
     found: list[list[tuple[float, float]]] = [[] for _ in engines]
     for number in range(args.rounds + 1):
         for at in list(range(len(engines)))[:: 1 if number % 2 else -1]:
@@ -122,6 +122,13 @@ def fits(args: argparse.Namespace) -> None:
         processor, wall = ([median(run[at] for run in runs[1:]) for runs in of] for at in (0, 1))
         each = " ".join(f"{seconds:.3f}" for seconds in processor)
         print(f"{name:7}: processor seconds {mean(processor):.3f} ({each}), wall {mean(wall):.3f}")
+
+
+def sampling(load: Load, choices: int) -> SamplingParams:
+    """Greedy where there is one text of a request, drawn where there are several; as long as the load says."""
+    return SamplingParams(
+        n=choices, max_tokens=load.output_len, temperature=float(choices > 1), ignore_eos=True, seed=0
+    )
 
 
 def pages_of(load: Load, choices: int) -> int:
@@ -141,9 +148,7 @@ def page_bytes(model: Path) -> int:
 def run(engine: Engine, load: Load, choices: int, number: int) -> Figures:
     """One round through a new engine; a short request goes before, to warm it up."""
     drive(engine, [Submit("warm", [1, 2, 3], SamplingParams(max_tokens=8, seed=0, ignore_eos=True))])
-    params = SamplingParams(
-        n=choices, max_tokens=load.output_len, temperature=float(choices > 1), ignore_eos=True, seed=0
-    )
+    params = sampling(load, choices)
     prompts = load.prompts(number, engine.ready.vocab_size)
     began, before = perf_counter(), process_time()
     texts, given_way = drive(engine, [Submit(f"r{at}", prompt, params) for at, prompt in enumerate(prompts)])
@@ -182,14 +187,15 @@ def drive(engine: Engine, requests: list[Submit]) -> tuple[dict[str, list[int]],
 
 def report(found: dict[str, list[Figures]]) -> None:
     """Print a table; throughput beside that of the pool without a host tier, round by round."""
-    base = found.get("no host") or next(iter(found.values()))
+    usual = "no host" if "no host" in found else next(iter(found))
+    base = found[usual]
     for way, figures in found.items():
         ratios = [mine.tokens_a_second / theirs.tokens_a_second for mine, theirs in zip(figures, base, strict=True)]
         less = [mine.processor_seconds / theirs.processor_seconds for mine, theirs in zip(figures, base, strict=True)]
         speeds = sorted(each.tokens_a_second for each in figures)
         print(
             f"{way:10}: {median(speeds):7.1f} tokens/s ({speeds[0]:.1f} to {speeds[-1]:.1f}), {median(ratios):.3f} of "
-            f"no host ({' '.join(f'{ratio:.2f}' for ratio in ratios)}), processor seconds {median(less):.3f} of its; "
+            f"{usual} ({' '.join(f'{ratio:.2f}' for ratio in ratios)}), processor seconds {median(less):.3f} of its; "
             f"recomputed {median(each.recomputed for each in figures):.1%}; preemptions "
             f"{median(each.preemptions for each in figures):g} (a request: p99 {max(each.p99 for each in figures)}, "
             f"most {max(each.most for each in figures)}), swapped {median(each.swapped for each in figures):g}; pages "

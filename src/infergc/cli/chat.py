@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infergc.cli.engine_options import engine_options
-from infergc.cli.failures import StartFailure, configured, refused
+from infergc.cli.failures import StartFailure, configured, generating, refused
 from infergc.cli.grouped import GroupedCommand, option
-from infergc.cli.model_dir import model_dir
+from infergc.cli.model_dir import model_dir, model_option
 from infergc.cli.sampling_options import SAMPLING, sampling_options
 from infergc.config import EngineConfig
 from infergc.params import ParameterError, SamplingParams
@@ -25,8 +25,7 @@ _HELP = "/reset begins anew, /exit ends, as Ctrl-D does; Ctrl-C stops an answer.
 
 
 @click.command(cls=GroupedCommand)
-@option(_CHAT, "--model", metavar="DIR", type=click.Path(path_type=Path),
-        help="Directory of a Hugging Face model. Without it: INFERGC_MODEL, else the bundled model.")  # fmt: skip
+@model_option(_CHAT)
 @option(_CHAT, "--system", metavar="TEXT", help="A system message, which stands before the conversation.")
 @option(_CHAT, "--max-tokens", default=256, help="Most tokens of an answer; the context keeps room for so many.")
 @sampling_options(_CHAT)
@@ -38,14 +37,10 @@ def chat(model: Path | None, system: str | None, max_tokens: int, **options: Any
     message, and its KV stays in the cache. What no longer fits the context is forgotten, oldest turns first.
     """
     sampling = {name: options.pop(name) for name in SAMPLING}
-    try:
+    with generating():
         params = SamplingParams(max_tokens=max_tokens, **sampling)
         config = configured(model=model_dir(model, "--model"), **options)
         _chat(config, system, params)
-    except ParameterError as error:
-        raise refused(error) from None
-    except (OSError, ValueError, RuntimeError) as error:
-        raise StartFailure(str(error)) from error
 
 
 def _chat(config: EngineConfig, system: str | None, params: SamplingParams) -> None:

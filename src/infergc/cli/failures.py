@@ -35,6 +35,22 @@ def told() -> Iterator[None]:
         raise StartFailure(str(error)) from error
 
 
+@contextmanager
+def generating() -> Iterator[None]:
+    """What goes wrong with a request or its engine while the block runs ends the command in a line.
+
+    Raises:
+        click.UsageError: the request is not allowed.
+        StartFailure: the rest.
+    """
+    try:
+        yield
+    except ParameterError as error:
+        raise refused(error) from None
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StartFailure(str(error)) from error
+
+
 def configured(**settings: object) -> EngineConfig:
     """The engine's configuration from a command's options.
 

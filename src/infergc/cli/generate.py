@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from infergc.cli.engine_options import engine_options
-from infergc.cli.failures import StartFailure, configured, refused
+from infergc.cli.failures import configured, generating
 from infergc.cli.grouped import GroupedCommand, option
-from infergc.cli.model_dir import model_dir
+from infergc.cli.model_dir import model_dir, model_option
 from infergc.cli.sampling_options import SAMPLING, sampling_options
 from infergc.config import EngineConfig
 from infergc.params import ParameterError, SamplingParams
@@ -20,8 +20,7 @@ _TEXT = "Text"
 
 @click.command(cls=GroupedCommand)
 @click.argument("prompt")
-@option(_TEXT, "--model", metavar="DIR", type=click.Path(path_type=Path),
-        help="Directory of a Hugging Face model. Without it: INFERGC_MODEL, else the bundled model.")  # fmt: skip
+@model_option(_TEXT)
 @option(_TEXT, "--chat", is_flag=True, help="Take PROMPT as a user's message, through the chat template.")
 @option(_TEXT, "--max-tokens", default=256, help="Most tokens to generate.")
 @sampling_options(_TEXT)
@@ -37,17 +36,13 @@ def generate(prompt: str, model: Path | None, chat: bool, **options: Any) -> Non
     It is printed as it comes, and other texts of several after it; "-" reads the prompt from standard input.
     """
     sampling = {name: options.pop(name) for name in (*SAMPLING, *_OTHERS)}
-    try:
+    with generating():
         params = SamplingParams(**sampling)
         config = configured(model=model_dir(model, "--model"), **options)
         text = sys.stdin.read() if prompt == "-" else prompt
         if not text:
             raise ParameterError("prompt", "must not be empty")
         _stream(config, text, params, chat=chat)
-    except ParameterError as error:
-        raise refused(error) from None
-    except (OSError, ValueError, RuntimeError) as error:
-        raise StartFailure(str(error)) from error
 
 
 _OTHERS = ("max_tokens", "stop", "ignore_eos", "n", "use_beam_search", "beam_width")

@@ -1,16 +1,27 @@
 """Which model a command runs: the one named, INFERGC_MODEL, or the one that comes with the project."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 import infergc
+from infergc.cli.grouped import option
 
 ENVIRONMENT = "INFERGC_MODEL"
 _NO_CONFIG = "is not a model directory: it holds no config.json"
 _NO_DIRECTORY = "is not a directory; models are read from disk, none is downloaded"
 _BUNDLED = Path("models") / "demo"
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def model_option(heading: str) -> Callable[[_Function], _Function]:
+    """Decorate a command with ``--model``, which arrives as a path or None, for ``model_dir``."""
+    text = f"Directory of a Hugging Face model. Without it: {ENVIRONMENT}, else the bundled model."
+    return option(heading, "--model", metavar="DIR", type=click.Path(path_type=Path), help=text)
 
 
 def model_dir(named: Path | None, source: str) -> Path:

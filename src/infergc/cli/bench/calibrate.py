@@ -11,7 +11,7 @@ from infergc.cli.bench.json_option import json_option
 from infergc.cli.engine_options import engine_options
 from infergc.cli.failures import configured, told
 from infergc.cli.grouped import GroupedCommand, option
-from infergc.cli.model_dir import model_dir
+from infergc.cli.model_dir import model_dir, model_option
 
 if TYPE_CHECKING:
     from infergc.bench.calibrate import Report
@@ -35,8 +35,7 @@ class LoadType(click.ParamType[Load]):
 
 
 @click.command(cls=GroupedCommand, short_help="Step times of this machine, for the simulator.")
-@option(_MEASUREMENT, "--model", metavar="DIR", type=click.Path(path_type=Path),
-        help="Directory of a Hugging Face model. Without it: INFERGC_MODEL, else the bundled model.")  # fmt: skip
+@model_option(_MEASUREMENT)
 @option(_MEASUREMENT, "--rounds", default=3, type=click.IntRange(min=1),
         help="Times that each load is run; a step's time is its shortest.")  # fmt: skip
 @option(_MEASUREMENT, "--longest", default=2048, type=click.IntRange(min=1), help="Tokens of a prompt, at most.")

@@ -10,7 +10,7 @@ from infergc.cli.bench.json_option import json_option
 from infergc.cli.engine_options import engine_options
 from infergc.cli.failures import configured, told
 from infergc.cli.grouped import GroupedCommand, option
-from infergc.cli.model_dir import model_dir
+from infergc.cli.model_dir import model_dir, model_option
 
 _LOAD = "Load"
 _MEASUREMENT = "Measurement"
@@ -18,8 +18,7 @@ _POSITIVE = click.IntRange(min=1)
 
 
 @click.command(cls=GroupedCommand, short_help="Tokens a second, and where the time goes.")
-@option(_LOAD, "--model", metavar="DIR", type=click.Path(path_type=Path),
-        help="Directory of a Hugging Face model. Without it: INFERGC_MODEL, else the bundled model.")  # fmt: skip
+@model_option(_LOAD)
 @option(_LOAD, "--requests", default=32, type=_POSITIVE, help="Requests, all given at once.")
 @option(_LOAD, "--input-len", default=256, type=_POSITIVE, help="Random tokens in each prompt; --seed draws them.")
 @option(_LOAD, "--output-len", default=128, type=_POSITIVE, help="Tokens that each request generates, greedily.")
