@@ -28,5 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="requests to running engines whose clients leave at random, in each such test (default 1000)",
     )
     parser.addoption(
+        "--soak",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long a server is soaked under load and faults; each fault is tried once anyway (default 60)",
+    )
+    parser.addoption(
         "--write-golden", action="store_true", help="record the counters of tests/golden anew instead of comparing"
     )

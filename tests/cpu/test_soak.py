@@ -1,0 +1,215 @@
+"""A soak: mixed loads and one fault after another, over and over; answers stay the same and the laws hold throughout.
+
+``--soak SECONDS`` says how long (a minute and a half unless told, an hour was run). Every fault is tried at least once.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from cpu.served import make_served
+from infergc.units import MIB
+from samples.inspection import ADMIN_KEY, HEADERS, check_scrape
+from samples.servers import PATIENCE, Server, environment, infergc, serving, wait_for
+from samples.soak import Asked, Clients, answered, asks
+
+KEYS = ("one", "two")
+BASICS = ("--dtype", "float32", "--threads", "1", "--deterministic")
+FLAGS = (*BASICS, "--kv-cache-memory", "256KiB", "--host-cache-memory", "512KiB", "--disk-cache-size", "4MiB", "--max-num-seqs",
+         "12", "--max-num-queued-reqs", "24", "--shutdown-timeout", "60")  # fmt: skip
+REQUESTS = 45  # that are known
+CLIENTS, CROWD = 10, 80
+SECONDS = 4.0  # of load around a fault
+GROWTH = 48 * MIB  # of server and engine at rest after the first round of faults, at most
+DEFECTS = ("leaked_pages", "garbage_objects", "corrupt_counts")
+REFUSED = frozenset({"queue_full"})
+AWAY = frozenset({"engine_restarting", "engine_unavailable"})  # what is said while there is no engine
+LEAVING = frozenset({"shutting_down", "gone"})
+FAILED = frozenset({"request_failed"})
+
+LIVE = "/health/live"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_served(tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(scope="module")
+def known(model: Path) -> list[Asked]:
+    """Requests, and what a server answers that has nothing else to do and caches nothing."""
+    flags = (*BASICS, "--kv-cache-memory", "4MiB", "--no-enable-prefix-caching")
+    with serving(model, *flags) as server:
+        return asyncio.run(answers_of(server.url))
+
+
+async def answers_of(url: str) -> list[Asked]:
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as http:
+        told = [(each, await answered(http, each, streams=False)) for each in asks(REQUESTS, KEYS, seed=3)]
+    assert all(status == 200 for _, (status, _, _) in told)
+    return [replace(each, texts=texts) for each, (_, texts, _) in told]
+
+
+class Soak:
+    """A server under load, one after another: some faults end it, and what its disk held is the next one's.
+
+    Attributes:
+        server: the one that runs.
+        counts: what clients saw, over all episodes.
+        resident: bytes of server and engine at rest, after each episode.
+    """
+
+    def __init__(self, model: Path, known: list[Asked], directory: Path) -> None:
+        self.server: Server
+        self.counts: Counter[str] = Counter()
+        self.resident: list[int] = []
+        self._known = known
+        self._words = directory / "stderr"
+        keys = (word for key in KEYS for word in ("--api-key", key))
+        self._command = ("serve", model, "--port", "0", *FLAGS, "--disk-cache-dir", directory / "kv", *keys)
+        self._number = 0
+        self.start()
+
+    # ---- the server
+
+    def start(self) -> None:
+        """A new server, on the disk that others left."""
+        with self._words.open("w") as words:
+            process = infergc(*self._command, stderr=words, env=environment(INFERGC_ADMIN_KEY=ADMIN_KEY))
+        self.server = Server(process)
+        self.server.http.headers["authorization"] = f"Bearer {KEYS[0]}"
+
+    def end(self, number: int, code: int) -> None:
+        """End the server by a signal."""
+        ended, _ = self.server.stop(number)
+        words = self._words.read_text()
+        assert (ended, "Traceback" in words) == (code, False), words
+
+    @property
+    def engine(self) -> psutil.Process:
+        """The engine's process."""
+        (engine,) = psutil.Process(self.server.process.pid).children()
+        return engine
+
+    def health(self, path: str) -> int:
+        """What a probe is told."""
+        return self.server.http.get(path).status_code
+
+    # ---- an episode
+
+    async def episode(self, clients: int, may: frozenset[str], fault: Callable[["Soak"], Awaitable[None]]) -> None:
+        """Clients, and in their midst a fault; then everything must be as it was."""
+        self._number += 1
+        crowd = Clients(self.server.url, self._known, clients, may | REFUSED, seed=self._number)
+        running = asyncio.create_task(crowd.run())
+        await asyncio.sleep(SECONDS / 2)
+        await fault(self)
+        await asyncio.sleep(SECONDS / 2)
+        crowd.stop()
+        seen = await running
+        assert not seen.wrong, seen.wrong[:3]
+        self.counts += seen.counts
+        await asyncio.to_thread(self.check)
+
+    def check(self) -> None:
+        """At rest: the laws hold, nothing is held, nothing leaked, and memory has not grown."""
+        self.server.wait_until_idle()
+        assert self.server.http.post("/v1/kv/heap/verify", headers=HEADERS).json()["found"] == ""
+        figures = self.server.metrics()
+        check_scrape(figures)
+        assert figures["infergc_sessions"] == 0
+        assert not any(figures[f"infergc_kv_{defect}_total"] for defect in DEFECTS)
+        self.resident.append(self.engine.memory_info().rss + psutil.Process(self.server.process.pid).memory_info().rss)
+
+
+# ---- what goes wrong
+
+
+async def nothing(soak: Soak) -> None:
+    """A quiet episode: mixed load alone."""
+
+
+async def crowded(soak: Soak) -> None:
+    """Many more than are served: they are refused, and no probe takes it for an illness."""
+    for _ in range(10):
+        assert await asyncio.to_thread(soak.health, "/health") == 200
+        assert await asyncio.to_thread(soak.health, LIVE) == 200
+        await asyncio.sleep(0.1)
+    assert soak.server.metrics()['infergc_requests_refused_total{reason="queue_full"}'] > 0
+
+
+async def engine_killed(soak: Soak) -> None:
+    """kill -9 of the engine: the server starts another."""
+    soak.engine.kill()
+    await asyncio.to_thread(wait_for, lambda: soak.health("/health") == 503)
+    assert soak.health(LIVE) == 200
+    await asyncio.to_thread(wait_for, lambda: soak.health("/health") == 200)
+
+
+async def engine_stopped(soak: Soak) -> None:
+    """The engine stands still for a moment, and nobody loses anything."""
+    soak.engine.suspend()
+    await asyncio.sleep(1)
+    soak.engine.resume()
+
+
+async def drained(soak: Soak) -> None:
+    """SIGTERM under load: streams end as they should, and the next server goes on with what is on the disk."""
+    await asyncio.to_thread(soak.end, signal.SIGTERM, 0)
+    await asyncio.to_thread(soak.start)
+
+
+async def server_killed(soak: Soak) -> None:
+    """kill -9 of everything."""
+    engine = soak.engine
+    for process in (engine, psutil.Process(soak.server.process.pid)):
+        process.suspend()
+    os.kill(engine.pid, signal.SIGKILL)
+    await asyncio.to_thread(soak.end, signal.SIGKILL, -signal.SIGKILL)
+    await asyncio.to_thread(soak.start)
+
+
+EPISODES: tuple[tuple[int, frozenset[str], Callable[[Soak], Awaitable[None]]], ...] = (
+    (CLIENTS, frozenset(), nothing),
+    (CROWD, frozenset(), crowded),
+    (CLIENTS, AWAY, engine_killed),
+    (CLIENTS, frozenset(), engine_stopped),
+    (CLIENTS, AWAY | LEAVING, drained),
+    (CLIENTS, AWAY | LEAVING, server_killed),
+)
+
+
+async def soaked(soak: Soak, seconds: float) -> None:
+    """Every fault in turn, again and again until the time is over; the first round is always whole."""
+    end, rounds = time.monotonic() + seconds, 0
+    while not rounds or time.monotonic() < end:
+        for clients, may, fault in EPISODES:
+            await soak.episode(clients, may, fault)
+        rounds += 1
+        print(f"round {rounds}: {dict(soak.counts)}; {soak.resident[-1] / MIB:.0f} MiB", flush=True)
+
+
+def test_answers_stay_the_same_and_the_laws_hold(
+    model: Path, known: list[Asked], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    soak = Soak(model, known, tmp_path)
+    try:
+        asyncio.run(soaked(soak, request.config.getoption("--soak")))
+        soak.end(signal.SIGTERM, 0)
+    finally:
+        if soak.server.process.poll() is None:
+            soak.server.process.kill()
+            soak.server.process.communicate()
+    assert soak.counts["told"] > len(known)
+    assert soak.counts["queue_full"]
+    first = max(soak.resident[: len(EPISODES)])
+    assert max(soak.resident) < first + GROWTH, [size // MIB for size in soak.resident]
