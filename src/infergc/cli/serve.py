@@ -18,7 +18,14 @@ from infergc.cli.model_dir import model_dir
 from infergc.cli.seconds import at_least
 from infergc.engine.messages import Ready
 from infergc.params import MAX_QUEUE_TIMEOUT
-from infergc.server.settings import LEAST_BODY, LEAST_SESSION_TIMEOUT, MOST_QUEUED, ServerSettings
+from infergc.server.settings import (
+    LEAST_BODY,
+    LEAST_SESSION_TIMEOUT,
+    LEAST_STUCK_TIMEOUT,
+    MOST_QUEUED,
+    MOST_RESTARTS,
+    ServerSettings,
+)
 from infergc.units import parse_bytes
 from infergc.wording import shown
 
@@ -45,6 +52,11 @@ _SERVER = "Server"
         help="How long a request may wait to be started before it gets 503. Default: without end.")  # fmt: skip
 @option(_SERVER, "--shutdown-timeout", metavar="SECONDS", default=10.0, callback=at_least(0),
         help="How long running requests may go on after SIGTERM or Ctrl-C before they are aborted.")  # fmt: skip
+@option(_SERVER, "--max-engine-restarts", metavar="N", default=5, type=click.IntRange(0, MOST_RESTARTS),
+        help="How often in ten minutes an engine that died is started again; then the server ends.")  # fmt: skip
+@option(_SERVER, "--stuck-timeout", metavar="SECONDS", default=120.0, callback=at_least(LEAST_STUCK_TIMEOUT),
+        help="How long a step may take until /health gets 503.")  # fmt: skip
+@option(_SERVER, "--restart-stuck-engine", is_flag=True, help="Kill such an engine, too, and start another.")
 @option(_SERVER, "--session-timeout", metavar="SECONDS", default=600.0, callback=at_least(LEAST_SESSION_TIMEOUT),
         help="How long the KV of a session is kept that no request uses.")  # fmt: skip
 @engine_options
@@ -61,6 +73,9 @@ def serve(
     max_num_queued_reqs: int,
     queue_timeout: int | None,
     shutdown_timeout: float,
+    max_engine_restarts: int,
+    stuck_timeout: float,
+    restart_stuck_engine: bool,
     session_timeout: float,
     **engine: Any,
 ) -> None:
@@ -91,6 +106,9 @@ def serve(
         max_num_queued_reqs=max_num_queued_reqs,
         queue_timeout=queue_timeout,
         shutdown_timeout=shutdown_timeout,
+        max_engine_restarts=max_engine_restarts,
+        stuck_timeout=stuck_timeout,
+        restart_stuck_engine=restart_stuck_engine,
         session_timeout=session_timeout,
     )
 

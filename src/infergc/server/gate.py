@@ -1,31 +1,38 @@
 """ASGI middleware before the routes that generate: a place in the line, or a refusal before anything else is done."""
 
 import asyncio
+from contextlib import suppress
 from http import HTTPStatus
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infergc.server.errors import ApiError, error_response
+from infergc.client import EngineDeadError
+from infergc.server.door import Door
+from infergc.server.errors import ApiError, as_api_error, error_response
 from infergc.server.line import Line, Place
 
 GENERATING = frozenset({"/v1/completions", "/v1/chat/completions"})
 BODY_SECONDS = 60.0  # that a client may take to send a body: until then it has a place that others want
+_MOMENT = 1.0  # seconds for a body that is not wanted
 
 
 class Gate:
     """Requests to generate get a place in the line, at ``scope["state"]["place"]``; 429 where none is left.
 
-    Of who is refused nothing was read but the head, and what there is of a body is thrown away as it comes.
+    503 where the server is to stop, or has no engine. Of who is refused nothing was read but the head, and what there
+    is of a body is thrown away as it comes.
 
     Args:
         app: what comes after.
+        door: of the server.
         line: see there.
         patience: seconds for the body.
     """
 
-    def __init__(self, app: ASGIApp, line: Line, patience: float = BODY_SECONDS) -> None:
+    def __init__(self, app: ASGIApp, door: Door, line: Line, patience: float = BODY_SECONDS) -> None:
         self.app = app
+        self._door = door
         self._line = line
         self._patience = patience
 
@@ -35,21 +42,35 @@ class Gate:
             await self.app(scope, receive, send)
             return
         try:
+            self._door.check()
             place = self._line.enter()
-        except ApiError as error:
-            await error_response(error, error.headers)(scope, receive, send)
+        except (ApiError, EngineDeadError) as error:
+            refusal = as_api_error(error)
+            if self._door.is_closed:
+                await _discard(receive)
+            await error_response(refusal)(scope, receive, send)
             return
         scope.setdefault("state", {})["place"] = place
+        self._door.enter()
         try:
             await self.app(scope, _Timed(receive, self._patience).receive, send)
         finally:
             place.leave()
+            self._door.leave()
 
 
 def place_of(http: Request) -> Place:
     """The place that a request was given at the gate."""
     place: Place = http.state.place
     return place
+
+
+async def _discard(receive: Receive) -> None:
+    """Throw a body away before the connection is closed: what lies unread then has the answer lost on its way."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_MOMENT):
+            while (await receive()).get("more_body", False):
+                pass
 
 
 class _Timed:

@@ -1,0 +1,62 @@
+"""The door of a server that is to stop: those inside finish, nobody else comes in."""
+
+import asyncio
+from contextlib import suppress
+from http import HTTPStatus
+
+from infergc.server.errors import ApiError
+
+SHUTTING_DOWN = "shutting_down"
+
+
+class Door:
+    """Counts requests to generate from their head to the last byte of their answer.
+
+    Attributes:
+        inside: how many there are.
+        is_closed: whether the server is to stop.
+    """
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.is_closed = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def check(self) -> None:
+        """See that the door is open.
+
+        Raises:
+            ApiError: 503; the connection is to be closed with it, for a new one may lead to another server.
+        """
+        if self.is_closed:
+            headers = {"retry-after": "1", "connection": "close"}
+            text = "the server is shutting down and takes no new requests"
+            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, text, code=SHUTTING_DOWN, headers=headers)
+
+    def enter(self) -> None:
+        """Come in.
+
+        Raises:
+            ApiError: 503, see ``check``.
+        """
+        self.check()
+        self.inside += 1
+        self._empty.clear()
+
+    def leave(self) -> None:
+        """Go out again: once for each ``enter``."""
+        self.inside -= 1
+        if not self.inside:
+            self._empty.set()
+
+    def close(self) -> None:
+        """From now on nobody comes in."""
+        self.is_closed = True
+
+    async def emptied(self, seconds: float) -> bool:
+        """Wait until nobody is inside, for so long at most; whether nobody is."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        return not self.inside
