@@ -1,7 +1,8 @@
 """The door of a server that is to stop: those inside finish, nobody else comes in."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 
 from infergc.server.errors import ApiError
@@ -20,6 +21,7 @@ class Door:
     def __init__(self) -> None:
         self.inside = 0
         self.is_closed = False
+        self._bodies: set[asyncio.Timeout] = set()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -53,6 +55,21 @@ class Door:
     def close(self) -> None:
         """From now on nobody comes in."""
         self.is_closed = True
+
+    @contextmanager
+    def waits_for_body(self, patience: asyncio.Timeout) -> Iterator[None]:
+        """For a body that is to come within a time, which ``hurry`` may end."""
+        self._bodies.add(patience)
+        try:
+            yield
+        finally:
+            self._bodies.discard(patience)
+
+    def hurry(self) -> None:
+        """Bodies that are not there are waited for no longer."""
+        for patience in self._bodies:
+            if not patience.expired():
+                patience.reschedule(0.0)
 
     async def emptied(self, seconds: float) -> bool:
         """Wait until nobody is inside, for so long at most; whether nobody is."""

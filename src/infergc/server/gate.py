@@ -53,7 +53,7 @@ class Gate:
         scope.setdefault("state", {})["place"] = place
         self._door.enter()
         try:
-            await self.app(scope, _Timed(receive, self._patience).receive, send)
+            await self.app(scope, _Timed(receive, self._door, self._patience).receive, send)
         finally:
             place.leave()
             self._door.leave()
@@ -74,10 +74,11 @@ async def _discard(receive: Receive) -> None:
 
 
 class _Timed:
-    """A ``receive`` for which the body is to be there within a time."""
+    """A ``receive`` for which the body is to be there within a time, and before a server that stops has done so."""
 
-    def __init__(self, receive: Receive, patience: float) -> None:
+    def __init__(self, receive: Receive, door: Door, patience: float) -> None:
         self._receive = receive
+        self._door = door
         self._patience = patience
         self._deadline = asyncio.get_running_loop().time() + patience
         self._is_complete = False
@@ -86,9 +87,11 @@ class _Timed:
         if self._is_complete:
             return await self._receive()
         try:
-            async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
+            async with asyncio.timeout_at(self._deadline) as patience:
+                with self._door.waits_for_body(patience):
+                    message = await self._receive()
         except TimeoutError:
+            self._door.check()
             text = f"the request body was not complete after {self._patience:g} s"
             headers = {"connection": "close"}
             raise ApiError(HTTPStatus.REQUEST_TIMEOUT, text, code="body_timeout", headers=headers) from None

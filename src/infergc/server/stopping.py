@@ -69,6 +69,7 @@ async def stop_gently(
     if stop.asked.is_set() and door.inside:
         say(f"Stopping; {counted(door.inside, 'request')} may go on for up to {timeout:g} s, or until a second Ctrl-C")
         await _either(door.emptied(timeout), stop.insisted.wait())
+    door.hurry()
     engine.abort_all()
     if not await door.emptied(LAST_WORDS):
         await engine.close(0.0)
