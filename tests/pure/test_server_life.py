@@ -1,8 +1,8 @@
-"""Clients that go away, steps that fail, an engine that dies, a server that is told to stop."""
+"""Clients that go away, connections that are too many, steps that fail, processes that are killed."""
 
 import gc
 import json
-import signal
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from infergc.server.crowd import allow_files
 from infergc.server.run import _frozen, _listen
 from samples import served_model, slow_sim
 from samples.servers import PATIENCE, Server, infergc, infergc_result, post_and_leave, serving, wait_for
@@ -186,3 +187,33 @@ def test_a_silent_connection_harms_nobody(server: Server) -> None:
                        b"Content-Length: 100\r\n\r\n{")  # fmt: skip
         assert server.http.post("/v1/completions", json={**LONG, "max_tokens": 2}).status_code == 200
     assert server.http.get("/health").status_code == 200
+
+
+def test_of_connections_that_are_too_many_probes_alone_are_served(model: Path) -> None:
+    """Whoever is turned away can come again as soon as another has left."""
+    with serving(model, "--executor", slow_sim.NAME, "--max-connections", "3") as server:
+        short = {**LONG, "max_tokens": 2}
+        host, port = server.url.removeprefix("http://").split(":")
+        idle = [socket.create_connection((host, int(port))) for _ in range(3)]
+        with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
+            assert client.get("/health").status_code == 200
+            assert server.metrics()["infergc_engine_up"] == 1
+            for body in (short, {**short, "prompt": "x" * 5_000_000}):
+                answer = client.post("/v1/completions", json=body)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (503, "too_many_connections")
+                assert (answer.headers["connection"], answer.headers["retry-after"]) == ("close", "1")
+        for connection in idle:
+            connection.close()
+        wait_for(lambda: server.http.post("/v1/completions", json=short).status_code == 200)
+
+
+def test_as_many_files_may_be_open_as_connections_need() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
+        allow_files(100)
+        assert 100 < resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= before[1]
+        allow_files(1 << 20)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= before[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

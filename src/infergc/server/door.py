@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from http import HTTPStatus
 
 from infergc.server.errors import ApiError
+from infergc.server.refusal import CLOSE
 
 SHUTTING_DOWN = "shutting_down"
 
@@ -32,9 +33,8 @@ class Door:
             ApiError: 503; the connection is to be closed with it, for a new one may lead to another server.
         """
         if self.is_closed:
-            headers = {"retry-after": "1", "connection": "close"}
             text = "the server is shutting down and takes no new requests"
-            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, text, code=SHUTTING_DOWN, headers=headers)
+            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, text, code=SHUTTING_DOWN, headers=CLOSE)
 
     def enter(self) -> None:
         """Come in.

@@ -1,7 +1,6 @@
 """ASGI middleware before the routes that generate: a place in the line, or a refusal before anything else is done."""
 
 import asyncio
-from contextlib import suppress
 from http import HTTPStatus
 
 from starlette.requests import Request
@@ -11,10 +10,10 @@ from infergc.client import EngineDeadError
 from infergc.server.door import Door
 from infergc.server.errors import ApiError, as_api_error, error_response
 from infergc.server.line import Line, Place
+from infergc.server.refusal import turn_away
 
 GENERATING = frozenset({"/v1/completions", "/v1/chat/completions"})
 BODY_SECONDS = 60.0  # that a client may take to send a body: until then it has a place that others want
-_MOMENT = 1.0  # seconds for a body that is not wanted
 
 
 class Gate:
@@ -43,12 +42,13 @@ class Gate:
             return
         try:
             self._door.check()
+        except ApiError as error:
+            await turn_away(error, scope, receive, send)
+            return
+        try:
             place = self._line.enter()
         except (ApiError, EngineDeadError) as error:
-            refusal = as_api_error(error)
-            if self._door.is_closed:
-                await _discard(receive)
-            await error_response(refusal)(scope, receive, send)
+            await error_response(as_api_error(error))(scope, receive, send)
             return
         scope.setdefault("state", {})["place"] = place
         self._door.enter()
@@ -63,14 +63,6 @@ def place_of(http: Request) -> Place:
     """The place that a request was given at the gate."""
     place: Place = http.state.place
     return place
-
-
-async def _discard(receive: Receive) -> None:
-    """Throw a body away before the connection is closed: what lies unread then has the answer lost on its way."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_MOMENT):
-            while (await receive()).get("more_body", False):
-                pass
 
 
 class _Timed:

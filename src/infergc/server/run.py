@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from infergc.client import EngineSupervisor, RestartBudget
 from infergc.config import EngineConfig
 from infergc.engine.messages import Ready
 from infergc.server.app import create_app
+from infergc.server.crowd import Crowd, allow_files
 from infergc.server.settings import ServerSettings
 from infergc.server.stopping import LAST_WORDS, Stop, stop_gently, stop_signals
 from infergc.text.chat import ChatTemplate
@@ -47,6 +49,7 @@ async def run_server(
         ValueError: the model's files are not what they should be.
         EngineStartError: the engine could not start.
     """
+    allow_files(settings.max_connections)
     with _listen(settings.host, settings.port) as listener, stop_signals() as stop:
         say(f"Loading {settings.model_name} …")
         tokenizer = Tokenizer.load(config.model)
@@ -57,7 +60,9 @@ async def run_server(
         stop.kill = engine.kill
         try:
             app = create_app(engine, tokenizer, template, settings)
-            server = _Server(_uvicorn(app))
+            crowd = Crowd(app, settings.max_connections)
+            server = _Server(_uvicorn(crowd))
+            crowd.connections = server.server_state.connections
             stopping = asyncio.ensure_future(stop_gently(stop, app.state.door, engine, settings.shutdown_timeout, say))
             stopping.add_done_callback(lambda _: server.leave())
             timing = asyncio.ensure_future(app.state.sessions.run())
@@ -105,7 +110,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _uvicorn(app: Any) -> uvicorn.Config:
+def _uvicorn(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         lifespan="off",

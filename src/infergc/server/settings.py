@@ -8,6 +8,7 @@ from infergc.units import MIB
 LEAST_BODY = "1KiB"
 MOST_QUEUED = 1 << 20
 LEAST_SESSION_TIMEOUT = 0.1  # seconds
+MOST_CONNECTIONS = 1 << 20
 MOST_RESTARTS = 1000
 LEAST_STUCK_TIMEOUT = 0.5  # seconds
 MOST_SECONDS = 1e9  # of any time-out; the largest that asyncio waits for is finite
@@ -24,6 +25,7 @@ class ServerSettings:
         admin_key: what who inspects and tunes the heap must send; None: nobody can.
         chat_template: file used instead of the model's own template.
         max_body_bytes: largest request body, at least ``LEAST_BODY``.
+        max_connections: beyond which requests get 503, 1 to ``MOST_CONNECTIONS``.
         max_num_queued_reqs: choices of requests that may wait to be started, 0 to ``MOST_QUEUED``.
         queue_timeout: seconds after which a request that was not started is refused, 1 to a day; None: never.
         shutdown_timeout: seconds that running requests may go on once the server is told to stop, ≥ 0.
@@ -40,6 +42,7 @@ class ServerSettings:
     admin_key: str | None = None
     chat_template: Path | None = None
     max_body_bytes: int = 8 * MIB
+    max_connections: int = 4096
     max_num_queued_reqs: int = 256
     queue_timeout: int | None = None
     shutdown_timeout: float = 10.0
