@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import httpx
@@ -28,7 +29,7 @@ def clients() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def dawdling(model: Path, *flags: str, **options: int) -> "Iterator[Server]":
+def dawdling(model: Path, *flags: str, **options: int) -> AbstractContextManager[Server]:
     return serving(model, "--executor", slow_sim.DAWDLING, *flags, **options)
 
 
@@ -46,9 +47,8 @@ def texts(streams: list[list[str]]) -> list[str]:
     return ["".join(choice["text"] for choice in chunk) for chunk in chunks]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_under_load_all_that_was_accepted_finishes_and_others_are_sent_on(
-    model: Path, clients: ThreadPoolExecutor, number: int
+    model: Path, clients: ThreadPoolExecutor
 ) -> None:
     """Of eight streams two run and six wait; all are told to their end, as they are where nobody stops anything."""
     with dawdling(model, "--max-num-seqs", "2", "--shutdown-timeout", str(PATIENCE)) as server:
@@ -56,7 +56,7 @@ def test_under_load_all_that_was_accepted_finishes_and_others_are_sent_on(
         alone = texts([stream(server, at, 40) for at in range(2)])
         asked = [clients.submit(stream, server, at, 40) for at in range(8)]
         wait_for(lambda: server.requests("running") == 2 and server.requests("waiting") == 6)
-        server.process.send_signal(number)
+        server.process.send_signal(signal.SIGTERM)
         wait_for(lambda: server.http.get("/health").status_code == 503)
         assert server.http.get("/health/ready").json()["error"]["code"] == "shutting_down"
         with httpx.Client(base_url=server.url, timeout=PATIENCE) as newcomer:
@@ -156,13 +156,22 @@ def test_while_the_first_engine_is_started_it_leaves_at_once(model: Path) -> Non
         assert (process.returncode, engine.is_running()) == (0, False)
 
 
-def test_a_body_that_never_comes_does_not_keep_it(model: Path) -> None:
+def test_bodies_that_never_come_do_not_keep_it(model: Path) -> None:
+    """One that wants to generate is told so; others are hung up on."""
     with dawdling(model, "--shutdown-timeout", "0.1") as server:
-        host, port = server.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=PATIENCE) as silent:
-            silent.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-                           b"Content-Length: 100\r\n\r\n{")  # fmt: skip
+        with half_a_request(server, b"/tokenize") as other, half_a_request(server, b"/v1/completions") as silent:
             wait_for(lambda: server.metrics()["infergc_queue_reading_requests"] == 1)
             server.process.send_signal(signal.SIGTERM)
             assert silent.recv(1 << 16).startswith(b"HTTP/1.1 503")
+            with suppress(ConnectionResetError):
+                assert not other.recv(1)
         assert server.process.wait(PATIENCE) == 0
+
+
+def half_a_request(server: Server, path: bytes) -> socket.socket:
+    """A connection on which a body began."""
+    host, port = server.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=PATIENCE)
+    connection.sendall(b"POST " + path + b" HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+                       b"Content-Length: 100\r\n\r\n{")  # fmt: skip
+    return connection

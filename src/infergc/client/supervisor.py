@@ -66,6 +66,7 @@ class EngineSupervisor:
         self.restarts = 0
         self.has_given_up = False
         self._engine = engine
+        self._is_retired = False
         self._budget = budget
         self._stuck_timeout = stuck_timeout
         self._kills_stuck = kills_stuck
@@ -178,7 +179,7 @@ class EngineSupervisor:
         """
         if self._engine.healthy:
             return
-        if self.has_given_up or self._keeping.done():
+        if self.has_given_up or self._is_retired:
             raise EngineDeadError("the engine is not running")
         raise EngineRestartingError(max(1, ceil(self._expected - monotonic())))
 
@@ -201,28 +202,30 @@ class EngineSupervisor:
     # ---- the end
 
     def retire(self) -> None:
-        """From now on no engine is started; one that is starting is killed."""
-        self._keeping.cancel()
+        """From now on no engine is started; one that is starting is killed, one that runs goes on."""
+        self._is_retired = True
+        if not self._engine.healthy:
+            self._keeping.cancel()
 
     def kill(self) -> None:
         """End the engine's process on the spot, for a server that is about to go in the same way."""
         self._engine.kill()
 
     async def close(self, patience: float = CLOSE_SECONDS) -> None:
-        """End the engine; open requests fail. One that is stuck is not waited for. Harmless when repeated.
+        """End the engine; open requests fail. Harmless when repeated.
 
         Args:
             patience: seconds until it is killed.
         """
-        self.retire()
+        self._keeping.cancel()
         await asyncio.wait((self._keeping,))
-        await self._engine.close(0.0 if self._pulse.is_stuck else patience)
+        await self._engine.close(patience)
 
     # ---- one engine after the other
 
     async def _keep(self) -> None:
         """Look after the engine, and after those that follow it."""
-        while (death := await self._attend()) is not None:
+        while (death := await self._attend()) is not None and not self._is_retired:
             if not await self._replace(death):
                 return
 

@@ -106,8 +106,14 @@ class _Server(uvicorn.Server):
         yield
 
     def leave(self) -> None:
-        """Close the listener, and the connections once their answers are on their way."""
+        """Close the listener, and each connection once its answer is on its way; those left after a moment anyhow."""
         self.should_exit = True
+        asyncio.get_running_loop().call_later(LAST_WORDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        """For who does not read, or has not sent all. uvicorn would cancel their tasks, and report each as a fault."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 def _uvicorn(app: ASGIApp) -> uvicorn.Config:
@@ -119,7 +125,7 @@ def _uvicorn(app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=int(LAST_WORDS),
+        timeout_graceful_shutdown=2 * int(LAST_WORDS),
     )
 
 
