@@ -18,6 +18,7 @@ from infergc.sched.plan import I32, StepOutcome, StepPlan, TokenLogprobs
 from infergc.worker.batch import Batch, build_batch
 from infergc.worker.copier import Copied
 from infergc.worker.forward import create_forward
+from infergc.worker.moving import make
 from infergc.worker.sampler import Sampler
 from infergc.worker.storage import KVStorage, LayerGroups
 
@@ -49,7 +50,6 @@ class StepRunner:
         self._sampler = sampler
         self._latest = np.zeros(max_num_seqs, np.int32)  # slot → token sampled last
 
-    @torch.inference_mode()
     def run(self, plan: StepPlan, moves: tuple[Move, ...], copied: Future[Copied] | None, moved: Event) -> StepOutcome:
         """Carry out a step.
 
@@ -58,22 +58,28 @@ class StepRunner:
             moves: those of the plan that are not made already.
             copied: what is to be waited for first, the pages that come from the host tier; None: nothing.
             moved: is set when all moves were made.
+
+        Raises:
+            StorageLost: a move could not be made, and others than this step's requests depend on it.
         """
         try:
             transfer = _NOTHING_COPIED if copied is None else copied.result()
         finally:  # whatever fails: others than this step's requests depend on the moves
             started = time.perf_counter()  # a wait is no work: what copies take is learnt apart from what steps take
             self._make(moves, moved)
+        tokens, logprobs = self._compute(plan)
+        return StepOutcome(plan.step, tokens, logprobs, time.perf_counter() - started, transfer.size, transfer.seconds)
+
+    @torch.inference_mode()
+    def _compute(self, plan: StepPlan) -> tuple[I32, dict[int, TokenLogprobs]]:
         for binding in plan.bindings:
             self._sampler.bind(binding)
         batch = build_batch(plan, self._latest)
-        hidden_TE = self._forward(plan, batch)
-        tokens, logprobs = self._sample(plan, batch, hidden_TE)
-        return StepOutcome(plan.step, tokens, logprobs, time.perf_counter() - started, transfer.size, transfer.seconds)
+        return self._sample(plan, batch, self._forward(plan, batch))
 
     def _make(self, moves: tuple[Move, ...], moved: Event) -> None:
         try:
-            self._storage.apply(moves)
+            make(moves, self._storage.apply, self._storage.page_tokens)
         finally:
             moved.set()
 
