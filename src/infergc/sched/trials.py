@@ -1,8 +1,8 @@
 """Trials: a step failed, and it is found out for which of its requests by running them again, apart.
 
 Those that ran together in a failed step run in halves, then in halves of the half that fails, until one that fails
-alone twice at the same place is told so. A half that gets past where its requests stood is acquitted. So one request that cannot be
-computed among n costs the others some 2·log2(n) steps, and nobody an answer.
+alone twice at the same place is told so. A half that gets past where its requests stood is acquitted. So one request
+that cannot be computed among n costs the others some 2·log2(n) steps, and nobody an answer.
 """
 
 from collections.abc import Iterable, Mapping

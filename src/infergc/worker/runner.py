@@ -10,7 +10,7 @@ from threading import Event
 import numpy as np
 import torch
 
-from infergc.heap.errors import Finding
+from infergc.heap.errors import Finding, StorageLost
 from infergc.heap.moves import Move
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
@@ -63,10 +63,21 @@ class StepRunner:
             StorageLost: a move could not be made, and others than this step's requests depend on it.
         """
         try:
+            return self._run(plan, moves, copied, moved)
+        except Exception as error:
+            if moved.is_set() or isinstance(error, StorageLost):
+                raise
+            raise StorageLost(f"{type(error).__name__}: {error}, before the step's moves were made") from error
+        finally:
+            moved.set()  # whoever waits for it learns the rest from the outcome
+
+    def _run(self, plan: StepPlan, moves: tuple[Move, ...], copied: Future[Copied] | None, moved: Event) -> StepOutcome:
+        try:
             transfer = _NOTHING_COPIED if copied is None else copied.result()
         finally:  # whatever fails: others than this step's requests depend on the moves
             started = time.perf_counter()  # a wait is no work: what copies take is learnt apart from what steps take
-            self._make(moves, moved)
+            make(moves, self._storage.apply, self._storage.page_tokens)
+            moved.set()
         tokens, logprobs = self._compute(plan)
         return StepOutcome(plan.step, tokens, logprobs, time.perf_counter() - started, transfer.size, transfer.seconds)
 
@@ -76,12 +87,6 @@ class StepRunner:
             self._sampler.bind(binding)
         batch = build_batch(plan, self._latest)
         return self._sample(plan, batch, self._forward(plan, batch))
-
-    def _make(self, moves: tuple[Move, ...], moved: Event) -> None:
-        try:
-            make(moves, self._storage.apply, self._storage.page_tokens)
-        finally:
-            moved.set()
 
     @torch.inference_mode()
     def inspect(self) -> list[Finding]:
