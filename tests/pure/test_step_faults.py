@@ -127,7 +127,7 @@ def test_choices_and_beams_fail_as_they_belong_together(depth: int, first: int, 
     load = [submit(f"r{at}", [at] * (20 + at), max_tokens=8, ignore_eos=True, **branching) for at in range(4)]
 
     def refuses(engine: Engine, plan: StepPlan) -> bool:
-        return any(plan.starts[row] >= first for row in rows_of(engine, plan, "r2"))
+        return any(plan.starts[row] + plan.counts[row] > first for row in rows_of(engine, plan, "r2"))
 
     found = run(choosy(refuses, pages=200, max_num_seqs=MANY, pipeline_depth=depth), load)
     names = {f"r2#{at}" for at in range(branching["n"])}
@@ -137,7 +137,7 @@ def test_choices_and_beams_fail_as_they_belong_together(depth: int, first: int, 
 
 
 @pytest.mark.parametrize("failing", range(13))
-@pytest.mark.parametrize("branching", [{}, {"n": 3}, {"n": 2, "use_beam_search": True}], ids=str)
+@pytest.mark.parametrize("branching", [{"n": 3}, {"n": 2, "use_beam_search": True}], ids=str)
 def test_any_step_may_fail_once(failing: int, branching: dict[str, Any]) -> None:
     """What the step bound for later ones is bound again: branches are, before they have a row."""
     load = [submit(f"r{at}", [at] * (20 + at), max_tokens=8, ignore_eos=True, **branching) for at in range(4)]
@@ -217,7 +217,7 @@ SMALL: dict[str, Any] = {"pages": 16, "max_num_seqs": 4, "admission_policy": "pa
 
 
 @DEPTHS
-@pytest.mark.parametrize("at", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("at", [1, 2, 7])
 @pytest.mark.parametrize("where", ENTRIES, ids=lambda where: where[1])
 def test_no_memory_to_plan_costs_at_most_who_was_served(
     where: tuple[type, str], at: int, depth: int, monkeypatch: pytest.MonkeyPatch
@@ -233,7 +233,7 @@ def test_no_memory_to_plan_costs_at_most_who_was_served(
     assert engine.heap.stats()[0].live == engine.heap.stats()[0].in_transit == 0
 
 
-@pytest.mark.parametrize("at", [1, 3, 8, 15])
+@pytest.mark.parametrize("at", [1, 3, 15])
 @pytest.mark.parametrize("where", INSIDE, ids=lambda where: where[1])
 def test_no_memory_inside_of_the_heap_is_borne_or_ends_the_engine(
     where: tuple[type, str], at: int, monkeypatch: pytest.MonkeyPatch
