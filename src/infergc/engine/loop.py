@@ -297,6 +297,8 @@ class Engine:
             outputs.deltas.append(self._delta(gain))
         for search in progress.searches:
             outputs.deltas += self._texts(search)
+        for request, why in progress.failures:
+            self._tell_end(request, "error", outputs, why)
 
     def _fail(self, plan: StepPlan, error: Exception, outputs: Outputs) -> None:
         """Requests whose storage is damaged end. Others run again apart, and only who fails alone ends."""
