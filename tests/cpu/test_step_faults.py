@@ -29,7 +29,7 @@ SHORT = {
     "tiering_policy": "always",
 }
 SHAPES = {"roomy": ("llama3", ROOMY), "short": ("qwen2_mixed", SHORT)}
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 ANYWHERE = st.floats(0, 1, exclude_max=True)
 
 

@@ -2,8 +2,8 @@
 
 FD is an inherited socket to the client, CONFIG the engine's configuration as JSON. The first message out is
 ``Ready``; if the engine could not start, it says why and the exit code is 1. The process lives as long as
-the socket: when the client closes it, or dies, the engine aborts what runs and leaves. It ends with exit code 1 too where
-it cannot trust what it holds (docs/faults.md).
+the socket: when the client closes it, or dies, the engine aborts what runs and leaves. Where it cannot trust what it
+holds, it ends with exit code 1, too (docs/faults.md).
 """
 
 import logging
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             serve(engine, channel)
         except (BrokenPipeError, ConnectionResetError):
             pass  # the client left while news was on its way: nobody is there to be told
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, what was being done is half done
             _LOG.critical("the engine ends: what it holds cannot be trusted any more", exc_info=True)
             return 1  # as it is: to put it in order is to go on with what cannot be trusted
         engine.close()

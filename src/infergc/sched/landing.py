@@ -1,11 +1,7 @@
 """Steps that land: what they sampled is booked, and whoever is done gives back what it held."""
 
 from collections import deque
-<<<<<<< HEAD
-from collections.abc import Iterable
-=======
-from collections.abc import Iterator
->>>>>>> main
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
