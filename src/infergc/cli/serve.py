@@ -19,6 +19,7 @@ from infergc.cli.seconds import at_least
 from infergc.engine.messages import Ready
 from infergc.params import MAX_QUEUE_TIMEOUT
 from infergc.server.settings import LEAST_BODY, LEAST_SESSION_TIMEOUT, MOST_QUEUED, ServerSettings
+from infergc.text.tools.formats import AUTO, CHOICES
 from infergc.units import parse_bytes
 from infergc.wording import shown
 
@@ -38,6 +39,8 @@ _SERVER = "Server"
 @option(_SERVER, "--served-model-name", metavar="NAME", help="Name in the API. Default: the directory's.")
 @option(_SERVER, "--chat-template", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False),
         help="Jinja file to use instead of the model's own chat template.")  # fmt: skip
+@option(_SERVER, "--tool-call-parser", default=AUTO, type=click.Choice(CHOICES),
+        help="How the model writes calls of functions; auto goes by its chat template.")  # fmt: skip
 @option(_SERVER, "--max-body-size", metavar="BYTES", default="8MiB", help="Largest request body.")
 @option(_SERVER, "--max-num-queued-reqs", metavar="N", default=256, type=click.IntRange(0, MOST_QUEUED),
         help="How many requests may wait to be started; others get 429 and when to come again.")  # fmt: skip
@@ -57,6 +60,7 @@ def serve(
     admin_key: str | None,
     served_model_name: str | None,
     chat_template: Path | None,
+    tool_call_parser: str,
     max_body_size: str,
     max_num_queued_reqs: int,
     queue_timeout: int | None,
@@ -87,6 +91,7 @@ def serve(
         api_key=api_key,
         admin_key=admin_key,
         chat_template=chat_template,
+        tool_call_parser=tool_call_parser,
         max_body_bytes=_size(max_body_size),
         max_num_queued_reqs=max_num_queued_reqs,
         queue_timeout=queue_timeout,

@@ -19,6 +19,7 @@ from infergc.server.sessions import SessionClock, sessions_router
 from infergc.server.settings import ServerSettings
 from infergc.server.state import metrics_router, state_router
 from infergc.server.tokens import tokens_router
+from infergc.server.tools.turn import ToolSupport
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 
@@ -36,7 +37,8 @@ def create_app(
     sessions = SessionClock(client, settings.session_timeout, client.config.max_sessions)
     line = Line(client, settings.max_num_queued_reqs)
     registry.register(LineCollector(line))
-    service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line)
+    tools = ToolSupport(settings.tool_call_parser, chat_template, tokenizer)
+    service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line, tools)
     app = FastAPI(title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS)
     app.state.sessions = sessions
     errors.install(app)

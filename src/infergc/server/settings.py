@@ -21,6 +21,7 @@ class ServerSettings:
         api_key: what clients must send; None lets everyone in.
         admin_key: what who inspects and tunes the heap must send; None: nobody can.
         chat_template: file used instead of the model's own template.
+        tool_call_parser: how the model writes calls of functions, one of ``text.tools.formats.CHOICES``.
         max_body_bytes: largest request body, at least ``LEAST_BODY``.
         max_num_queued_reqs: choices of requests that may wait to be started, 0 to ``MOST_QUEUED``.
         queue_timeout: seconds after which a request that was not started is refused, 1 to a day; None: never.
@@ -34,6 +35,7 @@ class ServerSettings:
     api_key: str | None = None
     admin_key: str | None = None
     chat_template: Path | None = None
+    tool_call_parser: str = "auto"
     max_body_bytes: int = 8 * MIB
     max_num_queued_reqs: int = 256
     queue_timeout: int | None = None
