@@ -91,7 +91,10 @@ class TestFiles:
         assert ChatTemplate.load(directory).render(USER) == "<s><user>hi"
 
     def test_by_name(self, tmp_path):
-        named = [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "{{ tools | length }} tools"}]
+        named = [
+            {"name": "default", "template": "plain"},
+            {"name": "tool_use", "template": "{{ tools | length }} tools"},
+        ]
         directory = tokenizer_dirs.save("byte-level", tmp_path, chat_template=named)
         assert ChatTemplate.load(directory).render(USER) == "plain"
         assert ChatTemplate.load(directory).render(USER, tools=[{}]) == "1 tools"
