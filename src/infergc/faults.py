@@ -2,11 +2,12 @@
 
 
 class ParameterError(ValueError):
-    """A request field holds a value that is not allowed; ``field`` names it."""
+    """A request field holds a value that is not allowed; ``field`` names it, ``message`` says what is wrong."""
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__(f"{name}: {message}")
         self.field = name
+        self.message = message
 
 
 def check_text(name: str, text: str) -> None:

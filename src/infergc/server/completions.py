@@ -9,6 +9,7 @@ from infergc.server.gate import place_of
 from infergc.server.service import Service
 from infergc.server.shapes import ChatShape, CompletionShape
 from infergc.server.tools.shape import ToolShape
+from infergc.server.tools.turn import named_as_tools
 from infergc.server.types import ChatRequest, CompletionRequest
 
 
@@ -22,6 +23,7 @@ def completions_router(service: Service) -> APIRouter:
         arrival = perf_counter()
         service.check_model(body.model)
         params = body.sampling()
+        await service.check_grammar(params, body)
         place = place_of(http)
         place.widen(len(body.prompt) * params.n)
         prompts = [await _ids(service, prompt, body) for prompt in body.prompt]
@@ -35,12 +37,16 @@ def completions_router(service: Service) -> APIRouter:
         arrival = perf_counter()
         service.check_model(body.model)
         params = body.sampling()
+        await service.check_grammar(params, body)
         place = place_of(http)
         place.widen(params.n)
         text = service.conversation(body.messages, body.tools, add_generation_prompt=body.add_generation_prompt)
         shape = ChatShape(service.tokenizer)
         if (turn := service.tools.turn(body)) is not None:
-            params, shape = turn.constrain(params), ToolShape(turn, params.n)
+            shape = ToolShape(turn, params.n)
+            with named_as_tools():
+                params = turn.constrain(params)
+                await service.check_grammar(params, body)
         prompt = await service.encode_prompt(text, add_special_tokens=False)
         requests = [service.request(prompt, params, body)]
         return await answer(service, Job(body, requests, shape, arrival, place), http.receive)

@@ -1,12 +1,14 @@
 """What a request with tools asks of one turn of a chat, and whether the served model can do it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from infergc.params import ParameterError, SamplingParams, StructuredOutputs
 from infergc.server.tools.fields import NamedChoice, ToolField
 from infergc.server.types import ChatRequest
+from infergc.structured_outputs import FIELD
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 from infergc.text.tools.formats import ToolFormat, find_format
@@ -95,6 +97,17 @@ class ToolSupport:
         schemas = {tool.function.name: tool.function.schema_of_arguments for tool in tools}
         several = body.parallel_tool_calls is not False
         return ToolTurn(self._format, self._tokenizer, self._mark_ids, schemas, must, several)
+
+
+@contextmanager
+def named_as_tools() -> Iterator[None]:
+    """In this block errors about the grammar of calls name the tools that it is made of."""
+    try:
+        yield
+    except ParameterError as error:
+        if error.field.startswith(FIELD):
+            raise ParameterError("tools", f"the grammar of their calls {error.message}") from None
+        raise
 
 
 def _must(tools: list[ToolField], choice: str | NamedChoice | None) -> tuple[str, ...]:
