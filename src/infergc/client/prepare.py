@@ -38,11 +38,12 @@ class RequestBuilder:
     requests in the same order gets the same tokens.
 
     Attributes:
+        ready: of the engine. Where another takes its place, numbers and seeds go on.
         grammars: says of grammars whether they are ones. ``build`` asks it; who must not wait asks it before.
     """
 
     def __init__(self, ready: Ready, seed: int) -> None:
-        self._ready = ready
+        self.ready = ready
         self._seeds = random.Random(seed)  # noqa: S311 - a sampler's seed, not a secret
         self._numbers = count(1)
         self.grammars = GrammarCheck(ready.vocab_size)
@@ -86,8 +87,8 @@ class RequestBuilder:
         prompt = list(prompt_ids)
         self._check_prompt(prompt)
         self._check_room(len(prompt), params.max_tokens)
-        check_token_ids(params, self._ready.vocab_size)
-        check_branching(params, len(prompt), self._ready)
+        check_token_ids(params, self.ready.vocab_size)
+        check_branching(params, len(prompt), self.ready)
         if params.structured_outputs is not None:
             self._check_structured(params.structured_outputs)
         if params.seed is None:
@@ -102,7 +103,7 @@ class RequestBuilder:
         Raises:
             PromptError: it is too long.
         """
-        limit = self._ready.max_model_len
+        limit = self.ready.max_model_len
         if tokens >= limit:
             raise PromptError(
                 f"{measure} {tokens} tokens long; the context is {limit} tokens and one is needed for the "
@@ -111,7 +112,7 @@ class RequestBuilder:
             )
 
     def _check_structured(self, outputs: StructuredOutputs) -> None:
-        if not self._ready.eos_ids:
+        if not self.ready.eos_ids:
             raise ParameterError(FIELD, "is only allowed with a model that has an end token")
         self.grammars.check(outputs)
 
@@ -119,13 +120,13 @@ class RequestBuilder:
         if not prompt:
             raise PromptError("holds no token; give at least one")
         self.check_length(len(prompt))
-        vocabulary = self._ready.vocab_size
+        vocabulary = self.ready.vocab_size
         for token in prompt:
             if type(token) is not int or not 0 <= token < vocabulary:
                 raise PromptError(f"{shown(token)} is not a token id of this model; ids are 0 to {vocabulary - 1}")
 
     def _check_room(self, prompt: int, wanted: int | None) -> None:
-        limit = self._ready.max_model_len
+        limit = self.ready.max_model_len
         if wanted is not None and prompt + wanted > limit:
             raise PromptError(
                 f"{wanted} is too many; the context is {limit} tokens, so after this prompt of {prompt} at most "

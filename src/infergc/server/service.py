@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from infergc.cache_control import CacheControl
-from infergc.client import EngineClient
+from infergc.client import EngineSupervisor
 from infergc.config import HEEDING
 from infergc.engine.messages import Submit
 from infergc.params import ParameterError, SamplingParams
@@ -30,7 +30,7 @@ _LONG_TEXT = 2048  # characters; tokenising fewer takes less time than handing t
 class Service:
     """One served model."""
 
-    client: EngineClient
+    client: EngineSupervisor
     tokenizer: Tokenizer
     template: ChatTemplate
     settings: ServerSettings
