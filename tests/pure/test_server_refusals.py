@@ -118,14 +118,31 @@ BAD_COMPLETIONS = [
     ({**SEARCH, "logprobs": 1}, "logprobs", "invalid_value"),
     ({**SEARCH, "frequency_penalty": 1.0}, "frequency_penalty", "invalid_value"),
     ({**SEARCH, "logit_bias": {"5": 1.0}}, "logit_bias", "invalid_value"),
-    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+    ({"response_format": {"type": "structural_tag"}}, "response_format.type", "unsupported_parameter"),
+    ({"response_format": {"type": "regex", "pattern": "("}}, "response_format.pattern", "invalid_value"),
+    ({"response_format": {"type": "regex"}}, "response_format.pattern", "invalid_value"),
+    ({"structured_outputs": {}}, "structured_outputs", "invalid_value"),
+    ({"structured_outputs": {"json": {"type": "objekt"}}}, "structured_outputs.json", "invalid_value"),
+    ({"structured_outputs": {"json": {"type": "array", "uniqueItems": True}}}, "structured_outputs.json",
+     "invalid_value"),
+    ({"structured_outputs": {"json": "\ud800"}}, "structured_outputs.json", "invalid_value"),
+    ({"structured_outputs": {"regex": "a" * 70_000}}, "structured_outputs.regex", "invalid_value"),
+    ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs", "invalid_value"),
+    ({"structured_outputs": {"choice": "a"}}, "structured_outputs.choice", "invalid_type"),
+    ({"structured_outputs": {"grammar": "start: b"}}, "structured_outputs.grammar", "invalid_value"),
+    ({"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs.structural_tag", "unsupported_parameter"),
+    ({"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}}, "structured_outputs",
+     "invalid_value"),
+    ({"structured_outputs": {"regex": "a"}, "min_tokens": 2}, "min_tokens", "invalid_value"),
+    ({"structured_outputs": {"regex": "a"}, "ignore_eos": True}, "ignore_eos", "invalid_value"),
+    ({"structured_outputs": {"regex": "a"}, **SEARCH}, "use_beam_search", "invalid_value"),
     ({"priority": 3}, "priority", "invalid_value"),
     ({"max_token": 3}, "max_token", "unknown_parameter"),
     ({"max-tokens": 3}, "max-tokens", "unknown_parameter"),
     ({"": 3}, '""', "unknown_parameter"),
     ({"a\nb": 3}, '"a\\nb"', "unknown_parameter"),
     ({"messages": USER}, "messages", "unknown_parameter"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("fields", "param", "code"), BAD_COMPLETIONS, ids=lambda value: str(value)[:40])
@@ -176,7 +193,15 @@ BAD_CHATS = [
     ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content", "invalid_type"),
     ({"messages": [{"role": "assistant", "content": "a"}]}, "messages", "invalid_value"),
     ({"messages": [{"role": "user", "content": "hello " * 2000}]}, "prompt", "context_length_exceeded"),
-    ({"response_format": {"type": "json_schema"}}, "response_format", "unsupported_parameter"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "invalid_value"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}}, "response_format.json_schema.schema",
+     "missing_required_parameter"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"not": {}}}}},
+     "response_format.json_schema.schema", "invalid_value"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"title": "a" * 70_000}}}},
+     "response_format.json_schema.schema", "invalid_value"),
+    ({"response_format": {"type": "json_object", "json_schema": {"schema": {}}}}, "response_format.json_schema",
+     "invalid_value"),
     ({"top_logprobs": 3}, "top_logprobs", "invalid_value"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value"),
     ({"logprobs": 3}, "logprobs", "invalid_type"),
@@ -196,7 +221,7 @@ def test_a_bad_chat_field_is_named(server: Server, fields: dict[str, Any], param
 HARMLESS = {
     "n": 1, "best_of": 1, "user": "me", "metadata": {"a": "b"}, "response_format": {"type": "text"}, "stop": None,
     "logprobs": None, "temperature": None, "logit_bias": None, "seed": None, "stream_options": None,
-    "repetition_penalty": 1.0, "use_beam_search": False,
+    "repetition_penalty": 1.0, "use_beam_search": False, "structured_outputs": None,
 }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ class Constraints:
 
     A thread of its own compiles, follows the tokens and finds what may come next, while the decoder computes;
     ``mask`` waits for it. To follow takes about 5 µs a row and step, and to find 5 to 50 µs with 4096 ids. What
-    grammars at the limits take more, up to 0.5 s in a step, the other rows of the step wait for.
+    grammars at the limits take more, up to 0.2 s in a step, the other rows of the step wait for.
 
     Args:
         max_num_seqs: slots 0 … max_num_seqs - 1.
