@@ -105,6 +105,15 @@ def test_a_bad_field_is_named(server: Server, fields: dict[str, Any], param: str
     assert refused(server, **fields)[:2] == (param, code)
 
 
+@pytest.mark.parametrize("depth", [100, 400])
+def test_parameters_nested_too_deeply(server: Server, depth: int) -> None:
+    schema: dict[str, Any] = {"type": "integer"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}}
+    deep = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    assert refused(server, tools=[deep], tool_choice="required")[0] in {"tools", "messages"}
+
+
 def test_tools_belong_to_messages(server: Server) -> None:
     answer = server.http.post("/tokenize", json={"prompt": "a", "tools": [WEATHER]})
     assert answer.status_code == 400
