@@ -8,6 +8,8 @@ from infergc.server.answer import Job, answer
 from infergc.server.gate import place_of
 from infergc.server.service import Service
 from infergc.server.shapes import ChatShape, CompletionShape
+from infergc.server.tools.shape import ToolShape
+from infergc.server.tools.turn import named_as_tools
 from infergc.server.types import ChatRequest, CompletionRequest
 
 
@@ -38,11 +40,16 @@ def completions_router(service: Service) -> APIRouter:
         await service.check_grammar(params, body)
         place = place_of(http)
         place.widen(params.n)
-        text = service.conversation(body.messages, add_generation_prompt=body.add_generation_prompt)
+        text = service.conversation(body.messages, body.tools, add_generation_prompt=body.add_generation_prompt)
+        shape = ChatShape(service.tokenizer)
+        if (turn := service.tools.turn(body)) is not None:
+            shape = ToolShape(turn, params.n)
+            with named_as_tools():
+                params = turn.constrain(params)
+                await service.check_grammar(params, body)
         prompt = await service.encode_prompt(text, add_special_tokens=False)
         requests = [service.request(prompt, params, body)]
-        job = Job(body, requests, ChatShape(service.tokenizer), arrival, place)
-        return await answer(service, job, http.receive)
+        return await answer(service, Job(body, requests, shape, arrival, place), http.receive)
 
     return router
 
