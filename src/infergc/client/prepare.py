@@ -71,9 +71,9 @@ class RequestBuilder:
             ParameterError: stop_token_ids or logit_bias name such ids, another argument is out of its bounds, or
                 there are more choices or hypotheses than the engine has slots or memory for.
         """
-        _check_label("request_id", request_id or "")
-        _check_label("cache_salt", cache_salt)
-        _check_label("session_id", session)
+        check_label("request_id", request_id or "")
+        check_label("cache_salt", cache_salt)
+        check_label("session_id", session)
         _check_priority(priority)
         _check_queue_timeout(queue_timeout)
         prompt = list(prompt_ids)
@@ -85,7 +85,7 @@ class RequestBuilder:
             params = replace(params, seed=self._seeds.randint(0, MAX_SEED))
         number = next(self._numbers)
         name, control = request_id or f"request-{number}", as_cache_control(cache_control)
-        return Submit(name, prompt, params, priority, cache_salt, session, control, queue_timeout)
+        return Submit(name, prompt, params, priority, cache_salt, session, control, queue_timeout, public_tokens)
 
     def check_length(self, tokens: int, measure: str = "is") -> None:
         """Refuse a prompt of more tokens than the context has room for; ``measure`` may be "is at least".
@@ -127,7 +127,12 @@ def _check_queue_timeout(seconds: object) -> None:
         raise ParameterError("queue_timeout", message)
 
 
-def _check_label(name: str, label: object) -> None:
+def check_label(name: str, label: object) -> None:
+    """Refuse what is no text that can be sent, of at most ``MAX_LABEL`` characters.
+
+    Raises:
+        ParameterError: naming the field.
+    """
     if not isinstance(label, str):
         raise ParameterError(name, f"{shown(label)} is not a text")
     if len(label) > MAX_LABEL:

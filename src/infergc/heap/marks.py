@@ -25,9 +25,9 @@ def _hash(name: bytes, person: bytes) -> int:
     return int.from_bytes(blake2b(name, digest_size=8, person=person).digest(), "big")
 
 
-def _behind(door: bytes) -> np.uint64:
-    """What is added to the marks of all pages behind a door."""
-    return np.uint64(_hash(door, b"door") if door else 0)
+def _behind(door: bytes) -> U64:
+    """What is added to the marks of all pages behind a door, [1]: an array's sums go round."""
+    return np.array([_hash(door, b"door") if door else 0], np.uint64)
 
 
 def marks_of(tokens: I32, page_tokens: int, before: int, first: int) -> U64:
@@ -64,7 +64,7 @@ def marks_in(node: Node) -> U64:
     """
     for one, parent in reversed(_unmarked(node)):
         done, size = one.marks.size, one.tokens.size // one.length
-        before = one.marks.view()[-1] if done else parent.marks.view()[-1] + _behind(one.door)
+        before = one.marks.view()[-1] if done else (parent.marks.view()[-1:] + _behind(one.door))[0]
         one.marks.extend(marks_of(one.tokens.view()[done * size :], size, int(before), _depth(one) + done))
     return node.marks.view()
 

@@ -14,10 +14,12 @@ from infergc.server.gate import Gate
 from infergc.server.limits import BodyLimit, Keys, RequestId
 from infergc.server.line import Line
 from infergc.server.metrics import EngineCollector, EngineFigures, Latencies, LineCollector
+from infergc.server.public_texts import PublicTexts
 from infergc.server.service import Service
 from infergc.server.sessions import SessionClock, sessions_router
 from infergc.server.settings import ServerSettings
 from infergc.server.state import metrics_router, state_router
+from infergc.server.tenants import Keyring
 from infergc.server.tokens import tokens_router
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
@@ -26,7 +28,11 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused; t
 
 
 def create_app(
-    client: EngineClient, tokenizer: Tokenizer, chat_template: ChatTemplate, settings: ServerSettings
+    client: EngineClient,
+    tokenizer: Tokenizer,
+    chat_template: ChatTemplate,
+    settings: ServerSettings,
+    public: PublicTexts,
 ) -> FastAPI:
     """The HTTP application over a running engine. It starts and ends nothing."""
     registry = CollectorRegistry()
@@ -36,7 +42,7 @@ def create_app(
     sessions = SessionClock(client, settings.session_timeout, client.config.max_sessions)
     line = Line(client, settings.max_num_queued_reqs)
     registry.register(LineCollector(line))
-    service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line)
+    service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line, public)
     app = FastAPI(title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS)
     app.state.sessions = sessions
     errors.install(app)
@@ -50,8 +56,8 @@ def create_app(
     app.add_api_route("/", lambda: _paths(app), include_in_schema=False)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(Gate, line=line)
-    if settings.api_key is not None or settings.admin_key is not None:
-        app.add_middleware(Keys, key=settings.api_key, admin_key=settings.admin_key)
+    if settings.api_keys or settings.admin_key is not None:
+        app.add_middleware(Keys, keys=Keyring(settings.api_keys), admin_key=settings.admin_key)
     app.add_middleware(RequestId)  # the last added is the outermost
     return app
 

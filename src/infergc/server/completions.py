@@ -8,6 +8,7 @@ from infergc.server.answer import Job, answer
 from infergc.server.gate import place_of
 from infergc.server.service import Service
 from infergc.server.shapes import ChatShape, CompletionShape
+from infergc.server.tenants import tenant_of
 from infergc.server.types import ChatRequest, CompletionRequest
 
 
@@ -24,7 +25,7 @@ def completions_router(service: Service) -> APIRouter:
         place = place_of(http)
         place.widen(len(body.prompt) * params.n)
         prompts = [await _ids(service, prompt, body) for prompt in body.prompt]
-        requests = [service.request(prompt, params, body) for prompt in prompts]
+        requests = [service.request(prompt, params, body, tenant_of(http)) for prompt in prompts]
         shape = CompletionShape(service.tokenizer, len(requests) * params.n)
         return await answer(service, Job(body, requests, shape, arrival, place), http.receive)
 
@@ -38,7 +39,7 @@ def completions_router(service: Service) -> APIRouter:
         place.widen(params.n)
         text = service.conversation(body.messages, add_generation_prompt=body.add_generation_prompt)
         prompt = await service.encode_prompt(text, add_special_tokens=False)
-        requests = [service.request(prompt, params, body)]
+        requests = [service.request(prompt, params, body, tenant_of(http))]
         job = Job(body, requests, ChatShape(service.tokenizer), arrival, place)
         return await answer(service, job, http.receive)
 

@@ -16,6 +16,7 @@ from infergc.client import EngineClient
 from infergc.config import EngineConfig
 from infergc.engine.messages import Ready
 from infergc.server.app import create_app
+from infergc.server.public_texts import PublicTexts
 from infergc.server.settings import ServerSettings
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
@@ -53,11 +54,12 @@ async def run_server(
         say(f"Loading {settings.model_name} …")
         tokenizer = Tokenizer.load(config.model)
         template = ChatTemplate.load(config.model, settings.chat_template)
+        public = PublicTexts.load(settings.public_prefixes, tokenizer, template, config.block_size)
         client = await _unless(stop, EngineClient.start(config))
         if client is None:
             return True
         try:
-            app = create_app(client, tokenizer, template, settings)
+            app = create_app(client, tokenizer, template, settings, public)
             server = _Server(_uvicorn(app, settings))
             serving = asyncio.ensure_future(server.serve([listener]))
             stopping = asyncio.ensure_future(_stop_gently(stop, server, client, settings.shutdown_timeout, say))

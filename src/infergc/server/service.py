@@ -6,14 +6,17 @@ from http import HTTPStatus
 
 from infergc.cache_control import CacheControl
 from infergc.client import EngineClient
+from infergc.client.prepare import check_label
 from infergc.config import HEEDING
 from infergc.engine.messages import Submit
 from infergc.params import ParameterError, SamplingParams
 from infergc.server.errors import ApiError
 from infergc.server.line import Line
 from infergc.server.metrics import Latencies
+from infergc.server.public_texts import PublicTexts
 from infergc.server.sessions import SessionClock
 from infergc.server.settings import ServerSettings
+from infergc.server.tenants import Tenant
 from infergc.server.types import GenerationRequest, Message
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
@@ -33,6 +36,7 @@ class Service:
     latencies: Latencies
     sessions: SessionClock
     line: Line
+    public: PublicTexts
 
     def check_model(self, name: str | None) -> None:
         """Refuse requests for another model; null means the one there is.
@@ -69,8 +73,10 @@ class Service:
             [message.for_template() for message in messages], add_generation_prompt=add_generation_prompt
         )
 
-    def request(self, prompt: list[int], params: SamplingParams, body: GenerationRequest) -> Submit:
-        """A checked request for the engine.
+    def request(
+        self, prompt: list[int], params: SamplingParams, body: GenerationRequest, tenant: Tenant
+    ) -> Submit:
+        """A checked request of a tenant's for the engine.
 
         Raises:
             ParameterError: naming the field.
@@ -79,7 +85,8 @@ class Service:
             message = "is only allowed where the server runs with --scheduling-policy priority"
             raise ParameterError("priority", message)
         control = None if body.cache_control is None else self._heeded(body.cache_control.control())
-        salt, session = body.cache_salt or "", body.session_id or ""
+        check_label("cache_salt", body.cache_salt or "")
+        salt, session = tenant.salt(body.cache_salt or ""), body.session_id or ""
         request = self.client.request(
             prompt,
             params,
@@ -88,6 +95,7 @@ class Service:
             session=session,
             cache_control=control,
             queue_timeout=self._patience(body.queue_timeout),
+            public_tokens=self.public.leading(prompt),
         )
         self.sessions.touch(salt, session)
         return request
