@@ -52,6 +52,7 @@ class RequestBuilder:
         session: str = "",
         cache_control: CacheControl | Mapping[str, Any] | None = None,
         queue_timeout: int | None = None,
+        public_tokens: int = 0,
     ) -> Submit:
         """One checked request; ``request_id`` must be unique among the open ones and is numbered if None.
 
@@ -64,6 +65,7 @@ class RequestBuilder:
             session: the conversation that it is a turn of, whose KV is kept for the next; at most 1024 characters.
             cache_control: how the prompt's pages are to be kept.
             queue_timeout: seconds, 1 to 86400, after which it ends with "timeout" unless it was started; None: never.
+            public_tokens: leading tokens of the prompt whose whole pages are shared whatever the salt.
 
         Raises:
             PromptError: the prompt is empty, too long, or holds ids that the model does not have; or max_tokens

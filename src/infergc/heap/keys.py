@@ -1,8 +1,8 @@
 """Keys of pages below the device: a chained digest names a page together with all before it, in its namespace.
 
 Unlike marks (``heap.marks``) keys decide what is looked at, so nobody may be able to make two prefixes with one key:
-they are BLAKE2b (RFC 7693) of the page's token ids under the key of the page before it; behind public pages, under that of the
-tenant's door. A hit compares the token ids as well, page by page from the root (law 7).
+they are BLAKE2b (RFC 7693) of the page's token ids under the key of the page before it; behind public pages, under that
+of the tenant's door. A hit compares the token ids as well, page by page from the root (law 7).
 """
 
 from hashlib import blake2b

@@ -73,9 +73,7 @@ class Service:
             [message.for_template() for message in messages], add_generation_prompt=add_generation_prompt
         )
 
-    def request(
-        self, prompt: list[int], params: SamplingParams, body: GenerationRequest, tenant: Tenant
-    ) -> Submit:
+    def request(self, prompt: list[int], params: SamplingParams, body: GenerationRequest, tenant: Tenant) -> Submit:
         """A checked request of a tenant's for the engine.
 
         Raises:
