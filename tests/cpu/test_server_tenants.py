@@ -58,7 +58,16 @@ def tiered(model: Path, place: Path, **options: Any) -> Any:
     """A server with a pool that is too small, and tiers below it; its storage is guarded, and freed pages poisoned."""
     keys = [flag for key in KEYS for flag in ("--api-key", key)]
     sizes = ("--kv-cache-memory", str(POOL * PAGE_BYTES), "--host-cache-memory", str(POOL * PAGE_BYTES))
-    disk = ("--disk-cache-dir", str(place / "kv"), "--tiering-policy", "always", "--preemption", "swap")
+    disk = (
+        "--disk-cache-dir",
+        str(place / "kv"),
+        "--tiering-policy",
+        "always",
+        "--preemption",
+        "swap",
+        "--admission-policy",
+        "page-each",
+    )
     debug = ("--public-prefix", str(place / "public"), "--heap-debug", "--max-num-seqs", "4", "--max-model-len", "512")
     return serving(model, *EXACT, *keys, *sizes, *disk, *debug, INFERGC_ADMIN_KEY=ADMIN_KEY, **options)
 
@@ -127,7 +136,7 @@ def flood(server: Server, _: Tenants, turn: int) -> None:
     rng = np.random.default_rng(turn)
     prompts = [(key, rng.integers(3, 300, 11 * PAGE).tolist()) for key in KEYS * 2]
     with ThreadPoolExecutor(4) as clients:
-        list(clients.map(lambda one: ask(server, one[1], one[0], max_tokens=60), prompts))
+        list(clients.map(lambda one: ask(server, one[1], one[0], max_tokens=100), prompts))
 
 
 def leave(server: Server, tenants: Tenants, turn: int) -> None:
