@@ -102,8 +102,6 @@ def serve(
 
     MODEL_DIR is the directory of a Hugging Face model; without one the bundled model is served.
     """
-    from infergc.server.run import run_server  # noqa: PLC0415 - heavy, and --help must not wait for it
-
     if model is not None and model_option is not None:
         raise click.UsageError("--model: the model is already named as MODEL_DIR; give one of the two")
     tenants = api_keys(keys, key_files)
@@ -114,9 +112,7 @@ def serve(
     directory = model_dir(model or model_option, "MODEL_DIR" if model else "--model")
     config = configured(model=directory, **engine)
     if public_prefixes and not config.enable_prefix_caching:
-        raise click.UsageError(
-            "--public-prefix: is only allowed with --enable-prefix-caching; there is nothing to share"
-        )
+        raise click.UsageError("--public-prefix: is only allowed with --enable-prefix-caching: else nothing is shared")
     settings = ServerSettings(
         model_name=served_model_name or directory.resolve().name,
         host=host,
@@ -136,9 +132,15 @@ def serve(
         restart_stuck_engine=restart_stuck_engine,
         session_timeout=session_timeout,
     )
+    _run(config, settings)
+
+
+def _run(config: EngineConfig, settings: ServerSettings) -> None:
+    """Serve until the server is told to stop; exit code 1 if its engine did not live so long."""
+    from infergc.server.run import run_server  # noqa: PLC0415 - heavy, and --help must not wait for it
 
     def announce(ready: Ready, url: str) -> None:
-        click.echo(_announcement(config, ready, url, settings.model_name, _authorization(tenants)))
+        click.echo(_announcement(config, ready, url, settings.model_name, _authorization(settings.api_keys)))
 
     try:
         engine_lived = asyncio.run(run_server(config, settings, announce, partial(click.echo, err=True)))
