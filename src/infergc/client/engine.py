@@ -91,6 +91,7 @@ class EngineClient:
         session: str = "",
         cache_control: CacheControl | Mapping[str, Any] | None = None,
         queue_timeout: int | None = None,
+        public_tokens: int = 0,
     ) -> Submit:
         """A checked request, ready for ``submit``; see ``RequestBuilder.build``."""
         return self.builder.build(
@@ -102,6 +103,7 @@ class EngineClient:
             session=session,
             cache_control=cache_control,
             queue_timeout=queue_timeout,
+            public_tokens=public_tokens,
         )
 
     def submit(self, *requests: Submit) -> RequestStream:

@@ -8,6 +8,7 @@ from infergc.server.answer import Job, answer
 from infergc.server.gate import place_of
 from infergc.server.service import Service
 from infergc.server.shapes import ChatShape, CompletionShape
+from infergc.server.tenants import tenant_of
 from infergc.server.tools.shape import ToolShape
 from infergc.server.tools.turn import named_as_tools
 from infergc.server.types import ChatRequest, CompletionRequest
@@ -27,7 +28,7 @@ def completions_router(service: Service) -> APIRouter:
         place = place_of(http)
         place.widen(len(body.prompt) * params.n)
         prompts = [await _ids(service, prompt, body) for prompt in body.prompt]
-        requests = [service.request(prompt, params, body) for prompt in prompts]
+        requests = [service.request(prompt, params, body, tenant_of(http)) for prompt in prompts]
         shape = CompletionShape(service.tokenizer, len(requests) * params.n)
         return await answer(service, Job(body, requests, shape, arrival, place), http.receive)
 
@@ -48,7 +49,7 @@ def completions_router(service: Service) -> APIRouter:
                 params = turn.constrain(params)
                 await service.check_grammar(params, body)
         prompt = await service.encode_prompt(text, add_special_tokens=False)
-        requests = [service.request(prompt, params, body)]
+        requests = [service.request(prompt, params, body, tenant_of(http))]
         return await answer(service, Job(body, requests, shape, arrival, place), http.receive)
 
     return router

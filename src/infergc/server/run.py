@@ -17,6 +17,7 @@ from infergc.config import EngineConfig
 from infergc.engine.messages import Ready
 from infergc.server.app import create_app
 from infergc.server.crowd import Crowd, allow_files
+from infergc.server.public_texts import PublicTexts
 from infergc.server.settings import ServerSettings
 from infergc.server.stopping import LAST_WORDS, Stop, stop_gently, stop_signals
 from infergc.text.chat import ChatTemplate
@@ -54,12 +55,13 @@ async def run_server(
         say(f"Loading {settings.model_name} …")
         tokenizer = Tokenizer.load(config.model)
         template = ChatTemplate.load(config.model, settings.chat_template)
+        public = PublicTexts.load(settings.public_prefixes, tokenizer, template, config.block_size)
         engine = await _unless(stop, _engine(config, settings, say))
         if engine is None:
             return True
         stop.kill = engine.kill
         try:
-            app = create_app(engine, tokenizer, template, settings)
+            app = create_app(engine, tokenizer, template, settings, public)
             crowd = Crowd(app, settings.max_connections)
             server = _Server(_uvicorn(crowd))
             crowd.connections = server.server_state.connections
