@@ -47,6 +47,10 @@ _SERVER = "Server"
         help="How long running requests may go on after SIGTERM or Ctrl-C before they are aborted.")  # fmt: skip
 @option(_SERVER, "--session-timeout", metavar="SECONDS", default=600.0, callback=at_least(LEAST_SESSION_TIMEOUT),
         help="How long the KV of a session is kept that no request uses.")  # fmt: skip
+@option(_SERVER, "--request-log", metavar="FILE",
+        help="Append a line of JSON for each request: times, tokens, its end; never its text. - is stderr.")  # fmt: skip
+@option(_SERVER, "--otlp-traces-endpoint", metavar="URL",
+        help="Send a span of each request there, as http://HOST:4318/v1/traces. Needs the extra otel.")  # fmt: skip
 @engine_options
 def serve(
     model: Path | None,
@@ -62,6 +66,8 @@ def serve(
     queue_timeout: int | None,
     shutdown_timeout: float,
     session_timeout: float,
+    request_log: str | None,
+    otlp_traces_endpoint: str | None,
     **engine: Any,
 ) -> None:
     """Serve a model over an OpenAI-compatible API.
@@ -92,6 +98,8 @@ def serve(
         queue_timeout=queue_timeout,
         shutdown_timeout=shutdown_timeout,
         session_timeout=session_timeout,
+        request_log=request_log,
+        otlp_traces_endpoint=otlp_traces_endpoint,
     )
 
     def announce(ready: Ready, url: str) -> None:

@@ -1,5 +1,6 @@
 """The application: routes, errors and limits put together."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,9 +12,10 @@ from infergc.server import errors
 from infergc.server.admin import admin_router
 from infergc.server.completions import completions_router
 from infergc.server.gate import Gate
-from infergc.server.limits import BodyLimit, Keys, RequestId
+from infergc.server.limits import BodyLimit, Keys
 from infergc.server.line import Line
 from infergc.server.metrics import EngineCollector, EngineFigures, Latencies, LineCollector
+from infergc.server.observed import Observed, Observer
 from infergc.server.service import Service
 from infergc.server.sessions import SessionClock, sessions_router
 from infergc.server.settings import ServerSettings
@@ -26,7 +28,11 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused; t
 
 
 def create_app(
-    client: EngineClient, tokenizer: Tokenizer, chat_template: ChatTemplate, settings: ServerSettings
+    client: EngineClient,
+    tokenizer: Tokenizer,
+    chat_template: ChatTemplate,
+    settings: ServerSettings,
+    observers: Sequence[Observer] = (),
 ) -> FastAPI:
     """The HTTP application over a running engine. It starts and ends nothing."""
     registry = CollectorRegistry()
@@ -52,7 +58,7 @@ def create_app(
     app.add_middleware(Gate, line=line)
     if settings.api_key is not None or settings.admin_key is not None:
         app.add_middleware(Keys, key=settings.api_key, admin_key=settings.admin_key)
-    app.add_middleware(RequestId)  # the last added is the outermost
+    app.add_middleware(Observed, observers=observers)  # the last added is the outermost
     return app
 
 

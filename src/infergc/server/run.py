@@ -16,6 +16,7 @@ from infergc.client import EngineClient
 from infergc.config import EngineConfig
 from infergc.engine.messages import Ready
 from infergc.server.app import create_app
+from infergc.server.observing import observing
 from infergc.server.settings import ServerSettings
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
@@ -45,11 +46,15 @@ async def run_server(
     Running requests may then go on for the shutdown timeout and are aborted after it, or at a second signal.
 
     Raises:
-        OSError: the address cannot be listened on, or the model's files cannot be read.
+        OSError: the address cannot be listened on, the request log not written, or the model's files not read.
         ValueError: the model's files are not what they should be.
         EngineStartError: the engine could not start.
     """
-    with _listen(settings.host, settings.port) as listener, _stop_signals() as stop:
+    with (
+        _listen(settings.host, settings.port) as listener,
+        _stop_signals() as stop,
+        observing(settings, say) as observers,
+    ):
         say(f"Loading {settings.model_name} …")
         tokenizer = Tokenizer.load(config.model)
         template = ChatTemplate.load(config.model, settings.chat_template)
@@ -57,7 +62,7 @@ async def run_server(
         if client is None:
             return True
         try:
-            app = create_app(client, tokenizer, template, settings)
+            app = create_app(client, tokenizer, template, settings, observers)
             server = _Server(_uvicorn(app, settings))
             serving = asyncio.ensure_future(server.serve([listener]))
             stopping = asyncio.ensure_future(_stop_gently(stop, server, client, settings.shutdown_timeout, say))

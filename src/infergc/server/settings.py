@@ -26,6 +26,8 @@ class ServerSettings:
         queue_timeout: seconds after which a request that was not started is refused, 1 to a day; None: never.
         shutdown_timeout: seconds that running requests may go on once the server is told to stop, ≥ 0.
         session_timeout: seconds without a request after which a session is closed, ≥ ``LEAST_SESSION_TIMEOUT``.
+        request_log: file to which a line is appended for each request, "-" for stderr; None: nowhere.
+        otlp_traces_endpoint: URL to which a span of each request is sent; None: nowhere.
     """
 
     model_name: str
@@ -39,3 +41,5 @@ class ServerSettings:
     queue_timeout: int | None = None
     shutdown_timeout: float = 10.0
     session_timeout: float = 600.0
+    request_log: str | None = None
+    otlp_traces_endpoint: str | None = None
