@@ -48,7 +48,7 @@ _SERVER = "Server"
 @option(_SERVER, "--session-timeout", metavar="SECONDS", default=600.0, callback=at_least(LEAST_SESSION_TIMEOUT),
         help="How long the KV of a session is kept that no request uses.")  # fmt: skip
 @option(_SERVER, "--request-log", metavar="FILE",
-        help="Append a line of JSON for each request: times, tokens, its end; never its text. - is stderr.")  # fmt: skip
+        help="Append a line of JSON for each request: times, tokens, its end, no text. - is stderr.")  # fmt: skip
 @option(_SERVER, "--otlp-traces-endpoint", metavar="URL",
         help="Send a span of each request there, as http://HOST:4318/v1/traces. Needs the extra otel.")  # fmt: skip
 @engine_options

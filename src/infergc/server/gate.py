@@ -9,7 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from infergc.server.errors import ApiError, error_response
 from infergc.server.line import Line, Place
 
-GENERATING = frozenset({"/v1/completions", "/v1/chat/completions"})
+COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
+GENERATING = frozenset({COMPLETIONS, CHAT})
 BODY_SECONDS = 60.0  # that a client may take to send a body: until then it has a place that others want
 
 

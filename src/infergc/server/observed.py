@@ -13,11 +13,14 @@ from infergc.server.errors import SERVER_ERROR
 from infergc.server.record import Record
 
 REQUEST_ID = "x-request-id"
+_PROBES = frozenset({"/health", "/metrics"})  # asked every few seconds: only where they fail is it worth a word
 Observer: TypeAlias = Callable[[Record], None]
 
 
 class Observed:
     """Answers carry the request's ``x-request-id``, or a new one; when one is over, each observer hears of it once.
+
+    Of /health and /metrics they hear where they fail.
 
     Args:
         app: what comes after; it finds the record at ``scope["state"]["record"]``.
@@ -53,8 +56,9 @@ class Observed:
             raise
         finally:
             record.end()
-            for observer in self._observers:
-                observer(record)
+            if record.path not in _PROBES or record.error:
+                for observer in self._observers:
+                    observer(record)
 
 
 class _Error(msgspec.Struct):

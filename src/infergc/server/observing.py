@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from infergc.server.observed import Observer
 from infergc.server.request_log import request_log
 from infergc.server.settings import ServerSettings
+from infergc.server.tracing import tracing
 
 
 @contextmanager
@@ -18,10 +19,12 @@ def observing(settings: ServerSettings, say: Callable[[str], None]) -> Iterator[
 
     Raises:
         OSError: the request log cannot be written.
-        TracingError: traces cannot be sent.
+        ValueError, TracingError: traces cannot be sent there, or not without the extra.
     """
     observers: list[Observer] = []
     with ExitStack() as stack:
         if settings.request_log is not None:
             observers.append(stack.enter_context(request_log(settings.request_log, settings.model_name, say)))
+        if settings.otlp_traces_endpoint is not None:
+            observers.append(stack.enter_context(tracing(settings.otlp_traces_endpoint, settings.model_name, say)))
         yield observers

@@ -14,7 +14,6 @@ from infergc.server.observed import Observer
 from infergc.server.record import Record
 
 STDERR = "-"
-_PROBES = frozenset({"/health", "/metrics"})  # asked every few seconds: their answers are told where they are bad
 _MOST_TEXT = 256  # characters of what clients choose
 
 
@@ -65,8 +64,7 @@ def request_log(place: str, model: str, say: Callable[[str], None]) -> Iterator[
     writer = LineWriter(None if place == STDERR else Path(place), say, _lost)
 
     def log(record: Record) -> None:
-        if record.path not in _PROBES or record.error:
-            writer.put(_encode(line_of(record, model)) + b"\n")
+        writer.put(_encode(line_of(record, model)) + b"\n")
 
     try:
         yield log

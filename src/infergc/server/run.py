@@ -102,6 +102,7 @@ class _Server(uvicorn.Server):
 def _uvicorn(app: Any, settings: ServerSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http="httptools",
         lifespan="off",
         log_config=None,
         log_level="warning",
