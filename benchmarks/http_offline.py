@@ -2,8 +2,8 @@
 
     python benchmarks/http_offline.py MODEL [--requests 32] [--input-len 256] [--output-len 128] [--rounds 5]
 
-Rounds of ``LLM.generate`` and of as many requests at once over HTTP are run in turns, on the same prompts of random ids,
-new ones in each round, so that no cache helps. Both engines keep their model loaded; one at a time computes.
+Rounds of ``LLM.generate`` and of as many requests at once over HTTP are run in turns, on the same prompts of random
+ids, new ones in each round, so that no cache helps. Both engines keep their model loaded; one at a time computes.
 The time is that until the last answer is there, this process being the client of either.
 """
 

@@ -22,6 +22,9 @@ class Submit(msgspec.Struct, tag="submit", array_like=True):
     session: str = ""  # a turn of this session of the tenant's, which is opened if it is not open; "" for none
     cache_control: CacheControl | None = None  # how its prompt's pages are to be kept
     queue_timeout: int | None = None  # seconds after which it ends with "timeout" unless it was started; None for ever
+    public_tokens: int = (
+        0  # leading tokens of the prompt that were declared public: all tenants share their whole pages
+    )
 
 
 class Abort(msgspec.Struct, tag="abort", array_like=True):

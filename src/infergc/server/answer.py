@@ -1,8 +1,9 @@
 """From a checked HTTP request to its answer: whole or streamed, and aborted when the client goes away."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from time import time
+from typing import Any
 
 import msgspec
 from fastapi import Response
@@ -48,7 +49,7 @@ async def answer(service: Service, job: Job, receive: Receive) -> Response:
     options = job.body.usage_in_stream
     job.place.submit()
     record = job.record
-    record.generation = generation = Generation(service, job.requests, record.arrival)
+    record.generation = generation = Generation(service, job.requests, job.shape.tokenizer, record.arrival)
     record.is_streamed = bool(job.body.stream)
     try:
         if job.body.stream:
@@ -92,9 +93,8 @@ async def _events(generation: Generation, head: Answer, job: Job, options: Strea
             if (opening := job.shape.opening(index)) is not None:
                 yield _chunk(head, [opening], _usage(generation, options))
         while pieces := await generation.news():
-            for piece in pieces:
-                if piece.text or piece.logprobs or piece.finish_reason is not None:
-                    yield _chunk(head, [job.shape.chunk(piece)], _usage(generation, options))
+            for choice in _choices(job.shape, pieces):
+                yield _chunk(head, [choice], _usage(generation, options))
         if options.include_usage:
             yield _chunk(head, [], generation.usage())
     except (ApiError, EngineDeadError) as error:
@@ -102,6 +102,14 @@ async def _events(generation: Generation, head: Answer, job: Job, options: Strea
         job.record.went_wrong(told)
         yield event(told.body())
     yield LAST_EVENT
+
+
+def _choices(shape: Shape, pieces: list[Piece]) -> Iterator[Any]:
+    """The choices of the chunks that a step's pieces make; some wait for more."""
+    for piece in pieces:
+        if piece.text or piece.logprobs or piece.finish_reason is not None:
+            if (choice := shape.chunk(piece)) is not None:
+                yield choice
 
 
 def _chunk(head: Answer, choices: list[object], usage: Usage | UnsetType | None) -> bytes:

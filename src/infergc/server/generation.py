@@ -11,6 +11,7 @@ from infergc.server.line import QUEUE_TIMEOUT
 from infergc.server.metrics import Stopwatch
 from infergc.server.responses import Usage
 from infergc.server.service import Service
+from infergc.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +44,18 @@ class Generation:
 
     Args:
         requests: started at once; a piece's index is its place among these and their choices, in order.
+        tokenizer: makes their text.
         arrival: ``time.perf_counter()`` when the HTTP request came.
 
     Raises:
         EngineDeadError: there is no engine.
     """
 
-    def __init__(self, service: Service, requests: list[Submit], arrival: float) -> None:
+    def __init__(self, service: Service, requests: list[Submit], tokenizer: Tokenizer, arrival: float) -> None:
         self._client = service.client
         self._sessions = service.sessions
         self._line = service.line
-        self._outputs = outputs_of(requests, service.tokenizer)
+        self._outputs = outputs_of(requests, tokenizer)
         self._watches = {name: Stopwatch(service.latencies, arrival) for name in self._outputs}
         self._stream = service.client.submit(*requests)
         self._unfinished = len(self._outputs)

@@ -1,4 +1,4 @@
-"""ASGI middleware around everything: names each request, keeps a record of it, and tells observers of its end."""
+"""What stands around the whole app: names each request, keeps a record of it, and tells observers of its end."""
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -10,17 +10,18 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infergc.server.errors import SERVER_ERROR
+from infergc.server.limits import OPEN_PATHS
 from infergc.server.record import Record
 
 REQUEST_ID = "x-request-id"
-_PROBES = frozenset({"/health", "/metrics"})  # asked every few seconds: only where they fail is it worth a word
+_PROBES = OPEN_PATHS | {"/metrics"}  # asked every few seconds: only where they fail is it worth a word
 Observer: TypeAlias = Callable[[Record], None]
 
 
 class Observed:
     """Answers carry the request's ``x-request-id``, or a new one; when one is over, each observer hears of it once.
 
-    Of /health and /metrics they hear where they fail.
+    Of probes, which come every few seconds, they hear where these fail.
 
     Args:
         app: what comes after; it finds the record at ``scope["state"]["record"]``.
