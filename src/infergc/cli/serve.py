@@ -74,6 +74,10 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @option(_SERVER, "--restart-stuck-engine", is_flag=True, help="Kill such an engine, too, and start another.")
 @option(_SERVER, "--session-timeout", metavar="SECONDS", default=600.0, callback=at_least(LEAST_SESSION_TIMEOUT),
         help="How long the KV of a session is kept that no request uses.")  # fmt: skip
+@option(_SERVER, "--request-log", metavar="FILE",
+        help="Append a line of JSON for each request: times, tokens, its end, no text. - is stderr.")  # fmt: skip
+@option(_SERVER, "--otlp-traces-endpoint", metavar="URL",
+        help="Send a span of each request there, as http://HOST:4318/v1/traces. Needs the extra otel.")  # fmt: skip
 @engine_options
 def serve(
     model: Path | None,
@@ -96,6 +100,8 @@ def serve(
     stuck_timeout: float,
     restart_stuck_engine: bool,
     session_timeout: float,
+    request_log: str | None,
+    otlp_traces_endpoint: str | None,
     **engine: Any,
 ) -> None:
     """Serve a model over an OpenAI-compatible API.
@@ -131,6 +137,8 @@ def serve(
         stuck_timeout=stuck_timeout,
         restart_stuck_engine=restart_stuck_engine,
         session_timeout=session_timeout,
+        request_log=request_log,
+        otlp_traces_endpoint=otlp_traces_endpoint,
     )
     _run(config, settings)
 

@@ -102,6 +102,7 @@ class Engine:
         self._hand_over_jobs()
         if self.tells_stats and self._has_changed(outputs):
             outputs.stats = snapshot(self.scheduler, self.counters, self.pacer, self.queue)
+            outputs.waits = self.queue.take_latest()
         for sink in self._sinks:
             sink.outputs(outputs)
         return outputs
@@ -328,7 +329,12 @@ class Engine:
         request, finish = gain.request, gain.finish
         logprobs = [_logprobs(gain.logprobs)] if gain.logprobs is not None else []
         delta = Delta(
-            request.id, [gain.token], cached_tokens=request.cached or 0, logprobs=logprobs, pinned_tokens=request.pinned
+            request.id,
+            [gain.token],
+            cached_tokens=request.cached or 0,
+            logprobs=logprobs,
+            pinned_tokens=request.pinned,
+            preemptions=request.preemptions,
         )
         if finish is not None:
             delta.finish, delta.stop_id = finish.reason, finish.stop_id

@@ -13,7 +13,7 @@ from infergc.server.completions import completions_router
 from infergc.server.door import Door
 from infergc.server.gate import Gate
 from infergc.server.health import health_router
-from infergc.server.limits import BodyLimit, Keys, RequestId
+from infergc.server.limits import BodyLimit, Keys
 from infergc.server.line import Line
 from infergc.server.metrics import EngineCollector, EngineFigures, Latencies, LifeCollector, LineCollector
 from infergc.server.public_texts import PublicTexts
@@ -64,8 +64,7 @@ def create_app(
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(Gate, door=door, line=line)
     if settings.api_keys or settings.admin_key is not None:
-        app.add_middleware(Keys, keys=Keyring(settings.api_keys), admin_key=settings.admin_key)
-    app.add_middleware(RequestId)  # the last added is the outermost
+        app.add_middleware(Keys, keys=Keyring(settings.api_keys), admin_key=settings.admin_key)  # the last is outermost
     return app
 
 

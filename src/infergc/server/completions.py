@@ -1,11 +1,10 @@
 """POST /v1/completions and POST /v1/chat/completions."""
 
-from time import perf_counter
-
 from fastapi import APIRouter, Request, Response
 
 from infergc.server.answer import Job, answer
 from infergc.server.gate import place_of
+from infergc.server.record import record_of
 from infergc.server.service import Service
 from infergc.server.shapes import ChatShape, CompletionShape
 from infergc.server.tenants import tenant_of
@@ -21,7 +20,6 @@ def completions_router(service: Service) -> APIRouter:
     @router.post("/completions")
     async def complete(body: CompletionRequest, http: Request) -> Response:
         """Complete one prompt or a batch of them, each in one choice of the answer or in ``n``."""
-        arrival = perf_counter()
         service.check_model(body.model)
         params = body.sampling()
         await service.check_grammar(params, body)
@@ -30,12 +28,11 @@ def completions_router(service: Service) -> APIRouter:
         prompts = [await _ids(service, prompt, body) for prompt in body.prompt]
         requests = [service.request(prompt, params, body, tenant_of(http)) for prompt in prompts]
         shape = CompletionShape(service.tokenizer, len(requests) * params.n)
-        return await answer(service, Job(body, requests, shape, arrival, place), http.receive)
+        return await answer(service, Job(body, requests, shape, record_of(http.scope), place), http.receive)
 
     @router.post("/chat/completions")
     async def chat(body: ChatRequest, http: Request) -> Response:
         """Answer a conversation."""
-        arrival = perf_counter()
         service.check_model(body.model)
         params = body.sampling()
         await service.check_grammar(params, body)
@@ -50,7 +47,7 @@ def completions_router(service: Service) -> APIRouter:
                 await service.check_grammar(params, body)
         prompt = await service.encode_prompt(text, add_special_tokens=False)
         requests = [service.request(prompt, params, body, tenant_of(http))]
-        return await answer(service, Job(body, requests, shape, arrival, place), http.receive)
+        return await answer(service, Job(body, requests, shape, record_of(http.scope), place), http.receive)
 
     return router
 

@@ -35,6 +35,8 @@ class ServerSettings:
         stuck_timeout: seconds without a step after which an engine with work is stuck, ≥ ``LEAST_STUCK_TIMEOUT``.
         restart_stuck_engine: whether such an engine is killed and started again.
         session_timeout: seconds without a request after which a session is closed, ≥ ``LEAST_SESSION_TIMEOUT``.
+        request_log: file to which a line is appended for each request, "-" for stderr; None: nowhere.
+        otlp_traces_endpoint: URL to which a span of each request is sent; None: nowhere.
     """
 
     model_name: str
@@ -54,3 +56,5 @@ class ServerSettings:
     stuck_timeout: float = 120.0
     restart_stuck_engine: bool = False
     session_timeout: float = 600.0
+    request_log: str | None = None
+    otlp_traces_endpoint: str | None = None
