@@ -284,6 +284,8 @@ class Engine:
             sink.landed(outcome)
         progress = self.scheduler.commit(plan, outcome)
         outputs.ids, outputs.tokens = progress.ids, progress.tokens
+        for request, reports in progress.prompts:
+            outputs.deltas.append(Delta(request.id, [], prompt_logprobs=[*map(_logprobs, reports)]))
         for gain in progress.gains:
             outputs.deltas.append(self._delta(gain))
         for search in progress.searches:
@@ -299,8 +301,9 @@ class Engine:
         request, finish = gain.request, gain.finish
         logprobs = [_logprobs(gain.logprobs)] if gain.logprobs is not None else []
         delta = Delta(
-            request.id, [gain.token], cached_tokens=request.cached or 0, logprobs=logprobs, pinned_tokens=request.pinned
-        )
+            request.id, [gain.token], cached_tokens=request.cached or 0, logprobs=logprobs,
+            pinned_tokens=request.pinned, prompt_logprobs=[*map(_logprobs, gain.prompt)],
+        )  # fmt: skip
         if finish is not None:
             delta.finish, delta.stop_id = finish.reason, finish.stop_id
             self._end(request.id, finish.reason)

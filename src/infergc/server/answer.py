@@ -46,7 +46,7 @@ async def answer(service: Service, job: Job, receive: Receive) -> Response:
     """
     options = job.body.usage_in_stream
     job.place.submit()
-    generation = Generation(service, job.requests, job.arrival)
+    generation = Generation(service, job.requests, job.arrival, prompt_only=job.body.prompt_only)
     try:
         if job.body.stream:
             await unless_gone(receive, generation.begin())
@@ -75,6 +75,7 @@ async def _gather(generation: Generation, count: int) -> list[Piece]:
         texts[piece.index].append(piece.text)
         whole.tokens += piece.tokens
         whole.logprobs += piece.logprobs
+        whole.prompt_logprobs += piece.prompt_logprobs
         whole.finish_reason, whole.stop_reason = piece.finish_reason, piece.stop_reason
     for whole, parts in zip(wholes, texts, strict=True):
         whole.text = "".join(parts)

@@ -5,6 +5,7 @@ from time import perf_counter
 from fastapi import APIRouter, Request, Response
 
 from infergc.server.answer import Job, answer
+from infergc.server.echo import PromptShape
 from infergc.server.gate import place_of
 from infergc.server.service import Service
 from infergc.server.shapes import ChatShape, CompletionShape
@@ -25,7 +26,8 @@ def completions_router(service: Service) -> APIRouter:
         place.widen(len(body.prompt) * params.n)
         prompts = [await _ids(service, prompt, body) for prompt in body.prompt]
         requests = [service.request(prompt, params, body) for prompt in prompts]
-        shape = CompletionShape(service.tokenizer, len(requests) * params.n)
+        shaped = [PromptShape(service.tokenizer, body, prompt, requests[at]) for at, prompt in enumerate(body.prompt)]
+        shape = CompletionShape(service.tokenizer, shaped, params)
         return await answer(service, Job(body, requests, shape, arrival, place), http.receive)
 
     @router.post("/chat/completions")

@@ -18,12 +18,14 @@ class Generation:
     Args:
         requests: started at once; a piece's index is its place among these and their choices, in order.
         arrival: ``time.perf_counter()`` when the HTTP request came.
+        prompt_only: what is generated is not told, nor counted.
 
     Raises:
         EngineDeadError: there is no engine.
     """
 
-    def __init__(self, service: Service, requests: list[Submit], arrival: float) -> None:
+    def __init__(self, service: Service, requests: list[Submit], arrival: float, *, prompt_only: bool = False) -> None:
+        self._prompt_only = prompt_only
         self._client = service.client
         self._sessions = service.sessions
         self._line = service.line
@@ -55,7 +57,7 @@ class Generation:
         pinned = [output.pinned_tokens for output in firsts if output.pinned_tokens is not None]
         return Usage.of(
             prompt=sum(len(output.request.prompt) for output in firsts),
-            completion=sum(output.generated for output in outputs),
+            completion=0 if self._prompt_only else sum(output.generated for output in outputs),
             cached=sum(output.cached_tokens for output in firsts),
             pinned=sum(pinned) if pinned else None,
         )
@@ -93,4 +95,9 @@ class Generation:
             self._sessions.touch(request.salt, request.session)
             if not delta.finish:
                 self._client.stop(name)  # a stop string in the text: the engine does not know yet
-        return piece
+        return _without_text(piece) if self._prompt_only else piece
+
+
+def _without_text(piece: Piece) -> Piece:
+    finish = None if piece.finish_reason is None else "length"
+    return Piece(piece.index, "", [], finish_reason=finish, prompt_logprobs=piece.prompt_logprobs)

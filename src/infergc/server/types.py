@@ -110,6 +110,11 @@ class GenerationRequest(BaseModel):
         raise NotImplementedError
 
     @property
+    def prompt_only(self) -> bool:
+        """Whether the answer holds no more than the prompt: a token is generated all the same, and told to nobody."""
+        return False
+
+    @property
     def usage_in_stream(self) -> StreamOptions:
         """What a stream tells of usage.
 
@@ -149,14 +154,29 @@ class CompletionRequest(GenerationRequest):
 
     prompt: Prompts
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     add_special_tokens: bool = True
-    echo: OffOnly = None
+    echo: bool | None = None
     suffix: Annotated[Any, only(None, "")] = None
 
     def limits(self) -> dict[str, Any]:
-        """max_tokens is 16 unless given, as in the OpenAI API."""
-        given = {"max_tokens": self.max_tokens, "logprobs": self.logprobs}
+        """max_tokens is 16 unless given, as in the OpenAI API; with ``echo`` it may be 0."""
+        if self.prompt_logprobs is not None:
+            check_number("prompt_logprobs", self.prompt_logprobs, 0, MAX_LOGPROBS)
+            if self.stream:
+                raise ParameterError("prompt_logprobs", "is not allowed in streams; echo with logprobs is")
+        told = [self.prompt_logprobs, self.logprobs if self.echo else None]
+        given = {
+            "max_tokens": 1 if self.prompt_only else self.max_tokens,
+            "logprobs": self.logprobs,
+            "prompt_logprobs": max((count for count in told if count is not None), default=None),
+        }
         return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def prompt_only(self) -> bool:
+        """As for all, with ``echo`` and ``max_tokens`` of 0."""
+        return bool(self.echo) and self.max_tokens == 0
 
 
 class Message(BaseModel):

@@ -15,10 +15,12 @@ from infergc.heap.moves import Move
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
 from infergc.sched.plan import I32, StepOutcome, StepPlan, TokenLogprobs
+from infergc.sched.prompt_spans import PromptSpans
 from infergc.worker.batch import Batch, build_batch
 from infergc.worker.copier import Copied
 from infergc.worker.forward import create_forward
 from infergc.worker.sampler import Sampler
+from infergc.worker.sampling.prompts import report_prompts
 from infergc.worker.storage import KVStorage, LayerGroups
 
 
@@ -47,6 +49,7 @@ class StepRunner:
         self._storage = storage
         self._forward = create_forward(decoder, attention, groups, storage)
         self._sampler = sampler
+        self._prompts = PromptSpans()
         self._latest = np.zeros(max_num_seqs, np.int32)  # slot → token sampled last
 
     @torch.inference_mode()
@@ -66,10 +69,13 @@ class StepRunner:
             self._make(moves, moved)
         for binding in plan.bindings:
             self._sampler.bind(binding)
+            self._prompts.bind(binding)
         batch = build_batch(plan, self._latest)
         hidden_TE = self._forward(plan, batch)
+        prompts = report_prompts(self._prompts.of(plan), hidden_TE, self._decoder.logits, self._decoder.spec.vocab_size)
         tokens, logprobs = self._sample(plan, batch, hidden_TE)
-        return StepOutcome(plan.step, tokens, logprobs, time.perf_counter() - started, transfer.size, transfer.seconds)
+        seconds = time.perf_counter() - started
+        return StepOutcome(plan.step, tokens, logprobs, seconds, transfer.size, transfer.seconds, prompts)
 
     def _make(self, moves: tuple[Move, ...], moved: Event) -> None:
         try:
