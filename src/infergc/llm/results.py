@@ -48,7 +48,7 @@ class RequestOutput:
 
     ``num_pinned_tokens`` is None where no pin was asked for, and 0 where the pin budget had no room. ``outputs`` are in
     order of their index; those of a beam search from the best score to the worst. ``prompt_logprobs``, where asked for,
-    has id → Logprob for each token of the prompt, of the likeliest ones and of the token itself; None for the first token.
+    has id → Logprob for each token of the prompt, of the likeliest ones and of itself; None for the first.
     """
 
     request_id: str

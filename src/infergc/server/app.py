@@ -10,6 +10,7 @@ from infergc.client import EngineClient
 from infergc.server import errors
 from infergc.server.admin import admin_router
 from infergc.server.completions import completions_router
+from infergc.server.crowd import Crowd
 from infergc.server.gate import Gate
 from infergc.server.limits import BodyLimit, Keys, RequestId
 from infergc.server.line import Line
@@ -37,7 +38,10 @@ def create_app(
     line = Line(client, settings.max_num_queued_reqs)
     registry.register(LineCollector(line))
     service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line)
-    app = FastAPI(title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS)
+    app = FastAPI(
+        title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS,
+        redirect_slashes=False,  # a path that is not there is not found: a POST would lose its body on the way
+    )  # fmt: skip
     app.state.sessions = sessions
     errors.install(app)
     app.include_router(completions_router(service))
@@ -50,6 +54,7 @@ def create_app(
     app.add_api_route("/", lambda: _paths(app), include_in_schema=False)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(Gate, line=line)
+    app.add_middleware(Crowd)
     if settings.api_key is not None or settings.admin_key is not None:
         app.add_middleware(Keys, key=settings.api_key, admin_key=settings.admin_key)
     app.add_middleware(RequestId)  # the last added is the outermost

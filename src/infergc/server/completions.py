@@ -9,12 +9,13 @@ from infergc.server.echo import PromptShape
 from infergc.server.gate import place_of
 from infergc.server.service import Service
 from infergc.server.shapes import ChatShape, CompletionShape
+from infergc.server.structure import BoundedRoute
 from infergc.server.types import ChatRequest, CompletionRequest
 
 
 def completions_router(service: Service) -> APIRouter:
     """The routes that generate."""
-    router = APIRouter(prefix="/v1", tags=["generation"])
+    router = APIRouter(prefix="/v1", tags=["generation"], route_class=BoundedRoute)
 
     @router.post("/completions")
     async def complete(body: CompletionRequest, http: Request) -> Response:
@@ -38,7 +39,7 @@ def completions_router(service: Service) -> APIRouter:
         params = body.sampling()
         place = place_of(http)
         place.widen(params.n)
-        text = service.conversation(body.messages, add_generation_prompt=body.add_generation_prompt)
+        text = service.conversation(body.messages, add_generation_prompt=body.add_generation_prompt is not False)
         prompt = await service.encode_prompt(text, add_special_tokens=False)
         requests = [service.request(prompt, params, body)]
         job = Job(body, requests, ChatShape(service.tokenizer), arrival, place)
@@ -49,5 +50,5 @@ def completions_router(service: Service) -> APIRouter:
 
 async def _ids(service: Service, prompt: str | list[int], body: CompletionRequest) -> list[int]:
     if isinstance(prompt, str):
-        return await service.encode_prompt(prompt, add_special_tokens=body.add_special_tokens)
+        return await service.encode_prompt(prompt, add_special_tokens=body.add_special_tokens is not False)
     return prompt

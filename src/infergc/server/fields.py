@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, FailFast, Field
 from pydantic_core import PydanticCustomError
 
 from infergc.client.prepare import INVALID_VALUE
@@ -51,6 +51,16 @@ def stop_strings(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def token_biases(value: Any) -> Any:
+    """A number for each token id; ids are strings, as keys of JSON are."""
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f'takes token ids and numbers, as in {{"50256": -100}}, not {shown(value)}')
+    for key, bias in (value or {}).items():
+        if isinstance(bias, bool) or not isinstance(bias, int | float):
+            raise ValueError(f"of token {shown(key)} is {shown(bias)}; it must be a number from -100 to 100")
+    return value
+
+
 def message_text(value: Any) -> str:
     """A chat message's content: a string, or a list of text parts that are joined by line ends."""
     if isinstance(value, str):
@@ -61,11 +71,12 @@ def message_text(value: Any) -> str:
 
 
 Prompts = Annotated[list[str] | list[list[int]], BeforeValidator(prompts)]
-Stops = Annotated[list[str] | None, BeforeValidator(stop_strings)]
+Ids = Annotated[list[int], FailFast()]  # of a million wrong items, the first is enough to tell
+Stops = Annotated[Annotated[list[str], FailFast()] | None, BeforeValidator(stop_strings)]
+Biases = Annotated[dict[str, float] | None, BeforeValidator(token_biases)]
 MessageText = Annotated[str, BeforeValidator(message_text)]
 Unserved = Annotated[Any, only(None)]
 OffOnly = Annotated[Any, only(None, False)]
-OneOnly = Annotated[Any, only(None, 1)]
 EmptyOnly = Annotated[Any, only(None, [])]
 Harmless = Annotated[Any, Field(description="Accepted; changes nothing here.")]
 

@@ -41,7 +41,7 @@ class Gate:
             return
         scope.setdefault("state", {})["place"] = place
         try:
-            await self.app(scope, _Timed(receive, self._patience).receive, send)
+            await self.app(scope, TimedBody(receive, self._patience).receive, send)
         finally:
             place.leave()
 
@@ -52,7 +52,7 @@ def place_of(http: Request) -> Place:
     return place
 
 
-class _Timed:
+class TimedBody:
     """A ``receive`` for which the body is to be there within a time."""
 
     def __init__(self, receive: Receive, patience: float) -> None:
@@ -62,6 +62,11 @@ class _Timed:
         self._is_complete = False
 
     async def receive(self) -> Message:
+        """The next message.
+
+        Raises:
+            ApiError: 408, the time is over.
+        """
         if self._is_complete:
             return await self._receive()
         try:

@@ -28,7 +28,7 @@ class Generation:
         self._prompt_only = prompt_only
         self._client = service.client
         self._sessions = service.sessions
-        self._line = service.line
+        self._place = place
         self._outputs = outputs_of(requests, service.tokenizer)
         self._watches = {name: Stopwatch(service.latencies, arrival) for name in self._outputs}
         self._stream = service.client.submit(*requests)
@@ -76,7 +76,7 @@ class Generation:
             try:
                 pieces = [self._take(delta) for delta in deltas if not self._outputs[delta.request_id].finished]
             except QueueTimeoutError as error:
-                headers = self._line.refuse(QUEUE_TIMEOUT)
+                headers = self._place.time_out()
                 message = f"the request was not started in time: {error}; try again in {headers['retry-after']} s"
                 raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=QUEUE_TIMEOUT, headers=headers) from error
             except RequestFailedError as error:

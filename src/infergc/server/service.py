@@ -19,7 +19,7 @@ from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 from infergc.wording import shown
 
-_LONG_TEXT = 2048  # characters; tokenising fewer takes less time than handing them to a thread
+LONG_TEXT = 2048  # characters; tokenising fewer takes less time than handing them to a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Service:
 
     async def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Ids of a text; the event loop goes on while a long one is tokenised."""
-        if len(text) < _LONG_TEXT:
+        if len(text) < LONG_TEXT:
             return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
         return await asyncio.to_thread(self.tokenizer.encode, text, add_special_tokens=add_special_tokens)
 

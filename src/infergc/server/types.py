@@ -6,16 +6,17 @@ silence. ``sampling()`` gives the request's ``SamplingParams``.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FailFast
 
 from infergc.cache_control import CacheControl
 from infergc.params import MAX_COUNT, MAX_LOGPROBS, ParameterError, SamplingParams, check_number
 from infergc.server.fields import (
+    Biases,
     EmptyOnly,
     Harmless,
+    Ids,
     MessageText,
     OffOnly,
-    OneOnly,
     Prompts,
     Stops,
     Unserved,
@@ -29,8 +30,8 @@ class StreamOptions(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    include_usage: bool = False
-    continuous_usage_stats: bool = False
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
     include_obfuscation: Harmless = None
 
 
@@ -70,10 +71,10 @@ class GenerationRequest(BaseModel):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: Biases = None
     seed: int | None = None
     stop: Stops = None
-    stop_token_ids: list[int] | None = None
+    stop_token_ids: Ids | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
     include_stop_str_in_output: bool | None = None
@@ -87,7 +88,7 @@ class GenerationRequest(BaseModel):
     safety_identifier: Harmless = None
     prompt_cache_key: Harmless = None
     n: int | None = None
-    best_of: OneOnly = None
+    best_of: int | None = None
     use_beam_search: bool | None = None
     beam_width: int | None = None
     length_penalty: float | None = None
@@ -103,7 +104,11 @@ class GenerationRequest(BaseModel):
         given = self.model_dump(include=_SAMPLING, exclude_none=True)
         if self.logit_bias is not None:
             given["logit_bias"] = {_token_id(key): bias for key, bias in self.logit_bias.items()}
-        return SamplingParams(**given, **self.limits())
+        params = SamplingParams(**given, **self.limits())
+        if self.best_of not in {None, params.n}:
+            message = f"{self.best_of} is not n ({params.n}): all texts that are generated are told; leave it out"
+            raise ParameterError("best_of", message)
+        return params
 
     def limits(self) -> dict[str, Any]:
         """The parameters that the two kinds of request spell differently: max_tokens and logprobs."""
@@ -155,12 +160,14 @@ class CompletionRequest(GenerationRequest):
     prompt: Prompts
     logprobs: int | None = None
     prompt_logprobs: int | None = None
-    add_special_tokens: bool = True
+    add_special_tokens: bool | None = None  # true
     echo: bool | None = None
     suffix: Annotated[Any, only(None, "")] = None
 
     def limits(self) -> dict[str, Any]:
         """max_tokens is 16 unless given, as in the OpenAI API; with ``echo`` it may be 0."""
+        if self.max_tokens == 0 and not self.echo:
+            raise ParameterError("max_tokens", "0 is only allowed with echo; else it must be ≥ 1")
         if self.prompt_logprobs is not None:
             check_number("prompt_logprobs", self.prompt_logprobs, 0, MAX_LOGPROBS)
             if self.stream:
@@ -198,14 +205,17 @@ class Message(BaseModel):
         return {"role": "system" if self.role == "developer" else self.role, "content": self.content}
 
 
+Messages = Annotated[list[Message], FailFast()]
+
+
 class ChatRequest(GenerationRequest):
     """Body of POST /v1/chat/completions."""
 
-    messages: list[Message]
+    messages: Messages
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    add_generation_prompt: bool = True
+    add_generation_prompt: bool | None = None  # true
     tools: EmptyOnly = None
     tool_choice: Annotated[Any, only(None, "none", "auto")] = None
     parallel_tool_calls: Harmless = None
@@ -248,9 +258,9 @@ class TokenizeRequest(BaseModel):
     model: str | None = None
     prompt: str | None = None
     content: str | None = None
-    messages: list[Message] | None = None
-    add_special_tokens: bool | None = None
-    add_generation_prompt: bool = True
+    messages: Messages | None = None
+    add_special_tokens: bool | None = None  # true
+    add_generation_prompt: bool | None = None  # true
 
 
 class DetokenizeRequest(BaseModel):
@@ -259,7 +269,7 @@ class DetokenizeRequest(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     model: str | None = None
-    tokens: list[int]
+    tokens: Ids
 
 
 def _token_id(key: str) -> int:
