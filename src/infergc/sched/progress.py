@@ -32,6 +32,7 @@ class Progress:
         gains: the others that gained one: it was their first or last, or they asked for log probabilities.
         searches: beam searches that are over.
         prompts: requests that gained no token yet, with what there is to tell of their prompts.
+        failures: requests that ended without a token, for they could not go on, each with the reason.
     """
 
     ids: list[str]
@@ -39,3 +40,4 @@ class Progress:
     gains: list[Gain] = field(default_factory=list)
     searches: list[BeamSearch] = field(default_factory=list)
     prompts: list[tuple[Request, Reports]] = field(default_factory=list)
+    failures: list[tuple[Request, str]] = field(default_factory=list)

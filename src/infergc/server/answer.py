@@ -46,7 +46,7 @@ async def answer(service: Service, job: Job, receive: Receive) -> Response:
     """
     options = job.body.usage_in_stream
     job.place.submit()
-    generation = Generation(service, job.requests, job.arrival, prompt_only=job.body.prompt_only)
+    generation = Generation(service, job.requests, job.arrival, job.place, prompt_only=job.body.prompt_only)
     try:
         if job.body.stream:
             await unless_gone(receive, generation.begin())

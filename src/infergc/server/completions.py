@@ -5,7 +5,7 @@ from time import perf_counter
 from fastapi import APIRouter, Request, Response
 
 from infergc.server.answer import Job, answer
-from infergc.server.echo import PromptShape
+from infergc.server.echo import PromptShape, echoed
 from infergc.server.gate import place_of
 from infergc.server.service import Service
 from infergc.server.shapes import ChatShape, CompletionShape
@@ -23,11 +23,15 @@ def completions_router(service: Service) -> APIRouter:
         arrival = perf_counter()
         service.check_model(body.model)
         params = body.sampling()
+        await service.check_grammar(params, body)
         place = place_of(http)
         place.widen(len(body.prompt) * params.n)
         prompts = [await _ids(service, prompt, body) for prompt in body.prompt]
         requests = [service.request(prompt, params, body) for prompt in prompts]
-        shaped = [PromptShape(service.tokenizer, body, prompt, requests[at]) for at, prompt in enumerate(body.prompt)]
+        texts = [echoed(service.tokenizer, prompt) if body.echo else "" for prompt in body.prompt]
+        shaped = [
+            PromptShape(service.tokenizer, body, text, request) for text, request in zip(texts, requests, strict=True)
+        ]
         shape = CompletionShape(service.tokenizer, shaped, params)
         return await answer(service, Job(body, requests, shape, arrival, place), http.receive)
 
@@ -37,6 +41,7 @@ def completions_router(service: Service) -> APIRouter:
         arrival = perf_counter()
         service.check_model(body.model)
         params = body.sampling()
+        await service.check_grammar(params, body)
         place = place_of(http)
         place.widen(params.n)
         text = service.conversation(body.messages, add_generation_prompt=body.add_generation_prompt is not False)

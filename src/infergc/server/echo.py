@@ -17,19 +17,19 @@ class PromptShape:
     Args:
         tokenizer: of the model.
         body: the request.
-        prompt: this prompt of it.
+        text: what stands before each choice's own text: "" without ``echo``.
         submit: what became of it.
 
     Attributes:
-        text: what stands before each choice's own text: "" without ``echo``.
+        text: see above.
     """
 
-    def __init__(self, tokenizer: Tokenizer, body: CompletionRequest, prompt: str | list[int], submit: Submit) -> None:
+    def __init__(self, tokenizer: Tokenizer, body: CompletionRequest, text: str, submit: Submit) -> None:
         self._tokenizer = tokenizer
         self._ids = submit.prompt
         self._echoed = body.logprobs if body.echo else None
         self._asked = body.prompt_logprobs
-        self.text = _text(tokenizer, prompt) if body.echo else ""
+        self.text = text
         self._reports: Sequence[Logprobs] = ()
         self._shaped: CompletionLogprobs | None = None
 
@@ -53,5 +53,6 @@ class PromptShape:
         return prompt_logprobs(self._tokenizer, self._ids, self._reports, self._asked)
 
 
-def _text(tokenizer: Tokenizer, prompt: str | list[int]) -> str:
+def echoed(tokenizer: Tokenizer, prompt: str | list[int]) -> str:
+    """A prompt as text: as it was given, or of its ids with special tokens in it."""
     return prompt if isinstance(prompt, str) else tokenizer.decode(prompt, skip_special_tokens=False)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, FailFast, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from infergc.client.prepare import INVALID_VALUE
@@ -71,8 +71,8 @@ def message_text(value: Any) -> str:
 
 
 Prompts = Annotated[list[str] | list[list[int]], BeforeValidator(prompts)]
-Ids = Annotated[list[int], FailFast()]  # of a million wrong items, the first is enough to tell
-Stops = Annotated[Annotated[list[str], FailFast()] | None, BeforeValidator(stop_strings)]
+Ids = Annotated[list[int], Field(fail_fast=True)]  # of a million wrong items, the first is enough to tell
+Stops = Annotated[Annotated[list[str], Field(fail_fast=True)] | None, BeforeValidator(stop_strings)]
 Biases = Annotated[dict[str, float] | None, BeforeValidator(token_biases)]
 MessageText = Annotated[str, BeforeValidator(message_text)]
 Unserved = Annotated[Any, only(None)]

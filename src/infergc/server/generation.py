@@ -6,7 +6,7 @@ from http import HTTPStatus
 from infergc.client import Piece, QueueTimeoutError, RequestFailedError, outputs_of
 from infergc.engine.messages import Delta, Submit
 from infergc.server.errors import ApiError
-from infergc.server.line import QUEUE_TIMEOUT
+from infergc.server.line import QUEUE_TIMEOUT, Place
 from infergc.server.metrics import Stopwatch
 from infergc.server.responses import Usage
 from infergc.server.service import Service
@@ -18,18 +18,23 @@ class Generation:
     Args:
         requests: started at once; a piece's index is its place among these and their choices, in order.
         arrival: ``time.perf_counter()`` when the HTTP request came.
+        place: in the line.
         prompt_only: what is generated is not told, nor counted.
 
     Raises:
         EngineDeadError: there is no engine.
     """
 
-    def __init__(self, service: Service, requests: list[Submit], arrival: float, *, prompt_only: bool = False) -> None:
+    def __init__(
+        self, service: Service, requests: list[Submit], arrival: float, place: Place, *, prompt_only: bool = False
+    ) -> None:
         self._prompt_only = prompt_only
         self._client = service.client
         self._sessions = service.sessions
         self._place = place
         self._outputs = outputs_of(requests, service.tokenizer)
+        for request in requests:
+            service.latencies.prompt.observe(len(request.prompt))
         self._watches = {name: Stopwatch(service.latencies, arrival) for name in self._outputs}
         self._stream = service.client.submit(*requests)
         self._first: list[Piece] = []

@@ -11,7 +11,7 @@ from infergc.server.errors import ApiError, error_response
 from infergc.units import format_bytes
 
 REQUEST_ID = "x-request-id"
-OPEN_PATHS = frozenset({"/health"})
+OPEN_PATHS = frozenset({"/health", "/health/ready", "/health/live"})
 ADMIN_PATHS = "/v1/kv/"
 
 

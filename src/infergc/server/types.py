@@ -6,7 +6,7 @@ silence. ``sampling()`` gives the request's ``SamplingParams``.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast
+from pydantic import BaseModel, ConfigDict, Field
 
 from infergc.cache_control import CacheControl
 from infergc.params import MAX_COUNT, MAX_LOGPROBS, ParameterError, SamplingParams, check_number
@@ -22,6 +22,7 @@ from infergc.server.fields import (
     Unserved,
     only,
 )
+from infergc.server.structured import ResponseFormat, StructuredOutputsField, structured_outputs
 from infergc.wording import shown
 
 
@@ -93,7 +94,8 @@ class GenerationRequest(BaseModel):
     beam_width: int | None = None
     length_penalty: float | None = None
     early_stopping: Any = None  # true, false or "never"; checked with the sampling parameters
-    response_format: Annotated[Any, only(None, {"type": "text"})] = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputsField | None = None
 
     def sampling(self) -> SamplingParams:
         """The sampling parameters that the request asks for.
@@ -104,6 +106,7 @@ class GenerationRequest(BaseModel):
         given = self.model_dump(include=_SAMPLING, exclude_none=True)
         if self.logit_bias is not None:
             given["logit_bias"] = {_token_id(key): bias for key, bias in self.logit_bias.items()}
+        given["structured_outputs"] = structured_outputs(self.response_format, self.structured_outputs)
         params = SamplingParams(**given, **self.limits())
         if self.best_of not in {None, params.n}:
             message = f"{self.best_of} is not n ({params.n}): all texts that are generated are told; leave it out"
@@ -205,7 +208,7 @@ class Message(BaseModel):
         return {"role": "system" if self.role == "developer" else self.role, "content": self.content}
 
 
-Messages = Annotated[list[Message], FailFast()]
+Messages = Annotated[list[Message], Field(fail_fast=True)]
 
 
 class ChatRequest(GenerationRequest):

@@ -132,7 +132,7 @@ class SimExecutor:
         copying = self._cost.copying(size)
         seconds = self._cost.seconds(plan) + max(0.0, copying - self._hidden())
         prompts = prompt_reports(plan, self._prompts.of(plan), _hash, self.facts.vocab_size)
-        return StepOutcome(plan.step, tokens, likely, seconds, size, copying, prompts)
+        return StepOutcome(plan.step, tokens, likely, seconds, size, copying, prompts=prompts)
 
     def _hidden(self) -> float:
         """Seconds of copying that nobody waits for: the step before is computing."""
