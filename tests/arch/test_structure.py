@@ -174,3 +174,10 @@ def test_the_laws_page_names_what_exists():
         assert f"def {name}(" in code, f"{owner}.{name}"
     for name in re.findall(r"`((?:heap|sched|engine|policies)/[\w/.]+\.py)`", page):
         assert (SOURCE / name).exists(), name
+
+
+def test_the_tables_of_the_api_are_those_of_the_code():
+    check = subprocess.run(
+        [sys.executable, ROOT / "tools" / "write_api.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert check.returncode == 0, check.stdout

@@ -1,9 +1,10 @@
 """Kinds of request fields: what is served, what is accepted because it changes nothing, what is refused by name."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler
+from pydantic_core import PydanticCustomError, core_schema
 
 from infergc.client.prepare import INVALID_VALUE
 from infergc.server.errors import UNSUPPORTED
@@ -12,16 +13,32 @@ from infergc.wording import shown
 MAX_PROMPTS = 2048
 
 
-def only(*allowed: object) -> AfterValidator:
+@dataclass(frozen=True, slots=True, eq=False)
+class Only:
     """A field that is known but not served: only these values, which ask for nothing, are taken."""
 
-    def check(value: Any) -> Any:
-        if any(value == harmless and type(value) is type(harmless) for harmless in allowed):
-            return value
-        names = " or ".join(map(shown, allowed))
-        raise PydanticCustomError(UNSUPPORTED, "is not supported yet; leave it out (or send {names})", {"names": names})
+    allowed: tuple[object, ...]
 
-    return AfterValidator(check)
+    @property
+    def names(self) -> str:
+        """The values, as they are written in JSON."""
+        return " or ".join(map(shown, self.allowed))
+
+    def check(self, value: Any) -> Any:
+        """Refuse every other value."""
+        if any(value == harmless and type(value) is type(harmless) for harmless in self.allowed):
+            return value
+        message = "is not supported yet; leave it out (or send {names})"
+        raise PydanticCustomError(UNSUPPORTED, message, {"names": self.names})
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """As pydantic's own ``AfterValidator``."""
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+
+def only(*allowed: object) -> Only:
+    """See ``Only``."""
+    return Only(allowed)
 
 
 def prompts(value: Any) -> list[str] | list[list[int]]:
