@@ -110,9 +110,10 @@ def test_the_core_reads_no_clock_and_draws_no_numbers(layer):
 
 
 def test_the_simulator_schedules_and_allocates_nothing_itself():
-    """Of scheduler, heap and policies it knows plain data: plans, groups, what a dump counts."""
+    """Of scheduler, heap and policies it knows plain data: plans, spans of prompts, groups, what a dump counts."""
     plain = {
         "infergc.sched.plan",
+        "infergc.sched.prompt_spans",
         "infergc.heap.groups",
         "infergc.heap.moves",
         "infergc.heap.jobs",
