@@ -28,6 +28,7 @@ from infergc.server.settings import (
     MOST_RESTARTS,
     ServerSettings,
 )
+from infergc.text.tools.formats import AUTO, CHOICES
 from infergc.units import parse_bytes
 from infergc.wording import shown
 
@@ -47,6 +48,8 @@ _SERVER = "Server"
 @option(_SERVER, "--served-model-name", metavar="NAME", help="Name in the API. Default: the directory's.")
 @option(_SERVER, "--chat-template", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False),
         help="Jinja file to use instead of the model's own chat template.")  # fmt: skip
+@option(_SERVER, "--tool-call-parser", default=AUTO, type=click.Choice(CHOICES),
+        help="How the model writes calls of functions; auto goes by its chat template.")  # fmt: skip
 @option(_SERVER, "--max-body-size", metavar="BYTES", default="8MiB", help="Largest request body.")
 @option(_SERVER, "--max-connections", metavar="N", default=4096, type=click.IntRange(1, MOST_CONNECTIONS),
         help="Open connections beyond which requests get 503, but for /health and /metrics.")  # fmt: skip
@@ -73,6 +76,7 @@ def serve(
     admin_key: str | None,
     served_model_name: str | None,
     chat_template: Path | None,
+    tool_call_parser: str,
     max_body_size: str,
     max_connections: int,
     max_num_queued_reqs: int,
@@ -107,6 +111,7 @@ def serve(
         api_key=api_key,
         admin_key=admin_key,
         chat_template=chat_template,
+        tool_call_parser=tool_call_parser,
         max_body_bytes=_size(max_body_size),
         max_connections=max_connections,
         max_num_queued_reqs=max_num_queued_reqs,

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from infergc.engine.faults import WHERES
 from infergc.engine.pacing import Pacer
 from infergc.engine.queue_times import QueueTimes
 from infergc.engine.tier_stats import preempted, tier_figures
@@ -16,6 +17,7 @@ from infergc.sched.counters import SchedulerCounters
 from infergc.sched.pins import ASKED, ENDED_FOR, Pins
 from infergc.sched.scheduler import Scheduler
 
+_REFUSED = {where: f"allocation_failures_{where}" for where in WHERES}
 _FINISHED = {reason: f"finished_{reason}" for reason in ("stop", "length", "abort", "error", "timeout")}
 
 
@@ -26,6 +28,7 @@ class EngineCounters:
     steps: int = 0
     failed_steps: int = 0
     corruptions: int = 0  # found in storage under --heap-debug
+    refused: Counter[str] = field(default_factory=Counter)  # allocations, by ``engine.faults.WHERES``
     finished: Counter[str] = field(default_factory=Counter)  # by reason
 
 
@@ -52,6 +55,8 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue
             "steps": counters.steps,
             "failed_steps": counters.failed_steps,
             "corruptions": counters.corruptions,
+            "requests_retried": scheduler.trials.retried,
+            **{name: counters.refused[where] for where, name in _REFUSED.items()},
             **_columns(scheduler.counters),
             "cow_copies": heap.counters.copies,
             "evicted_pages": heap.counters.evicted,

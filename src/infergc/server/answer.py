@@ -46,7 +46,9 @@ async def answer(service: Service, job: Job, receive: Receive) -> Response:
     """
     options = job.body.usage_in_stream
     job.place.submit()
-    generation = Generation(service, job.requests, job.arrival, job.place, prompt_only=job.body.prompt_only)
+    generation = Generation(
+        service, job.requests, job.shape.tokenizer, job.arrival, job.place, prompt_only=job.body.prompt_only
+    )
     try:
         if job.body.stream:
             await unless_gone(receive, generation.begin())
@@ -89,8 +91,10 @@ async def _events(generation: Generation, head: Answer, job: Job, options: Strea
             if (opening := job.shape.opening(index)) is not None:
                 yield _chunk(head, [opening], _usage(generation, options))
         async for piece in generation.pieces():
-            if piece.text or piece.logprobs or piece.finish_reason is not None:
-                yield _chunk(head, [job.shape.chunk(piece)], _usage(generation, options))
+            if not (piece.text or piece.logprobs or piece.finish_reason is not None):
+                continue
+            if (choice := job.shape.chunk(piece)) is not None:
+                yield _chunk(head, [choice], _usage(generation, options))
         if options.include_usage:
             yield _chunk(head, [], generation.usage())
     except (ApiError, EngineDeadError) as error:

@@ -22,6 +22,7 @@ from infergc.server.settings import ServerSettings
 from infergc.server.state import metrics_router, state_router
 from infergc.server.token_limit import TokenLimit
 from infergc.server.tokens import tokens_router
+from infergc.server.tools.turn import ToolSupport
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 
@@ -41,7 +42,8 @@ def create_app(
     registry.register(LineCollector(line))
     registry.register(LifeCollector(client))
     door = Door()
-    service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line)
+    tools = ToolSupport(settings.tool_call_parser, chat_template, tokenizer)
+    service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line, tools)
     app = FastAPI(
         title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS,
         redirect_slashes=False,  # a path that is not there is not found: a POST would lose its body on the way

@@ -10,6 +10,8 @@ from infergc.server.gate import place_of
 from infergc.server.service import Service
 from infergc.server.shapes import ChatShape, CompletionShape
 from infergc.server.structure import BoundedRoute
+from infergc.server.tools.shape import ToolShape
+from infergc.server.tools.turn import named_as_tools
 from infergc.server.types import ChatRequest, CompletionRequest
 
 
@@ -44,11 +46,18 @@ def completions_router(service: Service) -> APIRouter:
         await service.check_grammar(params, body)
         place = place_of(http)
         place.widen(params.n)
-        text = service.conversation(body.messages, add_generation_prompt=body.add_generation_prompt is not False)
+        text = service.conversation(
+            body.messages, body.tools, add_generation_prompt=body.add_generation_prompt is not False
+        )
+        shape = ChatShape(service.tokenizer)
+        if (turn := service.tools.turn(body)) is not None:
+            shape = ToolShape(turn, params.n)
+            with named_as_tools():
+                params = turn.constrain(params)
+                await service.check_grammar(params, body)
         prompt = await service.encode_prompt(text, add_special_tokens=False)
         requests = [service.request(prompt, params, body)]
-        job = Job(body, requests, ChatShape(service.tokenizer), arrival, place)
-        return await answer(service, job, http.receive)
+        return await answer(service, Job(body, requests, shape, arrival, place), http.receive)
 
     return router
 

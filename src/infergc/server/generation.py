@@ -10,6 +10,7 @@ from infergc.server.line import QUEUE_TIMEOUT, Place
 from infergc.server.metrics import Stopwatch
 from infergc.server.responses import Usage
 from infergc.server.service import Service
+from infergc.text.tokenizer import Tokenizer
 
 
 class Generation:
@@ -17,6 +18,7 @@ class Generation:
 
     Args:
         requests: started at once; a piece's index is its place among these and their choices, in order.
+        tokenizer: makes their text.
         arrival: ``time.perf_counter()`` when the HTTP request came.
         place: in the line.
         prompt_only: what is generated is not told, nor counted.
@@ -26,13 +28,20 @@ class Generation:
     """
 
     def __init__(
-        self, service: Service, requests: list[Submit], arrival: float, place: Place, *, prompt_only: bool = False
+        self,
+        service: Service,
+        requests: list[Submit],
+        tokenizer: Tokenizer,
+        arrival: float,
+        place: Place,
+        *,
+        prompt_only: bool = False,
     ) -> None:
         self._prompt_only = prompt_only
         self._client = service.client
         self._sessions = service.sessions
         self._place = place
-        self._outputs = outputs_of(requests, service.tokenizer)
+        self._outputs = outputs_of(requests, tokenizer)
         for request in requests:
             service.latencies.prompt.observe(len(request.prompt))
         self._watches = {name: Stopwatch(service.latencies, arrival) for name in self._outputs}

@@ -24,6 +24,7 @@ class ServerSettings:
         api_key: what clients must send; None lets everyone in.
         admin_key: what who inspects and tunes the heap must send; None: nobody can.
         chat_template: file used instead of the model's own template.
+        tool_call_parser: how the model writes calls of functions, one of ``text.tools.formats.CHOICES``.
         max_body_bytes: largest request body, at least ``LEAST_BODY``.
         max_connections: beyond which requests get 503, 1 to ``MOST_CONNECTIONS``.
         max_num_queued_reqs: choices of requests that may wait to be started, 0 to ``MOST_QUEUED``.
@@ -41,6 +42,7 @@ class ServerSettings:
     api_key: str | None = None
     admin_key: str | None = None
     chat_template: Path | None = None
+    tool_call_parser: str = "auto"
     max_body_bytes: int = 8 * MIB
     max_connections: int = 4096
     max_num_queued_reqs: int = 256

@@ -15,14 +15,15 @@ from infergc.server.fields import (
     EmptyOnly,
     Harmless,
     Ids,
-    MessageText,
     OffOnly,
     Prompts,
     Stops,
     Unserved,
     only,
 )
+from infergc.server.messages import Message
 from infergc.server.structured import ResponseFormat, StructuredOutputsField, structured_outputs
+from infergc.server.tools.fields import ToolChoice, Tools
 from infergc.wording import shown
 
 
@@ -189,25 +190,6 @@ class CompletionRequest(GenerationRequest):
         return bool(self.echo) and self.max_tokens == 0
 
 
-class Message(BaseModel):
-    """One message of a chat."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: MessageText
-    name: Unserved = None
-    tool_calls: EmptyOnly = None
-    function_call: Unserved = None
-    refusal: Unserved = None
-    audio: Unserved = None
-    annotations: EmptyOnly = None
-
-    def for_template(self) -> dict[str, str]:
-        """As chat templates know it; "developer" is the OpenAI API's newer word for "system"."""
-        return {"role": "system" if self.role == "developer" else self.role, "content": self.content}
-
-
 Messages = Annotated[list[Message], Field(fail_fast=True)]
 
 
@@ -219,9 +201,9 @@ class ChatRequest(GenerationRequest):
     logprobs: bool | None = None
     top_logprobs: int | None = None
     add_generation_prompt: bool | None = None  # true
-    tools: EmptyOnly = None
-    tool_choice: Annotated[Any, only(None, "none", "auto")] = None
-    parallel_tool_calls: Harmless = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice = None
+    parallel_tool_calls: bool | None = None
     functions: EmptyOnly = None
     function_call: Annotated[Any, only(None, "none", "auto")] = None
     modalities: Annotated[Any, only(None, ["text"])] = None
@@ -262,6 +244,7 @@ class TokenizeRequest(BaseModel):
     prompt: str | None = None
     content: str | None = None
     messages: Messages | None = None
+    tools: Tools | None = None
     add_special_tokens: bool | None = None  # true
     add_generation_prompt: bool | None = None  # true
 
