@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from infergc.cli.serve import serve
 from infergc.server import types
 from infergc.server.fields import Only
+from infergc.server.messages import Message
 
 TARGET = Path(__file__).parents[1] / "docs" / "api.md"
 REQUESTS: Mapping[str, type[BaseModel]] = {
@@ -28,7 +29,7 @@ REQUESTS: Mapping[str, type[BaseModel]] = {
 PARTS: Mapping[str, type[BaseModel]] = {
     "stream_options": types.StreamOptions,
     "cache_control": types.CacheControlField,
-    "messages[…]": types.Message,
+    "messages[…]": Message,
 }
 
 

@@ -81,7 +81,7 @@ class Service:
                 await asyncio.to_thread(grammars.check, outputs)
 
     def conversation(
-        self, messages: list[Message], tools: list[ToolField] | None, *, add_generation_prompt: bool
+        self, messages: list[Message], tools: list[ToolField] | None, *, add_generation_prompt: bool | None
     ) -> str:
         """A conversation as text, special tokens included, with the functions that may be called in it.
 
@@ -91,7 +91,7 @@ class Service:
         """
         return self.template.render(
             [message.for_template() for message in messages],
-            add_generation_prompt=add_generation_prompt,
+            add_generation_prompt=add_generation_prompt is not False,
             tools=[tool.for_template() for tool in tools] if tools else None,
         )
 
