@@ -4,6 +4,8 @@ from time import perf_counter
 
 from fastapi import APIRouter, Request, Response
 
+from infergc.engine.messages import Submit
+from infergc.params import SamplingParams
 from infergc.server.answer import Job, answer
 from infergc.server.echo import PromptShape, echoed
 from infergc.server.gate import place_of
@@ -30,11 +32,7 @@ def completions_router(service: Service) -> APIRouter:
         place.widen(len(body.prompt) * params.n)
         prompts = [await _ids(service, prompt, body) for prompt in body.prompt]
         requests = [service.request(prompt, params, body) for prompt in prompts]
-        texts = [echoed(service.tokenizer, prompt) if body.echo else "" for prompt in body.prompt]
-        shaped = [
-            PromptShape(service.tokenizer, body, text, request) for text, request in zip(texts, requests, strict=True)
-        ]
-        shape = CompletionShape(service.tokenizer, shaped, params)
+        shape = _completion_shape(service, body, params, requests)
         return await answer(service, Job(body, requests, shape, arrival, place), http.receive)
 
     @router.post("/chat/completions")
@@ -66,3 +64,13 @@ async def _ids(service: Service, prompt: str | list[int], body: CompletionReques
     if isinstance(prompt, str):
         return await service.encode_prompt(prompt, add_special_tokens=body.add_special_tokens is not False)
     return prompt
+
+
+def _completion_shape(
+    service: Service, body: CompletionRequest, params: SamplingParams, requests: list[Submit]
+) -> CompletionShape:
+    texts = [echoed(service.tokenizer, prompt) if body.echo else "" for prompt in body.prompt]
+    prompts = [
+        PromptShape(service.tokenizer, body, text, request) for text, request in zip(texts, requests, strict=True)
+    ]
+    return CompletionShape(service.tokenizer, prompts, params)
