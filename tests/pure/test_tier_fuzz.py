@@ -93,6 +93,8 @@ def random_submit(rng: np.random.Generator, number: int, longest: int) -> Submit
         one.params = replace(one.params, n=2, use_beam_search=True, max_tokens=24)
     elif kind > 0.68:
         one.cache_control = CacheControl(ttl=2, priority=int(rng.integers(101)), pin=rng.random() < 0.5)
+    if family < 2:  # 50 tokens of these texts are declared public
+        one.public_tokens = min(50, shared, len(one.prompt))
     return one
 
 

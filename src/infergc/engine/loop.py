@@ -95,13 +95,14 @@ class Engine:
             sink.taken(commands)
         for command in commands:
             self._take(command, outputs)
-        launched = len(self._flights) < self._depth and self._launch(outputs)
+        launched = self._has_room() and self._launch(outputs)
         if self._flights and (len(self._flights) == self._depth or not launched):
             self._commit(outputs)
         self._collect(idle=False)
         self._hand_over_jobs()
         if self.tells_stats and self._has_changed(outputs):
             outputs.stats = snapshot(self.scheduler, self.counters, self.pacer, self.queue)
+            outputs.waits = self.queue.take_latest()
         for sink in self._sinks:
             sink.outputs(outputs)
         return outputs
@@ -241,6 +242,11 @@ class Engine:
             sink.collected(Collection(step, pause.budget, idle))
         return pause.work > 0
 
+    def _has_room(self) -> bool:
+        """Whether the pipeline takes another step: none that would go on from one which never started."""
+        is_sound = not (self._flights and isinstance(self._flights[-1][1], NeverStarted))
+        return is_sound and len(self._flights) < self._depth
+
     def _launch(self, outputs: Outputs) -> bool:
         plan = self._plan(outputs)
         if self.scheduler.started:
@@ -325,9 +331,14 @@ class Engine:
         request, finish = gain.request, gain.finish
         logprobs = [_logprobs(gain.logprobs)] if gain.logprobs is not None else []
         delta = Delta(
-            request.id, [gain.token], cached_tokens=request.cached or 0, logprobs=logprobs,
-            pinned_tokens=request.pinned, prompt_logprobs=[*map(_logprobs, gain.prompt)],
-        )  # fmt: skip
+            request.id,
+            [gain.token],
+            cached_tokens=request.cached or 0,
+            logprobs=logprobs,
+            pinned_tokens=request.pinned,
+            prompt_logprobs=[*map(_logprobs, gain.prompt)],
+            preemptions=request.preemptions,
+        )
         if finish is not None:
             delta.finish, delta.stop_id = finish.reason, finish.stop_id
             self._end(request.id, finish.reason)

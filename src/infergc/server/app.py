@@ -13,13 +13,15 @@ from infergc.server.completions import completions_router
 from infergc.server.door import Door
 from infergc.server.gate import Gate
 from infergc.server.health import health_router
-from infergc.server.limits import BodyLimit, Keys, RequestId
+from infergc.server.limits import BodyLimit, Keys
 from infergc.server.line import Line
 from infergc.server.metrics import EngineCollector, EngineFigures, Latencies, LifeCollector, LineCollector
+from infergc.server.public_texts import PublicTexts
 from infergc.server.service import Service
 from infergc.server.sessions import SessionClock, sessions_router
 from infergc.server.settings import ServerSettings
 from infergc.server.state import metrics_router, state_router
+from infergc.server.tenants import Keyring
 from infergc.server.token_limit import TokenLimit
 from infergc.server.tokens import tokens_router
 from infergc.server.tools.turn import ToolSupport
@@ -30,7 +32,11 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused; t
 
 
 def create_app(
-    client: EngineSupervisor, tokenizer: Tokenizer, chat_template: ChatTemplate, settings: ServerSettings
+    client: EngineSupervisor,
+    tokenizer: Tokenizer,
+    chat_template: ChatTemplate,
+    settings: ServerSettings,
+    public: PublicTexts,
 ) -> FastAPI:
     """The HTTP application over a running engine. It starts and ends nothing."""
     registry = CollectorRegistry()
@@ -43,7 +49,7 @@ def create_app(
     registry.register(LifeCollector(client))
     door = Door()
     tools = ToolSupport(settings.tool_call_parser, chat_template, tokenizer)
-    service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line, tools)
+    service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line, tools, public)
     app = FastAPI(
         title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS,
         redirect_slashes=False,  # a path that is not there is not found: a POST would lose its body on the way
@@ -62,9 +68,8 @@ def create_app(
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(Gate, door=door, line=line)
     app.add_middleware(TokenLimit, door=door)
-    if settings.api_key is not None or settings.admin_key is not None:
-        app.add_middleware(Keys, key=settings.api_key, admin_key=settings.admin_key)
-    app.add_middleware(RequestId)  # the last added is the outermost
+    if settings.api_keys or settings.admin_key is not None:
+        app.add_middleware(Keys, keys=Keyring(settings.api_keys), admin_key=settings.admin_key)  # the last is outermost
     return app
 
 

@@ -40,32 +40,45 @@ class Latencies:
 
 
 class Stopwatch:
-    """The times of one request, or of one of its choices."""
+    """The times of one request, in seconds.
+
+    Attributes:
+        first: from its arrival to its first token; None until that has come.
+        span: from the first token to the last so far.
+        gaps: tokens after the first: the span is what they took.
+        longest: the longest time that nothing came in between.
+    """
 
     def __init__(self, latencies: Latencies, arrival: float) -> None:
         self._latencies = latencies
         self._arrival = arrival
-        self._first = 0.0
-        self._last: float | None = None
-        self._tokens = 0
+        self._last = 0.0
+        self.first: float | None = None
+        self.span = 0.0
+        self.gaps = 0
+        self.longest = 0.0
 
     def tokens(self, count: int) -> None:
         """``count`` tokens came together: they share the time since the last, and those with the first took none."""
         if count == 0:
             return
         now = perf_counter()
-        self._tokens += count
-        if self._last is None:
-            self._latencies.first.observe(now - self._arrival)
-            self._first, self._last, count = now, now, count - 1
+        if self.first is None:
+            self.first = now - self._arrival
+            self._latencies.first.observe(self.first)
+            self._last, count = now, count - 1
         if count:
-            self._latencies.between.observe((now - self._last) / count, count)
+            gap = now - self._last
+            self._latencies.between.observe(gap / count, count)
+            self.span += gap
+            self.gaps += count
+            self.longest = max(self.longest, gap)
         self._last = now
 
     def finished(self, reason: str) -> None:
         """The request is answered."""
         self._latencies.whole.observe(perf_counter() - self._arrival)
-        self._latencies.generated.observe(self._tokens)
-        if self._last is not None:
-            self._latencies.decode.observe(self._last - self._first)
+        self._latencies.generated.observe(self.gaps + (self.first is not None))
+        if self.first is not None:
+            self._latencies.decode.observe(self.span)
         self._latencies.answered(reason)
