@@ -93,15 +93,27 @@ class Landing(Seating):
             watched |= tokens == end
         goes_on = ~watched
         progress = Progress(self._rows.ids[slots[goes_on]].tolist(), tokens[goes_on].tolist())
+        self._note_prompts(flight, outcome, progress)
         late = (sampled & ~running).nonzero()[0]
         for row in (*rows[watched].tolist(), *late.tolist()):
             request = self._owner(int(flight.slots[row]), int(flight.owners[row]))
             if isinstance(request, Hypothesis):
                 self._stand(request, outcome.logprobs[row], progress)
             elif request is not None:
-                progress.gains.append(self._gain(request, int(outcome.tokens[row]), outcome.logprobs.get(row)))
+                gain = self._gain(request, int(outcome.tokens[row]), outcome.logprobs.get(row))
+                progress.gains.append(gain._replace(prompt=outcome.prompts.get(row, ())))
         self.counters.generation_tokens += len(progress.tokens) + len(progress.gains)
         return progress
+
+    def _note_prompts(self, flight: Flight, outcome: StepOutcome, progress: Progress) -> None:
+        """Of these prompts so much more was told: it is not computed for that again."""
+        for row, reports in outcome.prompts.items():
+            request = self._owner(int(flight.slots[row]), int(flight.owners[row]))
+            if request is None:
+                continue
+            request.told += len(reports)
+            if outcome.tokens[row] < 0:
+                progress.prompts.append((request, reports))
 
     def _failures(self, flight: Flight, outcome: StepOutcome) -> Iterator[tuple[Request, str]]:
         """End the requests of rows at fault, and the choices that wait for their prompts."""
