@@ -190,7 +190,7 @@ class Landing(Seating):
     def _concerned(self, flight: Flight) -> dict[Request, range]:
         """Requests that a step computed for, or whose slots it bound, and the positions that it was to compute.
 
-        Whoever was preempted since awaits nothing of it any more.
+        Whoever was preempted since is among them; ``_settle`` lets nobody wait for its token any longer.
         """
         places = map(range, flight.starts.tolist(), flight.ends.tolist())
         rows = zip(flight.slots.tolist(), flight.owners.tolist(), places, strict=True)
@@ -199,7 +199,6 @@ class Landing(Seating):
             request = self._owner(slot, owner)
             if request is not None:
                 concerned.setdefault(request, place)
-                self._awaiting.pop(owner, None)
         return concerned
 
     def _end_all(self, requests: Iterable[Request]) -> list[Request]:
