@@ -29,6 +29,7 @@ from infergc.server.settings import (
     MOST_RESTARTS,
     ServerSettings,
 )
+from infergc.text.tools.formats import AUTO, CHOICES
 from infergc.units import parse_bytes
 from infergc.wording import shown
 
@@ -55,6 +56,8 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @option(_SERVER, "--served-model-name", metavar="NAME", help="Name in the API. Default: the directory's.")
 @option(_SERVER, "--chat-template", metavar="FILE", type=_FILE,
         help="Jinja file to use instead of the model's own chat template.")  # fmt: skip
+@option(_SERVER, "--tool-call-parser", default=AUTO, type=click.Choice(CHOICES),
+        help="How the model writes calls of functions; auto goes by its chat template.")  # fmt: skip
 @option(_SERVER, "--max-body-size", metavar="BYTES", default="8MiB", help="Largest request body.")
 @option(_SERVER, "--max-connections", metavar="N", default=4096, type=click.IntRange(1, MOST_CONNECTIONS),
         help="Open connections beyond which requests get 503, but for /health and /metrics.")  # fmt: skip
@@ -71,6 +74,10 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @option(_SERVER, "--restart-stuck-engine", is_flag=True, help="Kill such an engine, too, and start another.")
 @option(_SERVER, "--session-timeout", metavar="SECONDS", default=600.0, callback=at_least(LEAST_SESSION_TIMEOUT),
         help="How long the KV of a session is kept that no request uses.")  # fmt: skip
+@option(_SERVER, "--request-log", metavar="FILE",
+        help="Append a line of JSON for each request: times, tokens, its end, no text. - is stderr.")  # fmt: skip
+@option(_SERVER, "--otlp-traces-endpoint", metavar="URL",
+        help="Send a span of each request there, as http://HOST:4318/v1/traces. Needs the extra otel.")  # fmt: skip
 @engine_options
 def serve(
     model: Path | None,
@@ -83,6 +90,7 @@ def serve(
     admin_key: str | None,
     served_model_name: str | None,
     chat_template: Path | None,
+    tool_call_parser: str,
     max_body_size: str,
     max_connections: int,
     max_num_queued_reqs: int,
@@ -92,6 +100,8 @@ def serve(
     stuck_timeout: float,
     restart_stuck_engine: bool,
     session_timeout: float,
+    request_log: str | None,
+    otlp_traces_endpoint: str | None,
     **engine: Any,
 ) -> None:
     """Serve a model over an OpenAI-compatible API.
@@ -117,6 +127,7 @@ def serve(
         admin_key=admin_key,
         public_prefixes=public_prefixes,
         chat_template=chat_template,
+        tool_call_parser=tool_call_parser,
         max_body_bytes=_size(max_body_size),
         max_connections=max_connections,
         max_num_queued_reqs=max_num_queued_reqs,
@@ -126,6 +137,8 @@ def serve(
         stuck_timeout=stuck_timeout,
         restart_stuck_engine=restart_stuck_engine,
         session_timeout=session_timeout,
+        request_log=request_log,
+        otlp_traces_endpoint=otlp_traces_endpoint,
     )
     _run(config, settings)
 

@@ -241,6 +241,9 @@ class EngineClient:
             self.stats = outputs.stats
         for answer in outputs.answers:
             self._answer(answer)
+        for name, waited in outputs.waits.items():
+            if name in self._streams:
+                self._streams[name].waits[name] = waited
         for delta in outputs.news():
             stream = self._streams.get(delta.request_id)
             if stream is not None:

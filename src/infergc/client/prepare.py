@@ -46,7 +46,7 @@ class RequestBuilder:
         self.ready = ready
         self._seeds = random.Random(seed)  # noqa: S311 - a sampler's seed, not a secret
         self._numbers = count(1)
-        self.grammars = GrammarCheck()
+        self.grammars = GrammarCheck(ready.vocab_size)
 
     def build(
         self,

@@ -1,39 +1,16 @@
-"""ASGI middleware around the whole app: request ids, keys, the size of a body."""
+"""ASGI middleware around the whole app: keys, the size of a body."""
 
 from http import HTTPStatus
-from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infergc.server.errors import ApiError, error_response
 from infergc.server.tenants import Keyring, Tenant
 from infergc.units import format_bytes
 
-REQUEST_ID = "x-request-id"
 OPEN_PATHS = frozenset({"/health", "/health/ready", "/health/live"})
 ADMIN_PATHS = "/v1/kv/"
-
-
-class RequestId:
-    """Answers carry the request's ``x-request-id``, or a new one."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, naming the answer."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        name = Headers(scope=scope).get(REQUEST_ID) or uuid4().hex
-
-        async def send_named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[REQUEST_ID] = name
-            await send(message)
-
-        await self.app(scope, receive, send_named)
 
 
 class Keys:

@@ -25,6 +25,7 @@ class ServerSettings:
         admin_key: what who inspects and tunes the heap must send; None: nobody can.
         public_prefixes: files of texts that all tenants may share pages of.
         chat_template: file used instead of the model's own template.
+        tool_call_parser: how the model writes calls of functions, one of ``text.tools.formats.CHOICES``.
         max_body_bytes: largest request body, at least ``LEAST_BODY``.
         max_connections: beyond which requests get 503, 1 to ``MOST_CONNECTIONS``.
         max_num_queued_reqs: choices of requests that may wait to be started, 0 to ``MOST_QUEUED``.
@@ -34,6 +35,8 @@ class ServerSettings:
         stuck_timeout: seconds without a step after which an engine with work is stuck, ≥ ``LEAST_STUCK_TIMEOUT``.
         restart_stuck_engine: whether such an engine is killed and started again.
         session_timeout: seconds without a request after which a session is closed, ≥ ``LEAST_SESSION_TIMEOUT``.
+        request_log: file to which a line is appended for each request, "-" for stderr; None: nowhere.
+        otlp_traces_endpoint: URL to which a span of each request is sent; None: nowhere.
     """
 
     model_name: str
@@ -43,6 +46,7 @@ class ServerSettings:
     admin_key: str | None = field(default=None, repr=False)
     public_prefixes: tuple[Path, ...] = ()
     chat_template: Path | None = None
+    tool_call_parser: str = "auto"
     max_body_bytes: int = 8 * MIB
     max_connections: int = 4096
     max_num_queued_reqs: int = 256
@@ -52,3 +56,5 @@ class ServerSettings:
     stuck_timeout: float = 120.0
     restart_stuck_engine: bool = False
     session_timeout: float = 600.0
+    request_log: str | None = None
+    otlp_traces_endpoint: str | None = None
