@@ -27,11 +27,15 @@ _STUCK = f"{FIELD}: of the model's tokens none can follow what the text has so f
 
 @dataclass(slots=True)
 class _Slot:
-    """A slot's text. Without a matcher it has ended, or it is at fault: nobody minds how it goes on."""
+    """A slot's text. Without a matcher it has ended, or it is at fault: nobody minds how it goes on.
+
+    ``lost`` is why it is not known any more what may come next: steps with it fail until the slot is bound anew.
+    """
 
     number: int
     matcher: LLMatcher | None = None
     fault: str = ""
+    lost: Exception | None = None
 
 
 class Constraints:
@@ -78,6 +82,9 @@ class Constraints:
         jobs, self._jobs = self._jobs, []
         for job in jobs:
             job.result()
+        for _, slot in found:
+            if slot.lost is not None:
+                raise slot.lost
         faults = {row: slot.fault for row, slot in found if slot.fault}
         at_C2 = np.array([(row, slot.number) for row, slot in found if slot.matcher is not None], np.int64)
         return faults | self._mask(logits_SV, *at_C2.T) if len(at_C2) else faults
@@ -132,6 +139,13 @@ class Constraints:
             slot.matcher, slot.fault = None, f"{FIELD}: {error}"
 
     def _go_on(self, steps: list[tuple[_Slot, int]]) -> None:
+        try:
+            self._consume(steps)
+        except Exception as error:  # noqa: BLE001 - memory, as a rule: it is no fault of a text
+            for slot, _ in steps:
+                slot.lost = error
+
+    def _consume(self, steps: list[tuple[_Slot, int]]) -> None:
         going: list[tuple[LLMatcher, int]] = []
         for slot, token in steps:
             if token in self._compiled.eos_ids:
