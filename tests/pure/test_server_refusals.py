@@ -135,7 +135,7 @@ BAD_COMPLETIONS = [
     ({"response_format": {"type": "regex", "pattern": "("}}, "response_format.pattern", "invalid_value"),
     ({"response_format": {"type": "regex"}}, "response_format.pattern", "invalid_value"),
     ({"structured_outputs": {}}, "structured_outputs", "invalid_value"),
-    ({"structured_outputs": {"json": {"type": "objekt"}}}, "structured_outputs.json", "invalid_value"),
+    ({"structured_outputs": {"json": {"type": "thing"}}}, "structured_outputs.json", "invalid_value"),
     ({"structured_outputs": {"json": {"type": "array", "uniqueItems": True}}}, "structured_outputs.json",
      "invalid_value"),
     ({"structured_outputs": {"json": "\ud800"}}, "structured_outputs.json", "invalid_value"),

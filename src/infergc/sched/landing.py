@@ -119,10 +119,7 @@ class Landing(Seating):
         """End the requests of rows at fault, and the choices that wait for their prompts."""
         for row, why in outcome.errors.items():
             request = self._owner(int(flight.slots[row]), int(flight.owners[row]))
-            for each in () if request is None else (request, *release(request)):
-                self._part(each)
-                self._finish(each)
-                yield each, why
+            yield from ((each, why) for each in self._end_all([] if request is None else [request]))
 
     def _stand(self, request: Hypothesis, report: TokenLogprobs, progress: Progress) -> None:
         """It is known what may follow a hypothesis; the last of a group to come so far takes all of it on."""
