@@ -107,9 +107,9 @@ async def _events(generation: Generation, head: Answer, job: Job, options: Strea
 def _choices(shape: Shape, pieces: list[Piece]) -> Iterator[Any]:
     """The choices of the chunks that a step's pieces make; some wait for more."""
     for piece in pieces:
-        if piece.text or piece.logprobs or piece.finish_reason is not None:
-            if (choice := shape.chunk(piece)) is not None:
-                yield choice
+        has_news = piece.text or piece.logprobs or piece.finish_reason is not None
+        if has_news and (choice := shape.chunk(piece)) is not None:
+            yield choice
 
 
 def _chunk(head: Answer, choices: list[object], usage: Usage | UnsetType | None) -> bytes:
