@@ -109,8 +109,6 @@ def serve(
 
     MODEL_DIR is the directory of a Hugging Face model; without one the bundled model is served.
     """
-    from infergc.server.run import run_server  # noqa: PLC0415 - heavy, and --help must not wait for it
-
     tenants = api_keys(keys, key_files)
     _check_admin_key(admin_key, tenants)
     if served_model_name == "":
@@ -118,9 +116,7 @@ def serve(
     directory = _directory(model, model_option)
     config = configured(model=directory, **engine)
     if public_prefixes and not config.enable_prefix_caching:
-        raise click.UsageError(
-            "--public-prefix: is only allowed with --enable-prefix-caching; there is nothing to share"
-        )
+        raise click.UsageError("--public-prefix: is only allowed with --enable-prefix-caching: else nothing is shared")
     settings = ServerSettings(
         model_name=served_model_name or directory.resolve().name,
         host=host,
@@ -142,9 +138,15 @@ def serve(
         request_log=request_log,
         otlp_traces_endpoint=otlp_traces_endpoint,
     )
+    _run(config, settings)
+
+
+def _run(config: EngineConfig, settings: ServerSettings) -> None:
+    """Serve until the server is told to stop; exit code 1 if its engine did not live so long."""
+    from infergc.server.run import run_server  # noqa: PLC0415 - heavy, and --help must not wait for it
 
     def announce(ready: Ready, url: str) -> None:
-        click.echo(_announcement(config, ready, url, settings.model_name, _authorization(tenants)))
+        click.echo(_announcement(config, ready, url, settings.model_name, _authorization(settings.api_keys)))
 
     try:
         engine_lived = asyncio.run(run_server(config, settings, announce, partial(click.echo, err=True)))

@@ -12,11 +12,7 @@ _LOG = logging.getLogger(__name__)
 
 WHERES = ("step", "plan")  # where memory may be refused: while a worker computes, while the engine plans
 _NAMES = frozenset({"MemoryError", "OutOfMemoryError"})  # Python's and numpy's; those of devices, by torch
-_WORDS = (
-    "out of memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-)  # torch says it so on the CPU, and the system
+_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")  # of torch, and of the system
 _ADVICE = "a smaller --max-num-batched-tokens or --kv-cache-memory would leave more for it"
 
 

@@ -95,7 +95,7 @@ class Engine:
             sink.taken(commands)
         for command in commands:
             self._take(command, outputs)
-        launched = len(self._flights) < self._depth and self._launch(outputs)
+        launched = self._has_room() and self._launch(outputs)
         if self._flights and (len(self._flights) == self._depth or not launched):
             self._commit(outputs)
         self._collect(idle=False)
@@ -241,6 +241,11 @@ class Engine:
         for sink in self._sinks:
             sink.collected(Collection(step, pause.budget, idle))
         return pause.work > 0
+
+    def _has_room(self) -> bool:
+        """Whether the pipeline takes another step: none that would go on from one which never started."""
+        is_sound = not (self._flights and isinstance(self._flights[-1][1], NeverStarted))
+        return is_sound and len(self._flights) < self._depth
 
     def _launch(self, outputs: Outputs) -> bool:
         plan = self._plan(outputs)

@@ -51,22 +51,7 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue
         },
         "queue": {"taken": queue.taken, "unstarted": queue.unstarted},
         "kv": {group.name: _columns(group) for group in heap.stats()},
-        "counters": {
-            "steps": counters.steps,
-            "failed_steps": counters.failed_steps,
-            "corruptions": counters.corruptions,
-            "requests_retried": scheduler.trials.retried,
-            **{name: counters.refused[where] for where, name in _REFUSED.items()},
-            **_columns(scheduler.counters),
-            "cow_copies": heap.counters.copies,
-            "evicted_pages": heap.counters.evicted,
-            "sealed_pages": heap.counters.sealed,
-            "deduplicated_pages": heap.counters.deduplicated,
-            "refused_reservations": heap.counters.refusals,
-            "compactions": heap.counters.compactions,
-            "moved_pages": heap.counters.moved,
-            **{name: counters.finished[reason] for reason, name in _FINISHED.items()},
-        },
+        "counters": _counters(scheduler, counters),
         "sessions": {"open": len(scheduler.sessions), **scheduler.sessions.closed},
         "pins": _pins(scheduler.pins, heap.pinned, heap.pin_budget),
         "preempted": preempted(scheduler),
@@ -82,6 +67,26 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue
             "pause_seconds": pacer.pauses.seconds,
             "longest_pause": pacer.pauses.longest,
         },
+    }
+
+
+def _counters(scheduler: Scheduler, counters: EngineCounters) -> dict[str, int]:
+    heap = scheduler.heap
+    return {
+        "steps": counters.steps,
+        "failed_steps": counters.failed_steps,
+        "corruptions": counters.corruptions,
+        "requests_retried": scheduler.trials.retried,
+        **{name: counters.refused[where] for where, name in _REFUSED.items()},
+        **_columns(scheduler.counters),
+        "cow_copies": heap.counters.copies,
+        "evicted_pages": heap.counters.evicted,
+        "sealed_pages": heap.counters.sealed,
+        "deduplicated_pages": heap.counters.deduplicated,
+        "refused_reservations": heap.counters.refusals,
+        "compactions": heap.counters.compactions,
+        "moved_pages": heap.counters.moved,
+        **{name: counters.finished[reason] for reason, name in _FINISHED.items()},
     }
 
 
