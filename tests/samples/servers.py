@@ -81,20 +81,23 @@ class Server:
         return self.process.returncode, err
 
 
-def wait_for(condition: Callable[[], object], otherwise: str = "it did not come to pass") -> None:
+def wait_for(
+    condition: Callable[[], object], otherwise: str = "it did not come to pass", patience: float = PATIENCE
+) -> None:
     """Wait until it holds; it is the test that fails where it never does."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < end, otherwise
         time.sleep(0.01)
 
 
 @contextmanager
-def post_and_leave(server: Server, path: str, body: dict[str, Any]) -> Iterator[None]:
+def post_and_leave(server: Server, path: str, body: dict[str, Any], key: str = "") -> Iterator[None]:
     """A client that makes a request, does what the block does, and goes without having read anything."""
     host, port = server.url.removeprefix("http://").split(":")
     content = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    head += f"\r\nAuthorization: Bearer {key}" if key else ""
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as raw:
         raw.sendall(head.encode() + b"\r\n\r\n" + content)
         yield

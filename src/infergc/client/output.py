@@ -28,6 +28,8 @@ class Piece:
         finish_reason: None while the output goes on, else "stop", "length" or "abort".
         stop_reason: the stop string or stop id that ended it.
         cumulative_logprob: the sum over all tokens, of a beam search's text, which comes as one piece.
+        prompt_logprobs: where asked for, one for each token of the prompt but the first, with a first choice's first
+            tokens.
     """
 
     index: int
@@ -37,6 +39,7 @@ class Piece:
     finish_reason: str | None = None
     stop_reason: str | int | None = None
     cumulative_logprob: float | None = None
+    prompt_logprobs: list[Logprobs] = field(default_factory=list)
 
 
 class Output:
@@ -48,6 +51,7 @@ class Output:
         generated: tokens of the output so far.
         cached_tokens: prompt tokens whose KV was found in the prefix cache.
         pinned_tokens: prompt tokens that were pinned because the request asked for it; None if it did not.
+        preemptions: how often it had to give way, as told with the last token.
         finished: whether the last piece was given. The engine may not know yet: a stop string is found
             here, and the request is then to be stopped there.
     """
@@ -58,6 +62,8 @@ class Output:
         self.generated = 0
         self.cached_tokens = 0
         self.pinned_tokens: int | None = None
+        self._prompt: list[Logprobs] = []
+        self.preemptions = 0
         self._index = index
         self._text = TextStream(tokenizer, request.params)
 
@@ -65,6 +71,11 @@ class Output:
     def finished(self) -> bool:
         """Whether the last piece was given."""
         return self._text.finish_reason is not None
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why it ended: "stop", "length" or "abort"; None while it goes on, and where the engine gave up on it."""
+        return self._text.finish_reason
 
     def take(self, delta: Delta) -> Piece:
         """The piece that a delta adds; an empty one if the output has ended.
@@ -77,10 +88,15 @@ class Output:
         if delta.finish == "error":
             raise RequestFailedError(delta.error)
         self.cached_tokens = max(self.cached_tokens, delta.cached_tokens)
+        self.preemptions = max(self.preemptions, delta.preemptions)
         if delta.pinned_tokens is not None:
             self.pinned_tokens = delta.pinned_tokens
         news = self._text.push(delta.tokens, delta.finish, delta.stop_id)
         self.generated += news.tokens
+        self._prompt += delta.prompt_logprobs
+        prompt: list[Logprobs] = []
+        if news.tokens:
+            prompt, self._prompt = self._prompt, prompt
         return Piece(
             self._index,
             news.text,
@@ -89,6 +105,7 @@ class Output:
             news.finish_reason,
             news.stop_reason,
             delta.cumulative_logprob,
+            prompt,
         )
 
 

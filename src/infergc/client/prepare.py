@@ -10,6 +10,8 @@ from infergc.cache_control import CacheControl, as_cache_control
 from infergc.engine.branching import check_branching
 from infergc.engine.messages import Ready, Submit
 from infergc.params import MAX_QUEUE_TIMEOUT, MAX_SEED, ParameterError, SamplingParams, check_text, check_token_ids
+from infergc.structured_outputs import FIELD, StructuredOutputs
+from infergc.text.grammar import GrammarCheck
 from infergc.wording import shown
 
 CONTEXT_LENGTH = "context_length_exceeded"
@@ -34,12 +36,17 @@ class RequestBuilder:
 
     Seeds are drawn from the engine's own seed in the order of requests, so a program that submits the same
     requests in the same order gets the same tokens.
+
+    Attributes:
+        ready: of the engine. Where another takes its place, numbers and seeds go on.
+        grammars: says of grammars whether they are ones. ``build`` asks it; who must not wait asks it before.
     """
 
     def __init__(self, ready: Ready, seed: int) -> None:
-        self._ready = ready
+        self.ready = ready
         self._seeds = random.Random(seed)  # noqa: S311 - a sampler's seed, not a secret
         self._numbers = count(1)
+        self.grammars = GrammarCheck(ready.vocab_size)
 
     def build(
         self,
@@ -52,6 +59,7 @@ class RequestBuilder:
         session: str = "",
         cache_control: CacheControl | Mapping[str, Any] | None = None,
         queue_timeout: int | None = None,
+        public_tokens: int = 0,
     ) -> Submit:
         """One checked request; ``request_id`` must be unique among the open ones and is numbered if None.
 
@@ -64,28 +72,32 @@ class RequestBuilder:
             session: the conversation that it is a turn of, whose KV is kept for the next; at most 1024 characters.
             cache_control: how the prompt's pages are to be kept.
             queue_timeout: seconds, 1 to 86400, after which it ends with "timeout" unless it was started; None: never.
+            public_tokens: leading tokens of the prompt whose whole pages are shared whatever the salt.
 
         Raises:
             PromptError: the prompt is empty, too long, or holds ids that the model does not have; or max_tokens
                 is more than the context has room for after it.
-            ParameterError: stop_token_ids or logit_bias name such ids, another argument is out of its bounds, or
-                there are more choices or hypotheses than the engine has slots or memory for.
+            ParameterError: stop_token_ids or logit_bias name such ids, another argument is out of its bounds,
+                there are more choices or hypotheses than the engine has slots or memory for, or what the text is to
+                keep to is no grammar.
         """
-        _check_label("request_id", request_id or "")
-        _check_label("cache_salt", cache_salt)
-        _check_label("session_id", session)
+        check_label("request_id", request_id or "")
+        check_label("cache_salt", cache_salt)
+        check_label("session_id", session)
         _check_priority(priority)
         _check_queue_timeout(queue_timeout)
         prompt = list(prompt_ids)
         self._check_prompt(prompt)
         self._check_room(len(prompt), params.max_tokens)
-        check_token_ids(params, self._ready.vocab_size)
-        check_branching(params, len(prompt), self._ready)
+        check_token_ids(params, self.ready.vocab_size)
+        check_branching(params, len(prompt), self.ready)
+        if params.structured_outputs is not None:
+            self._check_structured(params.structured_outputs)
         if params.seed is None:
             params = replace(params, seed=self._seeds.randint(0, MAX_SEED))
         number = next(self._numbers)
         name, control = request_id or f"request-{number}", as_cache_control(cache_control)
-        return Submit(name, prompt, params, priority, cache_salt, session, control, queue_timeout)
+        return Submit(name, prompt, params, priority, cache_salt, session, control, queue_timeout, public_tokens)
 
     def check_length(self, tokens: int, measure: str = "is") -> None:
         """Refuse a prompt of more tokens than the context has room for; ``measure`` may be "is at least".
@@ -93,7 +105,7 @@ class RequestBuilder:
         Raises:
             PromptError: it is too long.
         """
-        limit = self._ready.max_model_len
+        limit = self.ready.max_model_len
         if tokens >= limit:
             raise PromptError(
                 f"{measure} {tokens} tokens long; the context is {limit} tokens and one is needed for the "
@@ -101,17 +113,22 @@ class RequestBuilder:
                 CONTEXT_LENGTH,
             )
 
+    def _check_structured(self, outputs: StructuredOutputs) -> None:
+        if not self.ready.eos_ids:
+            raise ParameterError(FIELD, "is only allowed with a model that has an end token")
+        self.grammars.check(outputs)
+
     def _check_prompt(self, prompt: list[int]) -> None:
         if not prompt:
             raise PromptError("holds no token; give at least one")
         self.check_length(len(prompt))
-        vocabulary = self._ready.vocab_size
+        vocabulary = self.ready.vocab_size
         for token in prompt:
             if type(token) is not int or not 0 <= token < vocabulary:
                 raise PromptError(f"{shown(token)} is not a token id of this model; ids are 0 to {vocabulary - 1}")
 
     def _check_room(self, prompt: int, wanted: int | None) -> None:
-        limit = self._ready.max_model_len
+        limit = self.ready.max_model_len
         if wanted is not None and prompt + wanted > limit:
             raise PromptError(
                 f"{wanted} is too many; the context is {limit} tokens, so after this prompt of {prompt} at most "
@@ -127,7 +144,12 @@ def _check_queue_timeout(seconds: object) -> None:
         raise ParameterError("queue_timeout", message)
 
 
-def _check_label(name: str, label: object) -> None:
+def check_label(name: str, label: object) -> None:
+    """Refuse what is no text that can be sent, of at most ``MAX_LABEL`` characters.
+
+    Raises:
+        ParameterError: naming the field.
+    """
     if not isinstance(label, str):
         raise ParameterError(name, f"{shown(label)} is not a text")
     if len(label) > MAX_LABEL:

@@ -6,19 +6,25 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from infergc import __version__
-from infergc.client import EngineClient
+from infergc.client import EngineSupervisor
 from infergc.server import errors
 from infergc.server.admin import admin_router
 from infergc.server.completions import completions_router
+from infergc.server.door import Door
 from infergc.server.gate import Gate
-from infergc.server.limits import BodyLimit, Keys, RequestId
+from infergc.server.health import health_router
+from infergc.server.limits import BodyLimit, Keys
 from infergc.server.line import Line
-from infergc.server.metrics import EngineCollector, EngineFigures, Latencies, LineCollector
+from infergc.server.metrics import EngineCollector, EngineFigures, Latencies, LifeCollector, LineCollector
+from infergc.server.public_texts import PublicTexts
 from infergc.server.service import Service
 from infergc.server.sessions import SessionClock, sessions_router
 from infergc.server.settings import ServerSettings
 from infergc.server.state import metrics_router, state_router
+from infergc.server.tenants import Keyring
+from infergc.server.token_limit import TokenLimit
 from infergc.server.tokens import tokens_router
+from infergc.server.tools.turn import ToolSupport
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 
@@ -26,7 +32,11 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused; t
 
 
 def create_app(
-    client: EngineClient, tokenizer: Tokenizer, chat_template: ChatTemplate, settings: ServerSettings
+    client: EngineSupervisor,
+    tokenizer: Tokenizer,
+    chat_template: ChatTemplate,
+    settings: ServerSettings,
+    public: PublicTexts,
 ) -> FastAPI:
     """The HTTP application over a running engine. It starts and ends nothing."""
     registry = CollectorRegistry()
@@ -36,23 +46,30 @@ def create_app(
     sessions = SessionClock(client, settings.session_timeout, client.config.max_sessions)
     line = Line(client, settings.max_num_queued_reqs)
     registry.register(LineCollector(line))
-    service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line)
-    app = FastAPI(title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS)
-    app.state.sessions = sessions
+    registry.register(LifeCollector(client))
+    door = Door()
+    tools = ToolSupport(settings.tool_call_parser, chat_template, tokenizer)
+    service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line, tools, public)
+    app = FastAPI(
+        title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS,
+        redirect_slashes=False,  # a path that is not there is not found: a POST would lose its body on the way
+    )  # fmt: skip
+    app.state.sessions, app.state.door = sessions, door
     errors.install(app)
     app.include_router(completions_router(service))
     app.include_router(tokens_router(service))
     app.include_router(state_router(service))
+    app.include_router(health_router(client, door))
     app.include_router(metrics_router(registry, figures))
     app.include_router(sessions_router(sessions))
     if settings.admin_key is not None:
         app.include_router(admin_router(client, sessions))
     app.add_api_route("/", lambda: _paths(app), include_in_schema=False)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
-    app.add_middleware(Gate, line=line)
-    if settings.api_key is not None or settings.admin_key is not None:
-        app.add_middleware(Keys, key=settings.api_key, admin_key=settings.admin_key)
-    app.add_middleware(RequestId)  # the last added is the outermost
+    app.add_middleware(Gate, door=door, line=line)
+    app.add_middleware(TokenLimit, door=door)
+    if settings.api_keys or settings.admin_key is not None:
+        app.add_middleware(Keys, keys=Keyring(settings.api_keys), admin_key=settings.admin_key)  # the last is outermost
     return app
 
 

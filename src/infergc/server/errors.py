@@ -9,7 +9,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from infergc.client import EngineDeadError, PromptError
+from infergc.client import EngineDeadError, EngineRestartingError, EngineStuckError, PromptError
 from infergc.client.prepare import INVALID_VALUE
 from infergc.params import ParameterError
 from infergc.server.disconnect import ClientGoneError
@@ -19,6 +19,7 @@ INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
 RATE_LIMIT = "rate_limit_error"
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is there to read it
+MISSING = "missing_required_parameter"
 UNSUPPORTED = "unsupported"  # pydantic's type of a problem: the field is known but not served
 
 
@@ -69,7 +70,8 @@ def as_api_error(error: Exception) -> ApiError:
 
 
 def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
-    """The HTTP answer for an error."""
+    """The HTTP answer for an error, with its own headers unless others are given."""
+    headers = error.headers if headers is None else headers
     return Response(msgspec.json.encode(error.body()), error.status_code, headers, media_type="application/json")
 
 
@@ -77,8 +79,7 @@ def install(app: FastAPI) -> None:
     """Answer every exception of the app's routes in the OpenAI API's shape."""
 
     async def answer(_request: Request, error: Exception) -> Response:
-        headers = dict(error.headers or {}) if isinstance(error, StarletteHTTPException) else None
-        return error_response(as_api_error(error), headers)
+        return error_response(as_api_error(error))
 
     for kind in (*(kind for kind, _ in _TRANSLATIONS), Exception):
         app.add_exception_handler(kind, answer)
@@ -102,7 +103,7 @@ _CODES = {  # pydantic's type of a problem → the word for programs
     UNSUPPORTED: "unsupported_parameter",
     INVALID_VALUE: INVALID_VALUE,
     "literal_error": INVALID_VALUE,
-    "missing": "missing_required_parameter",
+    "missing": MISSING,
 }
 
 
@@ -143,7 +144,13 @@ def _from_http(error: StarletteHTTPException) -> ApiError:
         HTTPStatus.BAD_REQUEST: "the body could not be read as JSON",
     }
     message = messages.get(HTTPStatus(error.status_code), str(error.detail))
-    return ApiError(error.status_code, message)
+    return ApiError(error.status_code, message, headers=dict(error.headers or {}))
+
+
+def _unavailable(error: Exception, code: str, seconds: int = 1) -> ApiError:
+    """A 503; come again in so many seconds, or find out then how many it takes."""
+    headers = {"retry-after": str(seconds)}
+    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), code=code, headers=headers)
 
 
 _TRANSLATIONS: tuple[tuple[type[Exception], Callable[[Any], ApiError]], ...] = (  # the first that fits counts
@@ -152,6 +159,8 @@ _TRANSLATIONS: tuple[tuple[type[Exception], Callable[[Any], ApiError]], ...] = (
     (RequestValidationError, lambda error: _from_validation(error.errors())),
     (PromptError, lambda error: bad_request(str(error), error.field, error.code)),
     (ParameterError, lambda error: bad_request(str(error), error.field, INVALID_VALUE)),
-    (EngineDeadError, lambda error: ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), code="engine_unavailable")),
+    (EngineRestartingError, lambda error: _unavailable(error, "engine_restarting", error.seconds)),
+    (EngineDeadError, lambda error: _unavailable(error, "engine_unavailable")),
+    (EngineStuckError, lambda error: _unavailable(error, "engine_stuck")),
     (ClientGoneError, lambda _: ApiError(CLIENT_CLOSED_REQUEST, "the client closed the connection")),
 )

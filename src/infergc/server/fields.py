@@ -1,9 +1,10 @@
 """Kinds of request fields: what is served, what is accepted because it changes nothing, what is refused by name."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler
+from pydantic_core import PydanticCustomError, core_schema
 
 from infergc.client.prepare import INVALID_VALUE
 from infergc.server.errors import UNSUPPORTED
@@ -12,16 +13,32 @@ from infergc.wording import shown
 MAX_PROMPTS = 2048
 
 
-def only(*allowed: object) -> AfterValidator:
+@dataclass(frozen=True, slots=True, eq=False)
+class Only:
     """A field that is known but not served: only these values, which ask for nothing, are taken."""
 
-    def check(value: Any) -> Any:
-        if any(value == harmless and type(value) is type(harmless) for harmless in allowed):
-            return value
-        names = " or ".join(map(shown, allowed))
-        raise PydanticCustomError(UNSUPPORTED, "is not supported yet; leave it out (or send {names})", {"names": names})
+    allowed: tuple[object, ...]
 
-    return AfterValidator(check)
+    @property
+    def names(self) -> str:
+        """The values, as they are written in JSON."""
+        return " or ".join(map(shown, self.allowed))
+
+    def check(self, value: Any) -> Any:
+        """Refuse every other value."""
+        if any(value == harmless and type(value) is type(harmless) for harmless in self.allowed):
+            return value
+        message = "is not supported yet; leave it out (or send {names})"
+        raise PydanticCustomError(UNSUPPORTED, message, {"names": self.names})
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """As pydantic's own ``AfterValidator``."""
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+
+def only(*allowed: object) -> Only:
+    """See ``Only``."""
+    return Only(allowed)
 
 
 def prompts(value: Any) -> list[str] | list[list[int]]:
@@ -51,6 +68,16 @@ def stop_strings(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def token_biases(value: Any) -> Any:
+    """A number for each token id; ids are strings, as keys of JSON are."""
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f'takes token ids and numbers, as in {{"50256": -100}}, not {shown(value)}')
+    for key, bias in (value or {}).items():
+        if isinstance(bias, bool) or not isinstance(bias, int | float):
+            raise ValueError(f"of token {shown(key)} is {shown(bias)}; it must be a number from -100 to 100")
+    return value
+
+
 def message_text(value: Any) -> str:
     """A chat message's content: a string, or a list of text parts that are joined by line ends."""
     if isinstance(value, str):
@@ -61,11 +88,12 @@ def message_text(value: Any) -> str:
 
 
 Prompts = Annotated[list[str] | list[list[int]], BeforeValidator(prompts)]
-Stops = Annotated[list[str] | None, BeforeValidator(stop_strings)]
+Ids = Annotated[list[int], Field(fail_fast=True)]  # of a million wrong items, the first is enough to tell
+Stops = Annotated[Annotated[list[str], Field(fail_fast=True)] | None, BeforeValidator(stop_strings)]
+Biases = Annotated[dict[str, float] | None, BeforeValidator(token_biases)]
 MessageText = Annotated[str, BeforeValidator(message_text)]
 Unserved = Annotated[Any, only(None)]
 OffOnly = Annotated[Any, only(None, False)]
-OneOnly = Annotated[Any, only(None, 1)]
 EmptyOnly = Annotated[Any, only(None, [])]
 Harmless = Annotated[Any, Field(description="Accepted; changes nothing here.")]
 

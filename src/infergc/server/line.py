@@ -6,7 +6,7 @@ from http import HTTPStatus
 from math import ceil
 from time import monotonic
 
-from infergc.client import EngineClient
+from infergc.client import EngineSupervisor
 from infergc.server.errors import ApiError
 from infergc.wording import counted
 
@@ -36,7 +36,7 @@ class Line:
         refused: requests refused so far, by reason of ``REFUSED_FOR``.
     """
 
-    def __init__(self, client: EngineClient, most: int, now: Callable[[], float] = monotonic) -> None:
+    def __init__(self, client: EngineSupervisor, most: int, now: Callable[[], float] = monotonic) -> None:
         self.most = most
         self.reading = 0
         self.refused: Counter[str] = Counter()
@@ -53,7 +53,9 @@ class Line:
 
         Raises:
             ApiError: 429, there is none.
+            EngineDeadError: there is no engine.
         """
+        self._client.check_alive()
         self._check_room(1)
         self.reading += 1
         return Place(self)
@@ -75,6 +77,10 @@ class Line:
             self._drain.left(choices)
         else:
             self.reading -= choices
+        self.left_unserved()
+
+    def left_unserved(self) -> None:
+        """A request waited in vain. That it is gone says nothing of how fast others go."""
         if not self.waiting:
             self._drain.stands_empty()
 
@@ -91,9 +97,8 @@ class Line:
         return self.reading + client.unstarted_requests - max(0, free)
 
     def _check_room(self, wanted: int) -> None:
-        """Without an engine everybody may come and hear of that."""
         length = self._length()
-        if length + wanted <= self.most or not self._client.healthy:
+        if length + wanted <= self.most:
             return
         headers = self.refuse(QUEUE_FULL)
         more = f", and this one would bring {wanted} more; send it in parts" if wanted > 1 else ""
@@ -111,6 +116,7 @@ class Place:
         self._line = line
         self._choices = 1
         self._is_submitted = False
+        self._is_late = False
         self._is_over = False
 
     def widen(self, choices: int) -> None:
@@ -127,10 +133,19 @@ class Place:
         self._is_submitted = True
         self._line.reading -= self._choices
 
+    def time_out(self) -> dict[str, str]:
+        """The engine did not come to the request in time; returns the header that says when to come again."""
+        self._is_late = True
+        return self._line.refuse(QUEUE_TIMEOUT)
+
     def leave(self) -> None:
         """The request was answered, or not. Harmless when repeated."""
-        if not self._is_over:
-            self._is_over = True
+        if self._is_over:
+            return
+        self._is_over = True
+        if self._is_late:
+            self._line.left_unserved()
+        else:
             self._line.left(self._choices, served=self._is_submitted)
 
 

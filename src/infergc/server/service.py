@@ -1,38 +1,48 @@
 """What all routes share: the engine client, the texts, the server's settings."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from infergc.cache_control import CacheControl
-from infergc.client import EngineClient
+from infergc.client import EngineSupervisor
+from infergc.client.prepare import check_label
 from infergc.config import HEEDING
 from infergc.engine.messages import Submit
 from infergc.params import ParameterError, SamplingParams
 from infergc.server.errors import ApiError
 from infergc.server.line import Line
+from infergc.server.messages import Message
 from infergc.server.metrics import Latencies
+from infergc.server.public_texts import PublicTexts
 from infergc.server.sessions import SessionClock
 from infergc.server.settings import ServerSettings
-from infergc.server.types import GenerationRequest, Message
+from infergc.server.structured import named_as_sent
+from infergc.server.tenants import Tenant
+from infergc.server.tools.fields import ToolField
+from infergc.server.tools.turn import ToolSupport
+from infergc.server.types import GenerationRequest
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 from infergc.wording import shown
 
-_LONG_TEXT = 2048  # characters; tokenising fewer takes less time than handing them to a thread
+LONG_TEXT = 2048  # characters; tokenising fewer takes less time than handing them to a thread
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     """One served model."""
 
-    client: EngineClient
+    client: EngineSupervisor
     tokenizer: Tokenizer
     template: ChatTemplate
     settings: ServerSettings
     latencies: Latencies
     sessions: SessionClock
     line: Line
+    tools: ToolSupport
+    public: PublicTexts
+    _checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def check_model(self, name: str | None) -> None:
         """Refuse requests for another model; null means the one there is.
@@ -46,7 +56,7 @@ class Service:
 
     async def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Ids of a text; the event loop goes on while a long one is tokenised."""
-        if len(text) < _LONG_TEXT:
+        if len(text) < LONG_TEXT:
             return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
         return await asyncio.to_thread(self.tokenizer.encode, text, add_special_tokens=add_special_tokens)
 
@@ -59,18 +69,38 @@ class Service:
         self.client.builder.check_length(self.tokenizer.fewest_tokens(text), "is at least")
         return await self.encode(text, add_special_tokens=add_special_tokens)
 
-    def conversation(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
-        """A conversation as text, special tokens included.
+    async def check_grammar(self, params: SamplingParams, body: GenerationRequest) -> None:
+        """See that what a text is to keep to is a grammar, while the event loop goes on.
+
+        One is looked at at a time: a flood of those that take long leaves the machine to others' requests.
+
+        Raises:
+            ParameterError: it is none; it names the field that was sent.
+        """
+        outputs, grammars = params.structured_outputs, self.client.builder.grammars
+        if outputs is None or grammars.knows(outputs):
+            return
+        with named_as_sent(body.response_format):
+            async with self._checking:
+                await asyncio.to_thread(grammars.check, outputs)
+
+    def conversation(
+        self, messages: list[Message], tools: list[ToolField] | None, *, add_generation_prompt: bool | None
+    ) -> str:
+        """A conversation as text, special tokens included, with the functions that may be called in it.
 
         Raises:
             ConversationError: there is no template, or it does not take these messages.
+            NoToolsError: it does not take tools.
         """
         return self.template.render(
-            [message.for_template() for message in messages], add_generation_prompt=add_generation_prompt
+            [message.for_template() for message in messages],
+            add_generation_prompt=add_generation_prompt is not False,
+            tools=[tool.for_template() for tool in tools] if tools else None,
         )
 
-    def request(self, prompt: list[int], params: SamplingParams, body: GenerationRequest) -> Submit:
-        """A checked request for the engine.
+    def request(self, prompt: list[int], params: SamplingParams, body: GenerationRequest, tenant: Tenant) -> Submit:
+        """A checked request of a tenant's for the engine.
 
         Raises:
             ParameterError: naming the field.
@@ -79,7 +109,8 @@ class Service:
             message = "is only allowed where the server runs with --scheduling-policy priority"
             raise ParameterError("priority", message)
         control = None if body.cache_control is None else self._heeded(body.cache_control.control())
-        salt, session = body.cache_salt or "", body.session_id or ""
+        check_label("cache_salt", body.cache_salt or "")
+        salt, session = tenant.salt(body.cache_salt or ""), body.session_id or ""
         request = self.client.request(
             prompt,
             params,
@@ -88,6 +119,7 @@ class Service:
             session=session,
             cache_control=control,
             queue_timeout=self._patience(body.queue_timeout),
+            public_tokens=self.public.leading(prompt),
         )
         self.sessions.touch(salt, session)
         return request

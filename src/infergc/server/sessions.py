@@ -8,10 +8,11 @@ from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
-from infergc.client import EngineClient, EngineDeadError
+from infergc.client import EngineDeadError, EngineSupervisor
 from infergc.server.errors import ApiError
+from infergc.server.tenants import tenant_of
 from infergc.wording import shown
 
 _log = logging.getLogger(__name__)
@@ -33,7 +34,9 @@ class SessionClock:
         now: a clock, in seconds.
     """
 
-    def __init__(self, client: EngineClient, timeout: float, most: int, now: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, client: EngineSupervisor, timeout: float, most: int, now: Callable[[], float] = monotonic
+    ) -> None:
         self._client = client
         self._timeout = timeout
         self._changed = asyncio.Event()
@@ -69,8 +72,8 @@ class SessionClock:
         return await self._client.close_session(session, salt) == "closed"
 
     async def run(self) -> None:
-        """Close what is idle, again and again, until the engine is gone."""
-        while self._client.healthy:
+        """Close what is idle, again and again. An engine that was started again has none of these sessions open."""
+        while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), self._timeout / _LOOKS)
             self._changed.clear()
@@ -109,9 +112,9 @@ def sessions_router(clock: SessionClock) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["sessions"])
 
     @router.delete("/sessions/{session_id:path}")
-    async def delete(session_id: str, cache_salt: str = "") -> dict[str, Any]:
+    async def delete(session_id: str, http: Request, cache_salt: str = "") -> dict[str, Any]:
         """Close a session: its KV may be reclaimed. Requests of it that run go on."""
-        if not await clock.close(cache_salt, session_id):
+        if not await clock.close(tenant_of(http).salt(cache_salt), session_id):
             raise ApiError(
                 HTTPStatus.NOT_FOUND,
                 f"session_id: {shown(session_id)} is not open",
