@@ -15,18 +15,32 @@ from samples.servers import PATIENCE
 
 LEAVES = 0.15  # of the requests: the client hangs up at a random moment
 LONGEST_PATIENCE = 0.4  # seconds, of those who hang up
-BREAK = 0.05  # seconds after a refusal, at most
+BREAK = 0.3  # seconds after a refusal, at most
 STEMS = (40, 96, 150)  # tokens that prompts of a tenant begin with
 IDS = range(10, 60)  # of prompts; smaller ones mean something to executors of tests
+SESSION = "talk"
+FIELDS = {"a": {"enum": ["x", "yes"]}, "b": {"type": "boolean"}}
+SCHEMA = {"type": "object", "properties": FIELDS, "required": ["a", "b"], "additionalProperties": False}
+KINDS: tuple[dict[str, Any], ...] = (
+    {"temperature": 0},
+    {"temperature": 0.9, "top_p": 0.9},
+    {"n": 3},
+    {"n": 2, "use_beam_search": True},
+    {"frequency_penalty": 0.5, "logprobs": 2},
+    {"echo": True, "logprobs": 1},
+    {"max_tokens": 60, "response_format": {"type": "json_schema", "json_schema": {"name": "ab", "schema": SCHEMA}}},
+    {"stop": ["e", "a"], "session_id": SESSION},
+)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One request: its body but for ``stream``, the key of who asks, and what it is answered with."""
+    """One request: its body but for ``stream``, the key of who asks, and the answer: texts, or an error's code."""
 
     body: dict[str, Any]
     key: str
     texts: tuple[str, ...] = ()
+    code: str = ""
 
 
 @dataclass
@@ -37,23 +51,15 @@ class Seen:
     wrong: list[str] = field(default_factory=list)
 
 
-def asks(count: int, keys: tuple[str, ...], seed: int) -> Iterator[Asked]:
-    """So many requests without their answers: greedy, drawn, of several choices, beams, with a grammar, echoed."""
+def asks(count: int, keys: tuple[str, ...], seed: int, begin: tuple[int, ...] = ()) -> Iterator[Asked]:
+    """So many requests of all kinds, whose answers are yet to be found; all prompts begin with ``begin``."""
     rng = np.random.default_rng(seed)
-    stems = [rng.integers(IDS.start, IDS.stop, length).tolist() for length in STEMS]
-    kinds: tuple[dict[str, Any], ...] = (
-        {"temperature": 0},
-        {"temperature": 0.9, "top_p": 0.9},
-        {"temperature": 1.0, "n": 3},
-        {"n": 2, "use_beam_search": True},
-        {"temperature": 1.0, "frequency_penalty": 0.5, "logprobs": 2},
-    )
+    stems = [[*begin, *rng.integers(IDS.start, IDS.stop, length).tolist()] for length in STEMS]
     for number in range(count):
         stem = stems[number % len(stems)]
-        prompt = (
-            stem[: rng.integers(1, len(stem) + 1)] + rng.integers(IDS.start, IDS.stop, rng.integers(1, 30)).tolist()
-        )
-        body = {"prompt": prompt, "max_tokens": int(rng.integers(4, 48)), "seed": number, **kinds[number % len(kinds)]}
+        own = rng.integers(IDS.start, IDS.stop, rng.integers(1, 30)).tolist()
+        prompt = [*stem[: rng.integers(1, len(stem) + 1)], *own]
+        body = {"prompt": prompt, "max_tokens": int(rng.integers(4, 48)), "seed": number, **KINDS[number % len(KINDS)]}
         yield Asked(body, keys[number % len(keys)])
 
 
@@ -108,8 +114,8 @@ class Clients:
         except httpx.HTTPError as error:
             return self._allowed("gone", f"{type(error).__name__}: {error}")
         if code:
-            return self._allowed(code, f"{status}: {code}")
-        if texts != asked.texts:
+            return code if code == asked.code else self._allowed(code, f"{status}: {code}, asked {asked.body}")
+        if asked.code or texts != asked.texts:
             self.seen.wrong.append(f"{asked.body} was answered {texts}, not {asked.texts}")
         return "told"
 
