@@ -1,7 +1,5 @@
 """The application: routes, errors and limits put together."""
 
-from typing import Any
-
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
@@ -10,8 +8,9 @@ from infergc.client import EngineClient
 from infergc.server import errors
 from infergc.server.admin import admin_router
 from infergc.server.completions import completions_router
+from infergc.server.description import DescribedApp
 from infergc.server.gate import Gate
-from infergc.server.limits import BodyLimit, Keys, RequestId
+from infergc.server.limits import BodyLimit, Head, Keys, RequestId
 from infergc.server.line import Line
 from infergc.server.metrics import EngineCollector, EngineFigures, Latencies, LineCollector
 from infergc.server.service import Service
@@ -21,8 +20,6 @@ from infergc.server.state import metrics_router, state_router
 from infergc.server.tokens import tokens_router
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
-
-_REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused; the message says what is allowed."}}
 
 
 def create_app(
@@ -37,7 +34,8 @@ def create_app(
     line = Line(client, settings.max_num_queued_reqs)
     registry.register(LineCollector(line))
     service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line)
-    app = FastAPI(title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS)
+    is_keyed = settings.api_key is not None
+    app = DescribedApp(title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, is_keyed=is_keyed)
     app.state.sessions = sessions
     errors.install(app)
     app.include_router(completions_router(service))
@@ -52,6 +50,7 @@ def create_app(
     app.add_middleware(Gate, line=line)
     if settings.api_key is not None or settings.admin_key is not None:
         app.add_middleware(Keys, key=settings.api_key, admin_key=settings.admin_key)
+    app.add_middleware(Head)
     app.add_middleware(RequestId)  # the last added is the outermost
     return app
 

@@ -5,6 +5,7 @@ from time import perf_counter
 from fastapi import APIRouter, Request, Response
 
 from infergc.server.answer import Job, answer
+from infergc.server.description import generated
 from infergc.server.gate import place_of
 from infergc.server.service import Service
 from infergc.server.shapes import ChatShape, CompletionShape
@@ -15,7 +16,7 @@ def completions_router(service: Service) -> APIRouter:
     """The routes that generate."""
     router = APIRouter(prefix="/v1", tags=["generation"])
 
-    @router.post("/completions")
+    @router.post("/completions", responses=generated("Completion", "Completion"))
     async def complete(body: CompletionRequest, http: Request) -> Response:
         """Complete one prompt or a batch of them, each in one choice of the answer or in ``n``."""
         arrival = perf_counter()
@@ -28,7 +29,7 @@ def completions_router(service: Service) -> APIRouter:
         shape = CompletionShape(service.tokenizer, len(requests) * params.n)
         return await answer(service, Job(body, requests, shape, arrival, place), http.receive)
 
-    @router.post("/chat/completions")
+    @router.post("/chat/completions", responses=generated("ChatCompletion", "ChatCompletionChunk"))
     async def chat(body: ChatRequest, http: Request) -> Response:
         """Answer a conversation."""
         arrival = perf_counter()

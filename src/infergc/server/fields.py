@@ -1,27 +1,43 @@
 """Kinds of request fields: what is served, what is accepted because it changes nothing, what is refused by name."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from infergc.client.prepare import INVALID_VALUE
+from infergc.params import MAX_COUNT, MAX_STOP_LENGTH, MAX_STOPS
 from infergc.server.errors import UNSUPPORTED
 from infergc.wording import shown
 
 MAX_PROMPTS = 2048
 
 
-def only(*allowed: object) -> AfterValidator:
-    """A field that is known but not served: only these values, which ask for nothing, are taken."""
+@dataclass(frozen=True)
+class Only:
+    """A field that is known but not served: only ``allowed``, values that ask for nothing, are taken."""
 
-    def check(value: Any) -> Any:
-        if any(value == harmless and type(value) is type(harmless) for harmless in allowed):
+    allowed: tuple[object, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """How pydantic looks at a value."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """What the server's description says of the field."""
+        return {**handler(schema), "enum": list(self.allowed)}
+
+    def _check(self, value: Any) -> Any:
+        if any(value == harmless and type(value) is type(harmless) for harmless in self.allowed):
             return value
-        names = " or ".join(map(shown, allowed))
+        names = " or ".join(map(shown, self.allowed))
         raise PydanticCustomError(UNSUPPORTED, "is not supported yet; leave it out (or send {names})", {"names": names})
 
-    return AfterValidator(check)
+
+def only(*allowed: object) -> Only:
+    """See ``Only``."""
+    return Only(allowed)
 
 
 def prompts(value: Any) -> list[str] | list[list[int]]:
@@ -60,9 +76,26 @@ def message_text(value: Any) -> str:
     return "\n".join(_part_text(part, number) for number, part in enumerate(value))
 
 
-Prompts = Annotated[list[str] | list[list[int]], BeforeValidator(prompts)]
-Stops = Annotated[list[str] | None, BeforeValidator(stop_strings)]
-MessageText = Annotated[str, BeforeValidator(message_text)]
+_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}, "minItems": 1}
+_PROMPT = {"type": "string", "minLength": 1}
+_PROMPTS = [
+    _PROMPT,
+    _IDS,
+    *({"type": "array", "items": one, "minItems": 1, "maxItems": MAX_PROMPTS} for one in (_PROMPT, _IDS)),
+]
+_STOP = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_LENGTH}
+_STOPS = [_STOP, {"type": "array", "items": _STOP, "maxItems": MAX_STOPS}, {"type": "null"}]
+_PART = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+    "required": ["type", "text"],
+    "additionalProperties": False,
+}
+_TEXTS = [{"type": "string"}, {"type": "array", "items": _PART, "minItems": 1}]
+
+Prompts = Annotated[list[str] | list[list[int]], BeforeValidator(prompts), WithJsonSchema({"anyOf": _PROMPTS})]
+Stops = Annotated[list[str] | None, BeforeValidator(stop_strings), WithJsonSchema({"anyOf": _STOPS})]
+MessageText = Annotated[str, BeforeValidator(message_text), WithJsonSchema({"anyOf": _TEXTS})]
 Unserved = Annotated[Any, only(None)]
 OffOnly = Annotated[Any, only(None, False)]
 OneOnly = Annotated[Any, only(None, 1)]

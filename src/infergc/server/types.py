@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from infergc.cache_control import CacheControl
 from infergc.params import MAX_COUNT, MAX_LOGPROBS, ParameterError, SamplingParams, check_number
+from infergc.server.bounds import tell_bounds, tell_cache_bounds
 from infergc.server.fields import (
     EmptyOnly,
     Harmless,
@@ -37,7 +38,7 @@ class StreamOptions(BaseModel):
 class CacheControlField(BaseModel):
     """How the pages of the prompt are to be kept; ``control()`` gives it as the engine takes it."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra=tell_cache_bounds)
 
     type: Literal["ephemeral"] = "ephemeral"
     ttl: Any = None  # "5m", "1h" or seconds; checked with the others
@@ -56,7 +57,7 @@ class CacheControlField(BaseModel):
 class GenerationRequest(BaseModel):
     """What completions and chat completions share. A field that is null takes its default."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, json_schema_extra=tell_bounds)
 
     model: str | None = None
     stream: bool | None = None
@@ -172,6 +173,7 @@ class Message(BaseModel):
     refusal: Unserved = None
     audio: Unserved = None
     annotations: EmptyOnly = None
+    provider_specific_fields: Harmless = None  # litellm's, in the history that it sends back
 
     def for_template(self) -> dict[str, str]:
         """As chat templates know it; "developer" is the OpenAI API's newer word for "system"."""
