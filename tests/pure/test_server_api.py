@@ -38,7 +38,9 @@ def test_the_root_lists_what_there_is(server: Server) -> None:
     paths = server.http.get("/").json()
     assert {"POST /v1/completions", "POST /tokenize", "GET /health"} <= set(paths)
     schema = server.http.get("/openapi.json").json()["paths"]
-    assert all({"200", "4XX", "5XX"} <= set(method["responses"]) for path in schema.values() for method in path.values())
+    assert all(
+        {"200", "4XX", "5XX"} <= set(method["responses"]) for path in schema.values() for method in path.values()
+    )
 
 
 def test_models(client: openai.OpenAI) -> None:

@@ -30,12 +30,15 @@ def generated(whole: str, chunk: str) -> dict[int | str, Schema]:
         whole: the name of an answer that is given whole.
         chunk: the name of a part of a streamed one.
     """
-    frames = f"Frames 'data: ' with a {chunk} each, and 'data: [DONE]' at the end."
+    bodies = {"anyOf": [{"$ref": _PLACE + name} for name in (chunk, "ErrorBody")]}  # an error in the middle is a frame
+    body = {"contentMediaType": "application/json", "contentSchema": bodies}
+    data = {"type": "string", "anyOf": [{"const": "[DONE]"}, body]}
+    frame = {"type": "object", "properties": {"data": data}, "required": ["data"]}
     return {
         200: {
             "content": {
                 "application/json": {"schema": {"$ref": _PLACE + whole}},
-                "text/event-stream": {"schema": {"type": "string", "description": frames}},
+                "text/event-stream": {"itemSchema": frame},  # of OpenAPI 3.2; FastAPI describes streams so, too
             }
         },
         429: {"description": "The queue is full.", "content": _ERROR, "headers": _RETRY},
