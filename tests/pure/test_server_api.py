@@ -37,10 +37,6 @@ def test_announcement_says_what_is_held_and_what_to_try(server: Server) -> None:
 def test_the_root_lists_what_there_is(server: Server) -> None:
     paths = server.http.get("/").json()
     assert {"POST /v1/completions", "POST /tokenize", "GET /health"} <= set(paths)
-    schema = server.http.get("/openapi.json").json()["paths"]
-    assert all(
-        {"200", "4XX", "5XX"} <= set(method["responses"]) for path in schema.values() for method in path.values()
-    )
 
 
 def test_models(client: openai.OpenAI) -> None:

@@ -94,10 +94,24 @@ def test_it_says_which_key_a_path_wants(tmp_path: Path) -> None:
     with serving(model, *flags) as running:
         described = running.http.get("/openapi.json", headers={"authorization": f"Bearer {CLIENT_KEY}"}).json()
         for path, operations in described["paths"].items():
-            (operation,) = {name: one for name, one in operations.items() if name != "patch"}.items()
-            refused = running.http.request(operation[0], path)
-            keys = [name for wanted in operation[1]["security"] for name in wanted]
-            assert keys == {"/health": [], **{p: ["admin"] for p in described["paths"] if "/kv/" in p}}.get(
-                path, ["key"]
-            )
-            assert (refused.status_code == HTTPStatus.UNAUTHORIZED) == bool(keys), path
+            for method, operation in operations.items():
+                assert operation["security"] == wanted(path), path
+                refused = running.http.request(method, path).status_code == HTTPStatus.UNAUTHORIZED
+                assert refused == bool(operation["security"]), path
+
+
+def wanted(path: str) -> list[dict[str, list[str]]]:
+    """The keys of a path, as a description says them."""
+    if path == "/health":
+        return []
+    return [{"admin" if path.startswith("/v1/kv/") else "key": []}]
+
+
+def test_head_is_answered_and_every_method_is_named(server: Server) -> None:
+    assert server.http.head("/health").status_code == HTTPStatus.OK
+    answer = server.http.head("/v1/models")
+    assert (answer.content, int(answer.headers["content-length"]) > 0) == (b"", True)
+    assert server.http.head("/v1/completions").status_code == HTTPStatus.METHOD_NOT_ALLOWED
+    for path, methods in (("/v1/kv/heap/settings", "GET, HEAD, PATCH"), ("/v1/completions", "POST")):
+        refused = server.http.options(path, headers=HEADERS)
+        assert (refused.status_code, refused.headers["allow"]) == (HTTPStatus.METHOD_NOT_ALLOWED, methods)

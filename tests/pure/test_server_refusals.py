@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from gzip import compress
 from typing import Any
 
 import openai
@@ -277,6 +278,21 @@ def test_another_content_type_is_refused(server: Server) -> None:
     body = json.dumps(GOOD).encode()
     problem = error(server.http.post("/v1/completions", content=body, headers={"content-type": "text/plain"}), 400)
     assert problem["message"] == "the body was not read; send the header Content-Type: application/json"
+
+
+def test_a_compressed_body_is_refused_by_name(server: Server) -> None:
+    headers = {**JSON, "content-encoding": "gzip"}
+    problem = error(
+        server.http.post("/v1/completions", content=compress(json.dumps(GOOD).encode()), headers=headers), 415
+    )
+    assert problem["message"] == 'Content-Encoding: "gzip" is not taken; send the body as it is'
+
+
+def test_history_as_litellm_sends_it_is_accepted(server: Server) -> None:
+    said = {"role": "assistant", "content": "hi", "provider_specific_fields": {"refusal": None}, "tool_calls": None,
+            "function_call": None}  # fmt: skip
+    answer = server.http.post("/v1/chat/completions", json={"messages": [*USER, said, *USER], "max_tokens": 2})
+    assert answer.status_code == 200, answer.text
 
 
 def test_a_10_mb_body_is_too_large(server: Server) -> None:
