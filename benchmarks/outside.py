@@ -16,6 +16,14 @@ SERVED = "demo"  # the model's name at the server
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "OPENAI_API_KEY": "none"}  # fmt: skip
 
+_FIND = """
+import sys
+from importlib.metadata import packages_distributions, version
+
+found = packages_distributions().get(sys.argv[1])
+print(version(found[0]) if found else "")
+"""
+
 
 @dataclass(frozen=True)
 class Client:
@@ -52,11 +60,10 @@ def client(about: str | None, module: str) -> Client | None:
     parser.add_argument("model", type=Path, nargs="?", default=DEMO)
     given = parser.parse_args()
     python = given.environment.absolute() / "bin" / "python"
-    find = f"import importlib.util as u; from importlib.metadata import packages_distributions as d, version as v; " \
-           f"print(v(d()[{module!r}][0]) if u.find_spec({module!r}) else '')"  # fmt: skip
     found = ""
     if python.is_file():
-        found = subprocess.run([python, "-c", find], env=_environment(), text=True, capture_output=True, check=True).stdout
+        look = [python, "-c", _FIND, module]
+        found = subprocess.run(look, env=_environment(), text=True, capture_output=True, check=True).stdout
     if not found.strip():
         print(f"SKIPPED: {module} is not installed in {given.environment}")
         return None

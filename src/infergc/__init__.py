@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "SamplingParams", "__version__"]
+__all__ = ["LLM", "SamplingParams", "StructuredOutputs", "__version__"]
 
-_HOMES = {"LLM": "infergc.llm", "SamplingParams": "infergc.params"}
+_HOMES = {"LLM": "infergc.llm", "SamplingParams": "infergc.params", "StructuredOutputs": "infergc.structured_outputs"}
 
 
 def __getattr__(name: str) -> Any:

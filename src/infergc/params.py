@@ -5,7 +5,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from infergc.faults import ParameterError, check_text
+from infergc.structured_outputs import FIELD, StructuredOutputs, as_structured_outputs
 from infergc.wording import shown
+
+__all__ = [
+    "MAX_CHOICES",
+    "MAX_COUNT",
+    "MAX_LOGPROBS",
+    "MAX_QUEUE_TIMEOUT",
+    "MAX_SEED",
+    "ParameterError",
+    "SamplingParams",
+    "StructuredOutputs",
+    "check_number",
+    "check_text",
+    "check_token_ids",
+]
 
 MAX_LOGPROBS = 20
 MAX_STOPS = 16
@@ -17,14 +33,6 @@ MAX_COUNT = 2**31 - 1  # of tokens, and the largest token id
 MAX_CHOICES = 4096  # of a request, and hypotheses of a beam search; an engine may run fewer
 MAX_LENGTH_PENALTY = 5.0  # the longest text to this power stays finite in float32
 MAX_REPETITION_PENALTY = 100.0  # what it makes of a logit stays finite in float32
-
-
-class ParameterError(ValueError):
-    """A request field holds a value that is not allowed; ``field`` names it."""
-
-    def __init__(self, name: str, message: str) -> None:
-        super().__init__(f"{name}: {message}")
-        self.field = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,8 @@ class SamplingParams:
         length_penalty: a beam search compares log probabilities divided by tokens to this power, in [-5, 5].
         early_stopping: True ends a beam search as soon as beam_width texts have ended, False when no running one
             would be among the best if it ended as it is, "never" when none could become so.
+        structured_outputs: the grammar that the text keeps to; a mapping of its fields is taken too. Not with
+            use_beam_search, min_tokens or ignore_eos: the grammar says when the text may end, and when it must.
 
     Raises:
         ParameterError: a field is out of its bounds; the message says what is allowed.
@@ -87,6 +97,7 @@ class SamplingParams:
     beam_width: int | None = None
     length_penalty: float = 1.0
     early_stopping: bool | Literal["never"] = False
+    structured_outputs: StructuredOutputs | None = None
 
     def __post_init__(self) -> None:
         _coerce(self)
@@ -102,6 +113,7 @@ class SamplingParams:
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise ParameterError("min_tokens", f"{self.min_tokens} is over max_tokens ({self.max_tokens})")
         _check_search(self)
+        _check_structured(self)
 
     @property
     def greedy(self) -> bool:
@@ -132,6 +144,7 @@ BOUNDS: tuple[tuple[str, float, float], ...] = (
 _FLAGS = ("ignore_eos", "skip_special_tokens", "include_stop_str_in_output", "use_beam_search")
 _INTEGERS = frozenset({"max_tokens", "min_tokens", "top_k", "seed", "logprobs", "top_logprobs", "n", "beam_width"})
 _OPTIONAL = frozenset({"max_tokens", "seed", "logprobs", "beam_width"})
+_NOT_STRUCTURED = ("use_beam_search", "min_tokens", "ignore_eos")  # off by 0 or False
 _OF_SEARCH: tuple[tuple[str, object], ...] = (  # with the value that asks for nothing
     ("beam_width", None),
     ("length_penalty", 1.0),
@@ -172,6 +185,7 @@ def _coerce(params: SamplingParams) -> None:
     stops = (stop,) if isinstance(stop, str) else _tuple("stop", stop, "a string or a list of strings")
     object.__setattr__(params, "stop", stops)
     object.__setattr__(params, "stop_token_ids", _tuple("stop_token_ids", params.stop_token_ids, "a list of token ids"))
+    object.__setattr__(params, FIELD, as_structured_outputs(params.structured_outputs))
     object.__setattr__(params, "logit_bias", {} if params.logit_bias is None else params.logit_bias)
 
 
@@ -197,6 +211,14 @@ def _check_search(params: SamplingParams) -> None:
             raise ParameterError(name, "cannot be combined with use_beam_search; leave it out")
     if params.n > params.width:
         raise ParameterError("n", f"{params.n} is over beam_width ({params.width}), the texts that a search keeps")
+
+
+def _check_structured(params: SamplingParams) -> None:
+    if params.structured_outputs is None:
+        return
+    for name in _NOT_STRUCTURED:
+        if getattr(params, name):
+            raise ParameterError(name, f"cannot be combined with {FIELD}, whose grammar says when the text ends")
 
 
 def _check_stops(params: SamplingParams) -> None:
@@ -236,19 +258,6 @@ def _check_count(name: str, count: int, most: int) -> None:
 
 def _is_token_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
-
-
-def check_text(name: str, text: str) -> None:
-    """Refuse a string that cannot be sent as UTF-8.
-
-    Raises:
-        ParameterError: it holds half a surrogate pair.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        message = f"character {error.start} is half a surrogate pair, not a character"
-        raise ParameterError(name, message) from None
 
 
 def check_token_ids(params: SamplingParams, vocab_size: int) -> None:

@@ -83,7 +83,7 @@ def test_logits_and_reports_equal_the_oracle(requests, seed):
         sampler.bind(binding(slot, params, output=output))
     logits_SV, used_SV = logits_of(len(requests), seed), logits_of(len(requests), seed)
     positions = np.array([4 + len(output) for _, output in requests])
-    tokens, reports = sampler.sample(used_SV, np.arange(len(requests)), positions)
+    tokens, reports, _ = sampler.sample(used_SV, np.arange(len(requests)), positions)
     for row, (params, output) in enumerate(requests):
         x = adjusted(logits_SV[row], params, output=output)
         np.testing.assert_allclose(used_SV[row].numpy(), x, rtol=1e-5, atol=1e-4)
@@ -118,9 +118,9 @@ def test_a_row_is_bitwise_the_same_alone_and_in_any_batch(requests, data):
     slots = np.array(data.draw(st.permutations(range(8))))[: len(requests)]
     for slot, (params, output) in zip(slots, requests, strict=True):
         together.bind(binding(int(slot), params, output=output))
-    tokens, reports = together.sample(logits_SV.clone(), slots, positions)
-    assert tokens.tolist() == [int(token[0]) for token, _ in alone]
-    assert reports == {row: report[0] for row, (_, report) in enumerate(alone) if report}
+    tokens, reports, _ = together.sample(logits_SV.clone(), slots, positions)
+    assert tokens.tolist() == [int(token[0]) for token, *_ in alone]
+    assert reports == {row: report[0] for row, (_, report, _) in enumerate(alone) if report}
 
 
 @pytest.mark.parametrize("vocab_size", [4096, 50_257])
@@ -132,10 +132,10 @@ def test_the_same_alone_and_in_a_batch_at_real_vocabularies(vocab_size):
         params = SamplingParams(seed=slot, top_p=(1.0, 0.9, 0.99)[slot % 3], logprobs=2 if slot % 2 else None)
         sampler.bind(binding(slot, params))
     positions = np.arange(rows)
-    tokens, reports = sampler.sample(logits_SV.clone(), np.arange(rows), positions)
+    tokens, reports, _ = sampler.sample(logits_SV.clone(), np.arange(rows), positions)
     for row in range(0, rows, 5):
         at = slice(row, row + 1)
-        token, report = sampler.sample(logits_SV[at].clone(), np.array([row]), positions[at])
+        token, report, _ = sampler.sample(logits_SV[at].clone(), np.array([row]), positions[at])
         assert token[0] == tokens[row]
         assert report.get(0) == reports.get(row)
 
@@ -189,7 +189,7 @@ def test_greedy_takes_the_first_of_equals_and_leaves_the_logits_alone():
     logits_SV = torch.zeros((2, V))
     logits_SV[1, 40] = logits_SV[1, 90] = 1.0
     before = logits_SV.clone()
-    tokens, reports = bound(*[SamplingParams(temperature=0)] * 2).sample(logits_SV, np.arange(2), np.full(2, 4))
+    tokens, reports, _ = bound(*[SamplingParams(temperature=0)] * 2).sample(logits_SV, np.arange(2), np.full(2, 4))
     assert tokens.tolist() == [0, 40]
     assert tokens.dtype == np.int32
     assert reports == {}
@@ -208,7 +208,7 @@ def test_end_tokens_are_banned_until_min_tokens():
 def test_bias_reaches_its_own_row_only():
     sampler = bound(SamplingParams(temperature=0), SamplingParams(temperature=0, logit_bias={77: 100.0}))
     logits_SV = logits_of(2)
-    tokens, _ = sample(sampler, logits_SV, slots=[1, 0])
+    tokens, *_ = sample(sampler, logits_SV, slots=[1, 0])
     assert tokens.tolist() == [77, int(logits_SV[1].argmax())]
     sampler.bind(binding(1, SamplingParams(temperature=0)))  # the next request has no bias
     assert sample(sampler, logits_SV)[0].tolist() == logits_SV.argmax(-1).tolist()
@@ -238,7 +238,7 @@ def test_a_broken_row_gives_a_valid_token_and_harms_no_other():
 
 
 def test_no_rows():
-    tokens, reports = bound(SamplingParams()).sample(torch.zeros((0, V)), np.zeros(0, int), np.zeros(0, int))
+    tokens, reports, _ = bound(SamplingParams()).sample(torch.zeros((0, V)), np.zeros(0, int), np.zeros(0, int))
     assert len(tokens) == 0
     assert reports == {}
 
@@ -264,11 +264,11 @@ def test_rows_of_a_large_vocabulary_are_worked_on_a_few_at_a_time() -> None:
     together = Sampler(rows, vocab_size, EOS)
     for slot, each in enumerate(params):
         together.bind(binding(slot, each))
-    tokens_S, reports = together.sample(logits_SV.clone(), np.arange(rows), np.full(rows, 4))
+    tokens_S, reports, _ = together.sample(logits_SV.clone(), np.arange(rows), np.full(rows, 4))
     for row, each in enumerate(params):
         alone = Sampler(1, vocab_size, EOS)
         alone.bind(binding(0, each))
-        token_S, report = alone.sample(logits_SV[row : row + 1].clone(), np.arange(1), np.full(1, 4))
+        token_S, report, _ = alone.sample(logits_SV[row : row + 1].clone(), np.arange(1), np.full(1, 4))
         assert (int(token_S[0]), report[0]) == (int(tokens_S[row]), reports[row])
     assert [piece.tolist() for piece in pieces(np.arange(rows), vocab_size)] == [[0, 1], [2, 3], [4, 5], [6]]
     assert [piece.tolist() for piece in pieces(np.arange(2), 1 << 22)] == [[0], [1]]

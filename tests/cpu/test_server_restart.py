@@ -21,7 +21,7 @@ from samples import tokenizer_dirs
 from samples.disk_pages import segments
 from samples.inspection import ADMIN_KEY, HEADERS
 from samples.persisted import Persisted
-from samples.servers import Server, serving, wait_for
+from samples.servers import START_SECONDS, Server, serving, wait_for
 
 LAYERS, HEAD_DIM, PAGE = 4, 32, 16
 SHAPE = {"hidden_size": 320, "intermediate_size": 1024, "num_hidden_layers": LAYERS, "num_attention_heads": 10,
@@ -140,6 +140,22 @@ def test_after_a_kill_all_that_was_persisted_is_found(model: Path, plain: Server
         assert [answer for answer, _ in found] == [asked(plain, text)[0] for text in PROMPTS]
         assert [cached for _, cached in found] == [hittable(text) for text in PROMPTS]
         check_session(server, plain, filled)
+        check_sound(server)
+
+
+def test_an_engine_that_is_killed_alone_leaves_its_disk_to_the_next(
+    model: Path, plain: Server, filled: Path, tmp_path: Path
+) -> None:
+    """What it found and what it wrote itself; the server stays up."""
+    directory, news = copy(filled, tmp_path), [prompt(number) for number in range(300, 304)]
+    with disk_server(model, directory) as server:
+        for text in news:
+            asked(server, text)
+        wait_for(lambda: all(on_disk(directory).tokens(text) == len(text) // PAGE * PAGE for text in news))
+        (engine,) = psutil.Process(server.process.pid).children()
+        engine.kill()
+        wait_for(lambda: server.metrics()["infergc_engine_restarts_total"] == 1, patience=START_SECONDS)
+        check_found(server, plain, directory, [*PROMPTS, *news])
         check_sound(server)
 
 

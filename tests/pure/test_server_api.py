@@ -252,7 +252,8 @@ def test_openmetrics_is_given_to_who_asks(server: Server) -> None:
 def test_a_key_guards_everything_but_health(tmp_path: Path) -> None:
     model = served_model.save(tmp_path / "served")
     with serving(model, "--executor", slow_sim.NAME, INFERGC_API_KEY="s3cret") as server:
-        assert server.http.get("/health").status_code == 200
+        for path in ("/health", "/health/ready", "/health/live"):
+            assert server.http.get(path).status_code == 200
         for path in ("/v1/models", "/metrics", "/version", "/", "/openapi.json", "/nothing"):
             answer = server.http.get(path)
             assert answer.status_code == 401

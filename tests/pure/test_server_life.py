@@ -1,8 +1,8 @@
-"""Clients that go away, steps that fail, an engine that dies, a server that is told to stop."""
+"""Clients that go away, connections that are too many, steps that fail, processes that are killed."""
 
 import gc
 import json
-import signal
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from infergc.server.crowd import allow_files
 from infergc.server.run import _frozen, _listen
 from samples import served_model, slow_sim
 from samples.servers import PATIENCE, Server, infergc, infergc_result, post_and_leave, serving, wait_for
@@ -116,26 +117,6 @@ def test_a_failed_step_fails_its_requests_and_no_later_ones(dawdler: Server) -> 
     dawdler.wait_until_idle()
 
 
-def test_a_dead_engine_fails_requests_at_once_and_health(model: Path) -> None:
-    with serving(model, "--executor", slow_sim.DAWDLING, ends_with=1) as server, ThreadPoolExecutor() as pool:
-        waiting = pool.submit(server.http.post, "/v1/completions", json=LONG)
-        streaming = pool.submit(server.http.post, "/v1/completions", json={**LONG, "stream": True})
-        wait_for(lambda: server.requests("running") == 2)
-        fatal = server.http.post("/v1/completions", json={**LONG, "prompt": [slow_sim.DIES]})
-        for answer in (fatal, waiting.result(PATIENCE)):
-            assert answer.status_code == 503
-            assert answer.json()["error"]["code"] == "engine_unavailable"
-            assert "exit code 3" in answer.json()["error"]["message"]
-        *_, error, done = [line for line in streaming.result(PATIENCE).text.splitlines() if line]
-        assert json.loads(error[6:])["error"]["code"] == "engine_unavailable"
-        assert done == "data: [DONE]"
-        said = [server.process.stderr.readline() for _ in range(2)]
-        assert said[1].startswith("Error: the engine died (its socket closed; exit code 3); requests get 503 until ")
-        assert server.http.get("/health").status_code == 503
-        assert server.http.post("/v1/completions", json=LONG).status_code == 503
-        assert server.http.get("/v1/models").status_code == 200
-
-
 def test_many_clients_half_of_them_leaving(dawdler: Server) -> None:
     server = dawdler
     before = server.metrics()['infergc_requests_finished_total{reason="length"}']
@@ -159,43 +140,6 @@ def test_many_clients_half_of_them_leaving(dawdler: Server) -> None:
     assert server.metrics()['infergc_requests_finished_total{reason="length"}'] == before + 30
     total = sum(server.pages(state) for state in ("free", "cached"))
     assert total == server.metrics()['infergc_kv_pages_capacity{group="full",tier="device"}']
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_it_lets_streams_finish(model: Path, number: int) -> None:
-    flags = ("--executor", slow_sim.DAWDLING, "--shutdown-timeout", str(PATIENCE))
-    with serving(model, *flags) as server:
-        body = {**LONG, "max_tokens": 60, "stream": True}
-        with server.http.stream("POST", "/v1/completions", json=body) as answer:
-            rest = first_frames(answer, 1)
-            server.process.send_signal(number)
-            assert any('"finish_reason":"length"' in line for line in rest)
-        server.http.close()  # an open connection is waited for
-        assert server.process.wait(PATIENCE) == 0
-
-
-def test_told_to_stop_it_aborts_what_takes_too_long(model: Path) -> None:
-    flags = ("--executor", slow_sim.DAWDLING, "--shutdown-timeout", "0.1")
-    with serving(model, *flags) as server, ThreadPoolExecutor() as pool:
-        answer = pool.submit(server.http.post, "/v1/completions", json=LONG)
-        wait_for(lambda: server.requests("running") == 1)
-        server.process.send_signal(signal.SIGTERM)
-        assert answer.result().json()["choices"][0]["finish_reason"] == "abort"
-        assert server.process.wait(PATIENCE) == 0
-        assert server.process.stderr.readlines()[-1].startswith("Stopping; 1 request may go on for up to 0.1 s, or ")
-
-
-def test_told_twice_to_stop_it_aborts_at_once(model: Path) -> None:
-    with serving(model, "--executor", slow_sim.DAWDLING) as server, ThreadPoolExecutor() as pool:
-        answer = pool.submit(server.http.post, "/v1/completions", json={**LONG, "prompt": ["a", "b"]})
-        wait_for(lambda: server.requests("running") == 2)
-        server.process.send_signal(signal.SIGINT)
-        server.process.stderr.readline()
-        assert server.process.stderr.readline() == (
-            "Stopping; 2 requests may go on for up to 10 s, or until a second Ctrl-C\n"
-        )
-        server.process.send_signal(signal.SIGINT)
-        assert {choice["finish_reason"] for choice in answer.result().json()["choices"]} == {"abort"}
 
 
 def test_the_engine_ends_with_a_server_that_is_killed(model: Path) -> None:
@@ -243,3 +187,33 @@ def test_a_silent_connection_harms_nobody(server: Server) -> None:
                        b"Content-Length: 100\r\n\r\n{")  # fmt: skip
         assert server.http.post("/v1/completions", json={**LONG, "max_tokens": 2}).status_code == 200
     assert server.http.get("/health").status_code == 200
+
+
+def test_of_connections_that_are_too_many_probes_alone_are_served(model: Path) -> None:
+    """Whoever is turned away can come again as soon as another has left."""
+    with serving(model, "--executor", slow_sim.NAME, "--max-connections", "3") as server:
+        short = {**LONG, "max_tokens": 2}
+        host, port = server.url.removeprefix("http://").split(":")
+        idle = [socket.create_connection((host, int(port))) for _ in range(3)]
+        with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
+            assert client.get("/health").status_code == 200
+            assert server.metrics()["infergc_engine_up"] == 1
+            for body in (short, {**short, "prompt": "x" * 5_000_000}):
+                answer = client.post("/v1/completions", json=body)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (503, "too_many_connections")
+                assert (answer.headers["connection"], answer.headers["retry-after"]) == ("close", "1")
+        for connection in idle:
+            connection.close()
+        wait_for(lambda: server.http.post("/v1/completions", json=short).status_code == 200)
+
+
+def test_as_many_files_may_be_open_as_connections_need() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
+        allow_files(100)
+        assert 100 < resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= before[1]
+        allow_files(1 << 20)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= before[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -11,7 +11,9 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
+from infergc.client import EngineDeadError
 from infergc.server import errors
+from infergc.server.door import Door
 from infergc.server.errors import ApiError
 from infergc.server.gate import Gate, place_of
 from infergc.server.line import Drain, Line, Place
@@ -30,6 +32,10 @@ class Engine:
     @property
     def ready(self) -> SimpleNamespace:
         return SimpleNamespace(max_num_seqs=self.slots)
+
+    def check_alive(self) -> None:
+        if not self.healthy:
+            raise EngineDeadError("gone")
 
     def tells(self, running: int, waiting: int, unstarted: int) -> None:
         self.stats = {"requests": {"running": running, "waiting": waiting}}
@@ -124,10 +130,11 @@ def test_a_batch_that_stands_alone_has_room() -> None:
         line.enter().widen(100)
 
 
-def test_without_an_engine_everybody_may_come() -> None:
-    engine = Engine(slots=1, healthy=False)
-    engine.tells(running=1, waiting=9, unstarted=9)
-    assert [Line(engine, 0).enter() for _ in range(3)]
+def test_without_an_engine_nobody_takes_a_place() -> None:
+    line = Line(Engine(slots=1, healthy=False), 0)
+    with pytest.raises(EngineDeadError):
+        line.enter()
+    assert not line.reading
 
 
 def test_a_refusal_names_the_flag_and_is_counted() -> None:
@@ -240,7 +247,7 @@ def test_a_body_that_does_not_come_gives_its_place_back() -> None:
             await asyncio.wait_for(http.receive(), 0.1)  # for the client to leave: as long as it likes
         return line.reading
 
-    app.add_middleware(Gate, line=line, patience=0.05)
+    app.add_middleware(Gate, door=Door(), line=line, patience=0.05)
 
     async def never_whole() -> AsyncIterator[bytes]:
         yield b'{"prompt": '

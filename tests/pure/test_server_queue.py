@@ -123,7 +123,7 @@ def test_the_connection_goes_on_after_a_refusal(server: Server) -> None:
         assert b" 429 " in received(raw, b'"queue_full"}}')
         raw.sendall(body)
         raw.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert received(raw, b"{}").startswith(b"HTTP/1.1 200 ")
+        assert received(raw, b'"ready"}').startswith(b"HTTP/1.1 200 ")
 
 
 def test_who_has_no_key_takes_no_place(server: Server) -> None:

@@ -38,6 +38,10 @@ def labelled(metrics: dict[str, float], name: str) -> dict[str, float]:
     return {re.findall(r'="([^"]*)"', key)[0]: value for key, value in metrics.items() if key.startswith(f"{name}{{")}
 
 
+def test_the_start_up_message_names_the_disk(server: Server) -> None:
+    assert "\nDisk tier: at most 10.0 GiB in nowhere\n" in server.announcement
+
+
 def test_sums_are_those_of_the_metrics(server: Server) -> None:
     metrics, found = check_same(server)
     assert tiers_of(metrics) == {"device", "host"}

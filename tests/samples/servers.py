@@ -81,9 +81,11 @@ class Server:
         return self.process.returncode, err
 
 
-def wait_for(condition: Callable[[], object], otherwise: str = "it did not come to pass") -> None:
+def wait_for(
+    condition: Callable[[], object], otherwise: str = "it did not come to pass", patience: float = PATIENCE
+) -> None:
     """Wait until it holds; it is the test that fails where it never does."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < end, otherwise
         time.sleep(0.01)

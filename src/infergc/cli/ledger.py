@@ -1,7 +1,8 @@
 """What an engine holds in memory, for a person."""
 
+from infergc.config import EngineConfig
 from infergc.engine.messages import Ready
-from infergc.units import MIB
+from infergc.units import MIB, format_bytes
 
 _ORDER = {"runtime": "runtime and libraries", "weights": "weights", "activations": "activations", "kv": "KV cache"}
 
@@ -18,3 +19,10 @@ def ledger(ready: Ready) -> list[str]:
         f"KV cache: {ready.kv_capacity_tokens:,} tokens; one request may use {ready.max_model_len:,}",
         f"Runs in {ready.dtype} with {ready.backend} attention",
     ]
+
+
+def disk_tier(config: EngineConfig) -> list[str]:
+    """A line that says where the disk tier lies and how large it may grow; none where there is no such tier."""
+    if config.disk_cache_dir is None:
+        return []
+    return [f"Disk tier: at most {format_bytes(config.disk_cache_size)} in {config.disk_cache_dir}"]

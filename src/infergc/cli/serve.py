@@ -13,12 +13,21 @@ from infergc import __version__
 from infergc.cli.engine_options import engine_options
 from infergc.cli.failures import StartFailure, configured
 from infergc.cli.grouped import GroupedCommand, option
-from infergc.cli.ledger import ledger
+from infergc.cli.ledger import disk_tier, ledger
 from infergc.cli.model_dir import model_dir
 from infergc.cli.seconds import at_least
+from infergc.config import EngineConfig
 from infergc.engine.messages import Ready
 from infergc.params import MAX_QUEUE_TIMEOUT
-from infergc.server.settings import LEAST_BODY, LEAST_SESSION_TIMEOUT, MOST_QUEUED, ServerSettings
+from infergc.server.settings import (
+    LEAST_BODY,
+    LEAST_SESSION_TIMEOUT,
+    LEAST_STUCK_TIMEOUT,
+    MOST_CONNECTIONS,
+    MOST_QUEUED,
+    MOST_RESTARTS,
+    ServerSettings,
+)
 from infergc.units import parse_bytes
 from infergc.wording import shown
 
@@ -39,12 +48,19 @@ _SERVER = "Server"
 @option(_SERVER, "--chat-template", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False),
         help="Jinja file to use instead of the model's own chat template.")  # fmt: skip
 @option(_SERVER, "--max-body-size", metavar="BYTES", default="8MiB", help="Largest request body.")
+@option(_SERVER, "--max-connections", metavar="N", default=4096, type=click.IntRange(1, MOST_CONNECTIONS),
+        help="Open connections beyond which requests get 503, but for /health and /metrics.")  # fmt: skip
 @option(_SERVER, "--max-num-queued-reqs", metavar="N", default=256, type=click.IntRange(0, MOST_QUEUED),
         help="How many requests may wait to be started; others get 429 and when to come again.")  # fmt: skip
 @option(_SERVER, "--queue-timeout", metavar="SECONDS", type=click.IntRange(1, MAX_QUEUE_TIMEOUT),
         help="How long a request may wait to be started before it gets 503. Default: without end.")  # fmt: skip
 @option(_SERVER, "--shutdown-timeout", metavar="SECONDS", default=10.0, callback=at_least(0),
         help="How long running requests may go on after SIGTERM or Ctrl-C before they are aborted.")  # fmt: skip
+@option(_SERVER, "--max-engine-restarts", metavar="N", default=5, type=click.IntRange(0, MOST_RESTARTS),
+        help="How often in ten minutes an engine that died is started again; then the server ends.")  # fmt: skip
+@option(_SERVER, "--stuck-timeout", metavar="SECONDS", default=120.0, callback=at_least(LEAST_STUCK_TIMEOUT),
+        help="How long a step may take until /health gets 503.")  # fmt: skip
+@option(_SERVER, "--restart-stuck-engine", is_flag=True, help="Kill such an engine, too, and start another.")
 @option(_SERVER, "--session-timeout", metavar="SECONDS", default=600.0, callback=at_least(LEAST_SESSION_TIMEOUT),
         help="How long the KV of a session is kept that no request uses.")  # fmt: skip
 @engine_options
@@ -58,9 +74,13 @@ def serve(
     served_model_name: str | None,
     chat_template: Path | None,
     max_body_size: str,
+    max_connections: int,
     max_num_queued_reqs: int,
     queue_timeout: int | None,
     shutdown_timeout: float,
+    max_engine_restarts: int,
+    stuck_timeout: float,
+    restart_stuck_engine: bool,
     session_timeout: float,
     **engine: Any,
 ) -> None:
@@ -88,14 +108,18 @@ def serve(
         admin_key=admin_key,
         chat_template=chat_template,
         max_body_bytes=_size(max_body_size),
+        max_connections=max_connections,
         max_num_queued_reqs=max_num_queued_reqs,
         queue_timeout=queue_timeout,
         shutdown_timeout=shutdown_timeout,
+        max_engine_restarts=max_engine_restarts,
+        stuck_timeout=stuck_timeout,
+        restart_stuck_engine=restart_stuck_engine,
         session_timeout=session_timeout,
     )
 
     def announce(ready: Ready, url: str) -> None:
-        click.echo(_announcement(ready, url, settings.model_name, _authorization(api_key)))
+        click.echo(_announcement(config, ready, url, settings.model_name, _authorization(api_key)))
 
     try:
         engine_lived = asyncio.run(run_server(config, settings, announce, partial(click.echo, err=True)))
@@ -124,12 +148,13 @@ def _authorization(key: str | None) -> str:
     return f'-H "Authorization: Bearer {stand_in}" '
 
 
-def _announcement(ready: Ready, url: str, name: str, header: str) -> str:
+def _announcement(config: EngineConfig, ready: Ready, url: str, name: str, header: str) -> str:
     body = f'{{"model": "{name}", "prompt": "Once upon a time", "max_tokens": 32, "temperature": 0.7}}'
     return "\n".join(
         (
             f"infergc {__version__} serves {name} at {url}",
             *ledger(ready),
+            *disk_tier(config),
             "Try:",
             f"  curl {url}/v1/completions {header}-H 'Content-Type: application/json' -d {shlex.quote(body)}",
         )

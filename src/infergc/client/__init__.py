@@ -1,17 +1,23 @@
 """The engine's client: checks requests, runs the engine in a process of its own, streams what comes back.
 
-``EngineClient`` is asynchronous with the engine in its own process; ``LocalClient`` drives one in place.
+``EngineClient`` is asynchronous with the engine in its own process, and ``EngineSupervisor`` starts another where that
+dies; ``LocalClient`` drives one in place.
 """
 
 from infergc.client.engine import EngineClient, EngineDeadError, EngineStartError
 from infergc.client.output import Output, Piece, QueueTimeoutError, RequestFailedError, outputs_of
 from infergc.client.prepare import PromptError, RequestBuilder
+from infergc.client.restarts import RestartBudget
 from infergc.client.stream import RequestStream
+from infergc.client.supervisor import EngineRestartingError, EngineStuckError, EngineSupervisor
 
 __all__ = [
     "EngineClient",
     "EngineDeadError",
+    "EngineRestartingError",
     "EngineStartError",
+    "EngineStuckError",
+    "EngineSupervisor",
     "Output",
     "Piece",
     "PromptError",
@@ -19,5 +25,6 @@ __all__ = [
     "RequestBuilder",
     "RequestFailedError",
     "RequestStream",
+    "RestartBudget",
     "outputs_of",
 ]

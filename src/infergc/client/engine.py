@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from infergc.cache_control import CacheControl
 from infergc.client.prepare import RequestBuilder
-from infergc.client.spawn import end_process, exit_code, spawn_engine
+from infergc.client.spawn import CLOSE_SECONDS, end_process, exit_code, spawn_engine
 from infergc.client.stream import RequestStream
 from infergc.config import EngineConfig
 from infergc.engine.messages import (
@@ -113,7 +113,7 @@ class EngineClient:
                 moment longer than the stream where that was closed early.
             ValueError, OverflowError, WireError: the requests cannot be sent; ``request`` builds such as can.
         """
-        self._require_health()
+        self.check_alive()
         names = [name for request in requests for name in choice_names(request.request_id, request.params.n)]
         if len(set(names)) < len(names) or not self._streams.keys().isdisjoint(names):
             raise ValueError(
@@ -166,7 +166,7 @@ class EngineClient:
             EngineDeadError: there is no engine, or it died before it answered.
             ValueError: the engine cannot answer this; the message says why.
         """
-        self._require_health()
+        self.check_alive()
         self._asked += 1
         number, answer = self._asked, asyncio.get_running_loop().create_future()
         self._questions[number] = answer
@@ -175,6 +175,15 @@ class EngineClient:
             return await answer
         finally:
             del self._questions[number]
+
+    def check_alive(self) -> None:
+        """See that the engine runs.
+
+        Raises:
+            EngineDeadError: it does not.
+        """
+        if not self.healthy:
+            raise EngineDeadError("the engine is not running")
 
     async def gone(self) -> EngineDeadError | None:
         """Wait until the engine is gone: how it died, or None where it was closed."""
@@ -192,14 +201,22 @@ class EngineClient:
         queue = self.stats.get("queue", {})
         return int(self._submitted - queue.get("taken", 0) + queue.get("unstarted", 0))
 
-    async def close(self) -> None:
-        """End the engine process; open requests fail. Harmless when repeated."""
+    def kill(self) -> None:
+        """End the engine process where it stands: it dies, as those who wait for it are told."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def close(self, patience: float = CLOSE_SECONDS) -> None:
+        """End the engine process; open requests fail at once. Harmless when repeated.
+
+        Args:
+            patience: seconds until it is killed if it does not leave.
+        """
         if self.healthy:
             self._link.send(Shutdown())
-        await self._link.drain()
         self._fail(EngineDeadError("the engine was closed"))
         self._link.close()
-        await end_process(self._process)
+        await end_process(self._process, patience)
         await self._reader
 
     async def _read(self) -> None:
@@ -261,10 +278,6 @@ class EngineClient:
             if not question.done():
                 question.set_exception(error)
 
-    def _require_health(self) -> None:
-        if not self.healthy:
-            raise EngineDeadError("the engine is not running")
-
 
 async def _first_words(link: "_Link", process: Process) -> Ready:
     try:
@@ -315,14 +328,9 @@ class _Link:
         """Payloads of the frames that follow, until the stream ends."""
         return self._frames
 
-    async def drain(self) -> None:
-        """Wait until what was sent is on its way, or cannot be."""
-        self._flush()
-        with suppress(OSError):
-            await self._writer.drain()
-
     def close(self) -> None:
-        """Close the socket; the engine takes it as the order to leave."""
+        """Close the socket once what was sent is on its way; the engine takes it as the order to leave."""
+        self._flush()
         self._writer.close()
 
     async def _read_frames(self) -> AsyncIterator[bytes]:

@@ -10,6 +10,8 @@ from infergc.cache_control import CacheControl, as_cache_control
 from infergc.engine.branching import check_branching
 from infergc.engine.messages import Ready, Submit
 from infergc.params import MAX_QUEUE_TIMEOUT, MAX_SEED, ParameterError, SamplingParams, check_text, check_token_ids
+from infergc.structured_outputs import FIELD, StructuredOutputs
+from infergc.text.grammar import GrammarCheck
 from infergc.wording import shown
 
 CONTEXT_LENGTH = "context_length_exceeded"
@@ -34,12 +36,17 @@ class RequestBuilder:
 
     Seeds are drawn from the engine's own seed in the order of requests, so a program that submits the same
     requests in the same order gets the same tokens.
+
+    Attributes:
+        ready: of the engine. Where another takes its place, numbers and seeds go on.
+        grammars: says of grammars whether they are ones. ``build`` asks it; who must not wait asks it before.
     """
 
     def __init__(self, ready: Ready, seed: int) -> None:
-        self._ready = ready
+        self.ready = ready
         self._seeds = random.Random(seed)  # noqa: S311 - a sampler's seed, not a secret
         self._numbers = count(1)
+        self.grammars = GrammarCheck()
 
     def build(
         self,
@@ -68,8 +75,9 @@ class RequestBuilder:
         Raises:
             PromptError: the prompt is empty, too long, or holds ids that the model does not have; or max_tokens
                 is more than the context has room for after it.
-            ParameterError: stop_token_ids or logit_bias name such ids, another argument is out of its bounds, or
-                there are more choices or hypotheses than the engine has slots or memory for.
+            ParameterError: stop_token_ids or logit_bias name such ids, another argument is out of its bounds,
+                there are more choices or hypotheses than the engine has slots or memory for, or what the text is to
+                keep to is no grammar.
         """
         _check_label("request_id", request_id or "")
         _check_label("cache_salt", cache_salt)
@@ -79,8 +87,10 @@ class RequestBuilder:
         prompt = list(prompt_ids)
         self._check_prompt(prompt)
         self._check_room(len(prompt), params.max_tokens)
-        check_token_ids(params, self._ready.vocab_size)
-        check_branching(params, len(prompt), self._ready)
+        check_token_ids(params, self.ready.vocab_size)
+        check_branching(params, len(prompt), self.ready)
+        if params.structured_outputs is not None:
+            self._check_structured(params.structured_outputs)
         if params.seed is None:
             params = replace(params, seed=self._seeds.randint(0, MAX_SEED))
         number = next(self._numbers)
@@ -93,7 +103,7 @@ class RequestBuilder:
         Raises:
             PromptError: it is too long.
         """
-        limit = self._ready.max_model_len
+        limit = self.ready.max_model_len
         if tokens >= limit:
             raise PromptError(
                 f"{measure} {tokens} tokens long; this model's maximum context length is {limit} tokens "
@@ -101,17 +111,22 @@ class RequestBuilder:
                 CONTEXT_LENGTH,
             )
 
+    def _check_structured(self, outputs: StructuredOutputs) -> None:
+        if not self.ready.eos_ids:
+            raise ParameterError(FIELD, "is only allowed with a model that has an end token")
+        self.grammars.check(outputs)
+
     def _check_prompt(self, prompt: list[int]) -> None:
         if not prompt:
             raise PromptError("holds no token; give at least one")
         self.check_length(len(prompt))
-        vocabulary = self._ready.vocab_size
+        vocabulary = self.ready.vocab_size
         for token in prompt:
             if type(token) is not int or not 0 <= token < vocabulary:
                 raise PromptError(f"{shown(token)} is not a token id of this model; ids are 0 to {vocabulary - 1}")
 
     def _check_room(self, prompt: int, wanted: int | None) -> None:
-        limit = self._ready.max_model_len
+        limit = self.ready.max_model_len
         if wanted is not None and prompt + wanted > limit:
             raise PromptError(
                 f"{wanted} is too many; this model's maximum context length is {limit} tokens, so after this "

@@ -35,13 +35,14 @@ async def spawn_engine(config: EngineConfig) -> tuple[Process, StreamReader, Str
     return process, reader, writer
 
 
-async def end_process(process: Process) -> None:
-    """Wait for a process that was told to leave; kill it if it does not."""
+async def end_process(process: Process, patience: float) -> None:
+    """Wait for a process that was told to leave; kill it if it does not within ``patience`` seconds."""
     try:
-        async with asyncio.timeout(CLOSE_SECONDS):
+        async with asyncio.timeout(patience):
             await process.wait()
     except TimeoutError:
-        process.kill()
+        with suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
 
 

@@ -16,7 +16,7 @@ from infergc.wording import shown
 
 
 class Inquiries:
-    """Answers by name: ``verify``, ``verification``, ``heap``, ``figures``, ``settings`` and ``close_session``.
+    """Answers, each by the name of the method that gives it.
 
     Args:
         scheduler: with its heap.
@@ -51,6 +51,7 @@ class Inquiries:
             "verification": self._verification,
             "heap": self._heap,
             "figures": self._figures,
+            "progress": self._progress,
             "settings": self._settings,
             "close_session": self._close_session,
         }
@@ -106,6 +107,10 @@ class Inquiries:
         """All that is counted, what takes a look at every page included, and ``disk_store``: of the disk's files."""
         found = figures(self._scheduler, self._counters, self._pacer, self._queue)
         return {**found, "disk_store": dict(self._disk())}
+
+    def _progress(self, _about: dict[str, Any]) -> dict[str, Any]:
+        """Whether there is work, and the steps so far: as long as there is, they must become more."""
+        return {"steps": self._counters.steps, "has_work": not self._scheduler.idle}
 
     def _settings(self, about: dict[str, Any]) -> dict[str, Any]:
         """Change these settings, and give all that can be changed."""

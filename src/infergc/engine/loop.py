@@ -288,6 +288,8 @@ class Engine:
             outputs.deltas.append(self._delta(gain))
         for search in progress.searches:
             outputs.deltas += self._texts(search)
+        for request, why in progress.failures:
+            self._tell_end(request, "error", outputs, why)
 
     def _fail(self, plan: StepPlan, error: str, outputs: Outputs) -> None:
         self.counters.failed_steps += 1

@@ -1,6 +1,7 @@
 """Steps that land: what they sampled is booked, and whoever is done gives back what it held."""
 
 from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -59,6 +60,7 @@ class Landing(Seating):
         running = self.heap.holder[flight.slots] == flight.owners
         self._rows.computed[flight.slots[running]] = flight.ends[running]
         progress = self._progress(flight, outcome, running)
+        progress.failures += self._failures(flight, outcome)
         self._settle(plan.step)
         for slot in flight.slots[running & self._filled(flight.slots, plan)].tolist():
             if slot in self._by_slot:
@@ -93,6 +95,15 @@ class Landing(Seating):
                 progress.gains.append(self._gain(request, int(outcome.tokens[row]), outcome.logprobs.get(row)))
         self.counters.generation_tokens += len(progress.tokens) + len(progress.gains)
         return progress
+
+    def _failures(self, flight: Flight, outcome: StepOutcome) -> Iterator[tuple[Request, str]]:
+        """End the requests of rows at fault, and the choices that wait for their prompts."""
+        for row, why in outcome.errors.items():
+            request = self._owner(int(flight.slots[row]), int(flight.owners[row]))
+            for each in () if request is None else (request, *release(request)):
+                self._part(each)
+                self._finish(each)
+                yield each, why
 
     def _stand(self, request: Hypothesis, report: TokenLogprobs, progress: Progress) -> None:
         """It is known what may follow a hypothesis; the last of a group to come so far takes all of it on."""

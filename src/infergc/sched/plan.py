@@ -74,7 +74,7 @@ class TokenLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """What a step gave: one sampled token a row, -1 where ``plan.sample`` is false."""
+    """What a step gave: one sampled token a row, -1 where ``plan.sample`` is false or the row is at fault."""
 
     step: int
     tokens: I32  # [S]
@@ -82,3 +82,4 @@ class StepOutcome:
     seconds: float = 0.0  # time the worker was busy: a logged input, as the two that follow
     copied_bytes: int = 0  # between device and host
     copy_seconds: float = 0.0
+    errors: dict[int, str] = field(default_factory=dict)  # row → why its request, and no other, cannot go on

@@ -27,9 +27,11 @@ class Progress:
         tokens: the tokens, in the same order.
         gains: the others that gained one: it was their first or last, or they asked for log probabilities.
         searches: beam searches that are over.
+        failures: requests that ended without a token, for they could not go on, each with the reason.
     """
 
     ids: list[str]
     tokens: list[int]
     gains: list[Gain] = field(default_factory=list)
     searches: list[BeamSearch] = field(default_factory=list)
+    failures: list[tuple[Request, str]] = field(default_factory=list)

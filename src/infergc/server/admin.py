@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from infergc.client import EngineClient
+from infergc.client import EngineSupervisor
 from infergc.client.prepare import INVALID_VALUE
 from infergc.config import EngineConfig
 from infergc.params import ParameterError, check_number
@@ -43,7 +43,7 @@ class Verification(BaseModel):
     freed_objects: int
 
 
-def admin_router(client: EngineClient, clock: SessionClock) -> APIRouter:
+def admin_router(client: EngineSupervisor, clock: SessionClock) -> APIRouter:
     """The routes. They ask for no key: ``limits.Keys`` does, before anything of a request is read."""
     router = APIRouter(prefix="/v1/kv", tags=["heap"])
 
@@ -73,7 +73,7 @@ def admin_router(client: EngineClient, clock: SessionClock) -> APIRouter:
     return router
 
 
-async def _change(client: EngineClient, clock: SessionClock, settings: dict[str, Any]) -> dict[str, Any]:
+async def _change(client: EngineSupervisor, clock: SessionClock, settings: dict[str, Any]) -> dict[str, Any]:
     timeout = settings.pop("session_timeout", None)
     if timeout is not None:
         check_number("session_timeout", timeout, LEAST_SESSION_TIMEOUT, MOST_SECONDS)

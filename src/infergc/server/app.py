@@ -4,15 +4,17 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from infergc import __version__
-from infergc.client import EngineClient
+from infergc.client import EngineSupervisor
 from infergc.server import errors
 from infergc.server.admin import admin_router
 from infergc.server.completions import completions_router
 from infergc.server.description import DescribedApp
+from infergc.server.door import Door
 from infergc.server.gate import Gate
+from infergc.server.health import health_router
 from infergc.server.limits import BodyLimit, Head, Keys, RequestId
 from infergc.server.line import Line
-from infergc.server.metrics import EngineCollector, EngineFigures, Latencies, LineCollector
+from infergc.server.metrics import EngineCollector, EngineFigures, Latencies, LifeCollector, LineCollector
 from infergc.server.service import Service
 from infergc.server.sessions import SessionClock, sessions_router
 from infergc.server.settings import ServerSettings
@@ -23,7 +25,7 @@ from infergc.text.tokenizer import Tokenizer
 
 
 def create_app(
-    client: EngineClient, tokenizer: Tokenizer, chat_template: ChatTemplate, settings: ServerSettings
+    client: EngineSupervisor, tokenizer: Tokenizer, chat_template: ChatTemplate, settings: ServerSettings
 ) -> FastAPI:
     """The HTTP application over a running engine. It starts and ends nothing."""
     registry = CollectorRegistry()
@@ -33,21 +35,24 @@ def create_app(
     sessions = SessionClock(client, settings.session_timeout, client.config.max_sessions)
     line = Line(client, settings.max_num_queued_reqs)
     registry.register(LineCollector(line))
+    registry.register(LifeCollector(client))
+    door = Door()
     service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line)
     is_keyed = settings.api_key is not None
     app = DescribedApp(title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, is_keyed=is_keyed)
-    app.state.sessions = sessions
+    app.state.sessions, app.state.door = sessions, door
     errors.install(app)
     app.include_router(completions_router(service))
     app.include_router(tokens_router(service))
     app.include_router(state_router(service))
+    app.include_router(health_router(client, door))
     app.include_router(metrics_router(registry, figures))
     app.include_router(sessions_router(sessions))
     if settings.admin_key is not None:
         app.include_router(admin_router(client, sessions))
     app.add_api_route("/", lambda: _paths(app), include_in_schema=False)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
-    app.add_middleware(Gate, line=line)
+    app.add_middleware(Gate, door=door, line=line)
     if settings.api_key is not None or settings.admin_key is not None:
         app.add_middleware(Keys, key=settings.api_key, admin_key=settings.admin_key)
     app.add_middleware(Head)

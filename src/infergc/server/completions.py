@@ -22,6 +22,7 @@ def completions_router(service: Service) -> APIRouter:
         arrival = perf_counter()
         service.check_model(body.model)
         params = body.sampling()
+        await service.check_grammar(params, body)
         place = place_of(http)
         place.widen(len(body.prompt) * params.n)
         prompts = [await _ids(service, prompt, body) for prompt in body.prompt]
@@ -35,6 +36,7 @@ def completions_router(service: Service) -> APIRouter:
         arrival = perf_counter()
         service.check_model(body.model)
         params = body.sampling()
+        await service.check_grammar(params, body)
         place = place_of(http)
         place.widen(params.n)
         text = service.conversation(body.messages, add_generation_prompt=body.add_generation_prompt)

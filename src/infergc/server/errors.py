@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import BaseRoute, Match
 
-from infergc.client import EngineDeadError, PromptError
+from infergc.client import EngineDeadError, EngineRestartingError, EngineStuckError, PromptError
 from infergc.client.prepare import INVALID_VALUE
 from infergc.params import ParameterError
 from infergc.server.disconnect import ClientGoneError
@@ -86,7 +86,8 @@ def as_api_error(error: Exception) -> ApiError:
 
 
 def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
-    """The HTTP answer for an error."""
+    """The HTTP answer for an error, with its own headers unless others are given."""
+    headers = error.headers if headers is None else headers
     return Response(msgspec.json.encode(error.body()), error.status_code, headers, media_type="application/json")
 
 
@@ -94,10 +95,10 @@ def install(app: FastAPI) -> None:
     """Answer every exception of the app's routes in the OpenAI API's shape."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        headers = dict(error.headers or {}) if isinstance(error, StarletteHTTPException) else {}
-        if "Allow" in headers:
-            headers["Allow"] = ", ".join(_allowed(request))
-        return error_response(as_api_error(error), headers)
+        told = as_api_error(error)
+        if told.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            told.headers = {**(told.headers or {}), "Allow": ", ".join(_allowed(request))}
+        return error_response(told)
 
     for kind in (*(kind for kind, _ in _TRANSLATIONS), Exception):
         app.add_exception_handler(kind, answer)
@@ -173,7 +174,13 @@ def _from_http(error: StarletteHTTPException) -> ApiError:
         HTTPStatus.BAD_REQUEST: "the body could not be read as JSON",
     }
     message = messages.get(HTTPStatus(error.status_code), str(error.detail))
-    return ApiError(error.status_code, message)
+    return ApiError(error.status_code, message, headers=dict(error.headers or {}))
+
+
+def _unavailable(error: Exception, code: str, seconds: int = 1) -> ApiError:
+    """A 503; come again in so many seconds, or find out then how many it takes."""
+    headers = {"retry-after": str(seconds)}
+    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), code=code, headers=headers)
 
 
 _TRANSLATIONS: tuple[tuple[type[Exception], Callable[[Any], ApiError]], ...] = (  # the first that fits counts
@@ -182,6 +189,8 @@ _TRANSLATIONS: tuple[tuple[type[Exception], Callable[[Any], ApiError]], ...] = (
     (RequestValidationError, lambda error: _from_validation(error.errors())),
     (PromptError, lambda error: bad_request(str(error), error.field, error.code)),
     (ParameterError, lambda error: bad_request(str(error), error.field, INVALID_VALUE)),
-    (EngineDeadError, lambda error: ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), code="engine_unavailable")),
+    (EngineRestartingError, lambda error: _unavailable(error, "engine_restarting", error.seconds)),
+    (EngineDeadError, lambda error: _unavailable(error, "engine_unavailable")),
+    (EngineStuckError, lambda error: _unavailable(error, "engine_stuck")),
     (ClientGoneError, lambda _: ApiError(CLIENT_CLOSED_REQUEST, "the client closed the connection")),
 )

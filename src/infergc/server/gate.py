@@ -6,8 +6,11 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infergc.server.errors import ApiError, error_response
+from infergc.client import EngineDeadError
+from infergc.server.door import Door
+from infergc.server.errors import ApiError, as_api_error, error_response
 from infergc.server.line import Line, Place
+from infergc.server.refusal import turn_away
 
 GENERATING = frozenset({"/v1/completions", "/v1/chat/completions"})
 BODY_SECONDS = 60.0  # that a client may take to send a body: until then it has a place that others want
@@ -16,16 +19,19 @@ BODY_SECONDS = 60.0  # that a client may take to send a body: until then it has 
 class Gate:
     """Requests to generate get a place in the line, at ``scope["state"]["place"]``; 429 where none is left.
 
-    Of who is refused nothing was read but the head, and what there is of a body is thrown away as it comes.
+    503 where the server is to stop, or has no engine. Of who is refused nothing was read but the head, and what there
+    is of a body is thrown away as it comes.
 
     Args:
         app: what comes after.
+        door: of the server.
         line: see there.
         patience: seconds for the body.
     """
 
-    def __init__(self, app: ASGIApp, line: Line, patience: float = BODY_SECONDS) -> None:
+    def __init__(self, app: ASGIApp, door: Door, line: Line, patience: float = BODY_SECONDS) -> None:
         self.app = app
+        self._door = door
         self._line = line
         self._patience = patience
 
@@ -35,15 +41,22 @@ class Gate:
             await self.app(scope, receive, send)
             return
         try:
-            place = self._line.enter()
+            self._door.check()
         except ApiError as error:
-            await error_response(error, error.headers)(scope, receive, send)
+            await turn_away(error, scope, receive, send)
+            return
+        try:
+            place = self._line.enter()
+        except (ApiError, EngineDeadError) as error:
+            await error_response(as_api_error(error))(scope, receive, send)
             return
         scope.setdefault("state", {})["place"] = place
+        self._door.enter()
         try:
-            await self.app(scope, _Timed(receive, self._patience).receive, send)
+            await self.app(scope, _Timed(receive, self._door, self._patience).receive, send)
         finally:
             place.leave()
+            self._door.leave()
 
 
 def place_of(http: Request) -> Place:
@@ -53,10 +66,11 @@ def place_of(http: Request) -> Place:
 
 
 class _Timed:
-    """A ``receive`` for which the body is to be there within a time."""
+    """A ``receive`` for which the body is to be there within a time, and before a server that stops has done so."""
 
-    def __init__(self, receive: Receive, patience: float) -> None:
+    def __init__(self, receive: Receive, door: Door, patience: float) -> None:
         self._receive = receive
+        self._door = door
         self._patience = patience
         self._deadline = asyncio.get_running_loop().time() + patience
         self._is_complete = False
@@ -65,9 +79,11 @@ class _Timed:
         if self._is_complete:
             return await self._receive()
         try:
-            async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
+            async with asyncio.timeout_at(self._deadline) as patience:
+                with self._door.waits_for_body(patience):
+                    message = await self._receive()
         except TimeoutError:
+            self._door.check()
             text = f"the request body was not complete after {self._patience:g} s"
             headers = {"connection": "close"}
             raise ApiError(HTTPStatus.REQUEST_TIMEOUT, text, code="body_timeout", headers=headers) from None

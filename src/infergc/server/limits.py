@@ -12,7 +12,7 @@ from infergc.units import format_bytes
 from infergc.wording import shown
 
 REQUEST_ID = "x-request-id"
-OPEN_PATHS = frozenset({"/health"})
+OPEN_PATHS = frozenset({"/health", "/health/ready", "/health/live"})
 ADMIN_PATHS = "/v1/kv/"
 
 

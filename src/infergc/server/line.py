@@ -6,7 +6,7 @@ from http import HTTPStatus
 from math import ceil
 from time import monotonic
 
-from infergc.client import EngineClient
+from infergc.client import EngineSupervisor
 from infergc.server.errors import ApiError
 from infergc.wording import counted
 
@@ -36,7 +36,7 @@ class Line:
         refused: requests refused so far, by reason of ``REFUSED_FOR``.
     """
 
-    def __init__(self, client: EngineClient, most: int, now: Callable[[], float] = monotonic) -> None:
+    def __init__(self, client: EngineSupervisor, most: int, now: Callable[[], float] = monotonic) -> None:
         self.most = most
         self.reading = 0
         self.refused: Counter[str] = Counter()
@@ -53,7 +53,9 @@ class Line:
 
         Raises:
             ApiError: 429, there is none.
+            EngineDeadError: there is no engine.
         """
+        self._client.check_alive()
         self._check_room(1)
         self.reading += 1
         return Place(self)
@@ -91,9 +93,8 @@ class Line:
         return self.reading + client.unstarted_requests - max(0, free)
 
     def _check_room(self, wanted: int) -> None:
-        """Without an engine everybody may come and hear of that."""
         length = self._length()
-        if length + wanted <= self.most or not self._client.healthy:
+        if length + wanted <= self.most:
             return
         headers = self.refuse(QUEUE_FULL)
         more = f", and this one would bring {wanted} more; send it in parts" if wanted > 1 else ""

@@ -4,25 +4,25 @@ import asyncio
 import errno
 import gc
 import os
-import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import uvicorn
+from starlette.types import ASGIApp
 
-from infergc.client import EngineClient
+from infergc.client import EngineSupervisor, RestartBudget
 from infergc.config import EngineConfig
 from infergc.engine.messages import Ready
 from infergc.server.app import create_app
+from infergc.server.crowd import Crowd, allow_files
 from infergc.server.settings import ServerSettings
+from infergc.server.stopping import LAST_WORDS, Stop, stop_gently, stop_signals
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
-from infergc.wording import counted
 
 _KEEP_ALIVE = 75  # seconds; longer than clients keep idle connections, so that they close first
-_LAST_WORDS = 5  # seconds that aborted requests have to tell their clients so
 _BACKLOG = 2048
 
 _Result = TypeVar("_Result")
@@ -34,7 +34,7 @@ async def run_server(
     announce: Callable[[Ready, str], None],
     say: Callable[[str], None],
 ) -> bool:
-    """Serve until SIGINT or SIGTERM; returns whether the engine lived until then.
+    """Serve until SIGINT or SIGTERM; False where it ends because engines died again and again.
 
     Args:
         config: the engine's.
@@ -42,36 +42,48 @@ async def run_server(
         announce: is called when the port answers.
         say: is called with what the operator should know meanwhile.
 
-    Running requests may then go on for the shutdown timeout and are aborted after it, or at a second signal.
+    How it stops: ``stopping.stop_gently``.
 
     Raises:
         OSError: the address cannot be listened on, or the model's files cannot be read.
         ValueError: the model's files are not what they should be.
         EngineStartError: the engine could not start.
     """
-    with _listen(settings.host, settings.port) as listener, _stop_signals() as stop:
+    allow_files(settings.max_connections)
+    with _listen(settings.host, settings.port) as listener, stop_signals() as stop:
         say(f"Loading {settings.model_name} …")
         tokenizer = Tokenizer.load(config.model)
         template = ChatTemplate.load(config.model, settings.chat_template)
-        client = await _unless(stop, EngineClient.start(config))
-        if client is None:
+        engine = await _unless(stop, _engine(config, settings, say))
+        if engine is None:
             return True
+        stop.kill = engine.kill
         try:
-            app = create_app(client, tokenizer, template, settings)
-            server = _Server(_uvicorn(app, settings))
-            serving = asyncio.ensure_future(server.serve([listener]))
-            stopping = asyncio.ensure_future(_stop_gently(stop, server, client, settings.shutdown_timeout, say))
-            watching = asyncio.ensure_future(_report_death(client, say))
+            app = create_app(engine, tokenizer, template, settings)
+            crowd = Crowd(app, settings.max_connections)
+            server = _Server(_uvicorn(crowd))
+            crowd.connections = server.server_state.connections
+            stopping = asyncio.ensure_future(stop_gently(stop, app.state.door, engine, settings.shutdown_timeout, say))
+            stopping.add_done_callback(lambda _: server.leave())
             timing = asyncio.ensure_future(app.state.sessions.run())
             with _frozen():
-                announce(client.ready, _url(listener))
-                await serving
-            stopping.cancel()
-            watching.cancel()
+                announce(engine.ready, _url(listener))
+                await server.serve([listener])
+            await stopping
             timing.cancel()
-            return client.healthy
+            return not engine.has_given_up
         finally:
-            await client.close()
+            await engine.close()
+
+
+async def _engine(config: EngineConfig, settings: ServerSettings, say: Callable[[str], None]) -> EngineSupervisor:
+    return await EngineSupervisor.start(
+        config,
+        RestartBudget(settings.max_engine_restarts),
+        settings.stuck_timeout,
+        kills_stuck=settings.restart_stuck_engine,
+        say=say,
+    )
 
 
 @contextmanager
@@ -93,8 +105,18 @@ class _Server(uvicorn.Server):
         """Leave the signals alone."""
         yield
 
+    def leave(self) -> None:
+        """Close the listener, and each connection once its answer is on its way; those left after a moment anyhow."""
+        self.should_exit = True
+        asyncio.get_running_loop().call_later(LAST_WORDS, self._hang_up)
 
-def _uvicorn(app: Any, settings: ServerSettings) -> uvicorn.Config:
+    def _hang_up(self) -> None:
+        """For who does not read, or has not sent all. uvicorn would cancel their tasks, and report each as a fault."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+
+def _uvicorn(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         lifespan="off",
@@ -103,45 +125,11 @@ def _uvicorn(app: Any, settings: ServerSettings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=int(settings.shutdown_timeout) + _LAST_WORDS,
+        timeout_graceful_shutdown=2 * int(LAST_WORDS),
     )
 
 
-class _Stop:
-    """Counts the signals that asked the server to stop."""
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.insisted = asyncio.Event()
-
-    def ask(self) -> None:
-        """A signal came."""
-        if self.asked.is_set():
-            self.insisted.set()
-        self.asked.set()
-
-
-async def _report_death(client: EngineClient, say: Callable[[str], None]) -> None:
-    if death := await client.gone():
-        say(f"Error: {death}; requests get 503 until the server is restarted")
-
-
-async def _stop_gently(
-    stop: _Stop, server: uvicorn.Server, client: EngineClient, timeout: float, say: Callable[[str], None]
-) -> None:
-    await stop.asked.wait()
-    if count := client.open_requests:
-        say(f"Stopping; {counted(count, 'request')} may go on for up to {timeout:g} s, or until a second Ctrl-C")
-    server.should_exit = True
-    try:
-        async with asyncio.timeout(timeout):
-            await stop.insisted.wait()
-    except TimeoutError:
-        pass
-    client.abort_all()
-
-
-async def _unless(stop: _Stop, work: Coroutine[Any, Any, _Result]) -> _Result | None:
+async def _unless(stop: Stop, work: Coroutine[Any, Any, _Result]) -> _Result | None:
     """The result of ``work``, or None if the stop comes first and cancels it."""
     task = asyncio.ensure_future(work)
     asked = asyncio.ensure_future(stop.asked.wait())
@@ -152,19 +140,6 @@ async def _unless(stop: _Stop, work: Coroutine[Any, Any, _Result]) -> _Result | 
     task.cancel()
     await asyncio.wait((task,))
     return None
-
-
-@contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    stop = _Stop()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.ask)
-    try:
-        yield stop
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,11 +1,11 @@
 """What all routes share: the engine client, the texts, the server's settings."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from infergc.cache_control import CacheControl
-from infergc.client import EngineClient
+from infergc.client import EngineSupervisor
 from infergc.config import HEEDING
 from infergc.engine.messages import Submit
 from infergc.params import ParameterError, SamplingParams
@@ -14,6 +14,7 @@ from infergc.server.line import Line
 from infergc.server.metrics import Latencies
 from infergc.server.sessions import SessionClock
 from infergc.server.settings import ServerSettings
+from infergc.server.structured import named_as_sent
 from infergc.server.types import GenerationRequest, Message
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
@@ -26,13 +27,14 @@ _LONG_TEXT = 2048  # characters; tokenising fewer takes less time than handing t
 class Service:
     """One served model."""
 
-    client: EngineClient
+    client: EngineSupervisor
     tokenizer: Tokenizer
     template: ChatTemplate
     settings: ServerSettings
     latencies: Latencies
     sessions: SessionClock
     line: Line
+    _checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def check_model(self, name: str | None) -> None:
         """Refuse requests for another model; null means the one there is.
@@ -58,6 +60,21 @@ class Service:
         """
         self.client.builder.check_length(self.tokenizer.fewest_tokens(text), "is at least")
         return await self.encode(text, add_special_tokens=add_special_tokens)
+
+    async def check_grammar(self, params: SamplingParams, body: GenerationRequest) -> None:
+        """See that what a text is to keep to is a grammar, while the event loop goes on.
+
+        One is looked at at a time: a flood of those that take long leaves the machine to others' requests.
+
+        Raises:
+            ParameterError: it is none; it names the field that was sent.
+        """
+        outputs, grammars = params.structured_outputs, self.client.builder.grammars
+        if outputs is None or grammars.knows(outputs):
+            return
+        with named_as_sent(body.response_format):
+            async with self._checking:
+                await asyncio.to_thread(grammars.check, outputs)
 
     def conversation(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
         """A conversation as text, special tokens included.

@@ -11,7 +11,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from infergc.client import EngineClient, EngineDeadError
+from infergc.client import EngineDeadError, EngineSupervisor
 from infergc.server.errors import ApiError
 from infergc.wording import shown
 
@@ -34,7 +34,9 @@ class SessionClock:
         now: a clock, in seconds.
     """
 
-    def __init__(self, client: EngineClient, timeout: float, most: int, now: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, client: EngineSupervisor, timeout: float, most: int, now: Callable[[], float] = monotonic
+    ) -> None:
         self._client = client
         self._timeout = timeout
         self._changed = asyncio.Event()
@@ -70,8 +72,8 @@ class SessionClock:
         return await self._client.close_session(session, salt) == "closed"
 
     async def run(self) -> None:
-        """Close what is idle, again and again, until the engine is gone."""
-        while self._client.healthy:
+        """Close what is idle, again and again. An engine that was started again has none of these sessions open."""
+        while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), self._timeout / _LOOKS)
             self._changed.clear()

@@ -8,6 +8,9 @@ from infergc.units import MIB
 LEAST_BODY = "1KiB"
 MOST_QUEUED = 1 << 20
 LEAST_SESSION_TIMEOUT = 0.1  # seconds
+MOST_CONNECTIONS = 1 << 20
+MOST_RESTARTS = 1000
+LEAST_STUCK_TIMEOUT = 0.5  # seconds
 MOST_SECONDS = 1e9  # of any time-out; the largest that asyncio waits for is finite
 
 
@@ -22,9 +25,13 @@ class ServerSettings:
         admin_key: what who inspects and tunes the heap must send; None: nobody can.
         chat_template: file used instead of the model's own template.
         max_body_bytes: largest request body, at least ``LEAST_BODY``.
+        max_connections: beyond which requests get 503, 1 to ``MOST_CONNECTIONS``.
         max_num_queued_reqs: choices of requests that may wait to be started, 0 to ``MOST_QUEUED``.
         queue_timeout: seconds after which a request that was not started is refused, 1 to a day; None: never.
         shutdown_timeout: seconds that running requests may go on once the server is told to stop, ≥ 0.
+        max_engine_restarts: how often within ten minutes an engine that died is started again, 0 to ``MOST_RESTARTS``.
+        stuck_timeout: seconds without a step after which an engine with work is stuck, ≥ ``LEAST_STUCK_TIMEOUT``.
+        restart_stuck_engine: whether such an engine is killed and started again.
         session_timeout: seconds without a request after which a session is closed, ≥ ``LEAST_SESSION_TIMEOUT``.
     """
 
@@ -35,7 +42,11 @@ class ServerSettings:
     admin_key: str | None = None
     chat_template: Path | None = None
     max_body_bytes: int = 8 * MIB
+    max_connections: int = 4096
     max_num_queued_reqs: int = 256
     queue_timeout: int | None = None
     shutdown_timeout: float = 10.0
+    max_engine_restarts: int = 5
+    stuck_timeout: float = 120.0
+    restart_stuck_engine: bool = False
     session_timeout: float = 600.0

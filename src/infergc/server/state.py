@@ -1,6 +1,5 @@
-"""GET /health, /version, /metrics and /v1/models."""
+"""GET /version, /metrics and /v1/models."""
 
-from http import HTTPStatus
 from time import time
 from typing import Literal
 
@@ -10,13 +9,8 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
 from infergc import __version__
-from infergc.server.errors import ApiError
 from infergc.server.metrics import EngineFigures, render
 from infergc.server.service import Service
-
-
-class Empty(BaseModel):
-    """Nothing to say but that all is well."""
 
 
 class Version(BaseModel):
@@ -44,7 +38,7 @@ class ModelList(BaseModel):
 
 
 def state_router(service: Service) -> APIRouter:
-    """The routes that say what the server is and how it fares."""
+    """The routes that say what the server is."""
     router = APIRouter(tags=["state"])
     model = Model(
         id=service.settings.model_name,
@@ -52,13 +46,6 @@ def state_router(service: Service) -> APIRouter:
         root=str(service.client.config.model),
         max_model_len=service.client.ready.max_model_len,
     )
-
-    @router.get("/health")
-    async def health() -> Empty:
-        """200 while the engine runs, else 503."""
-        if not service.client.healthy:
-            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "the engine is not running", code="engine_unavailable")
-        return Empty()
 
     @router.get("/version")
     async def version() -> Version:

@@ -22,6 +22,7 @@ from infergc.server.fields import (
     Unserved,
     only,
 )
+from infergc.server.structured import ResponseFormat, StructuredOutputsField, structured_outputs
 from infergc.wording import shown
 
 
@@ -93,7 +94,8 @@ class GenerationRequest(BaseModel):
     beam_width: int | None = None
     length_penalty: float | None = None
     early_stopping: Any = None  # true, false or "never"; checked with the sampling parameters
-    response_format: Annotated[Any, only(None, {"type": "text"})] = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputsField | None = None
 
     def sampling(self) -> SamplingParams:
         """The sampling parameters that the request asks for.
@@ -104,6 +106,7 @@ class GenerationRequest(BaseModel):
         given = self.model_dump(include=_SAMPLING, exclude_none=True)
         if self.logit_bias is not None:
             given["logit_bias"] = {_token_id(key): bias for key, bias in self.logit_bias.items()}
+        given["structured_outputs"] = structured_outputs(self.response_format, self.structured_outputs)
         return SamplingParams(**given, **self.limits())
 
     def limits(self) -> dict[str, Any]:

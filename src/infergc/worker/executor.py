@@ -1,6 +1,7 @@
 """The executor that runs a model: plans are queued to one worker thread, which carries them out in order."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -40,6 +41,7 @@ class TorchExecutor:
         decoder, attention: as given; attention may be replaced before ``allocate``, and the decoder's operations.
         storage: what ``allocate`` keeps KV in; ``GuardedStorage`` under ``--heap-debug``.
         disk: where the disk tier is, None without one.
+        model_dir: has the tokenizer for requests with a grammar; None: those end with an error.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class TorchExecutor:
         self.attention = attention
         self.storage: type[KVStorage] = KVStorage
         self.disk: DiskPlace | None = None
+        self.model_dir: Path | None = None
         self._page_tokens = page_tokens
         self._runner: StepRunner | None = None
         self._disk: DiskLink | None = None
@@ -89,7 +92,7 @@ class TorchExecutor:
             attention=self.attention,
             groups=self._groups,
             storage=storage,
-            sampler=Sampler(max_num_seqs, spec.vocab_size, self.facts.eos_ids),
+            sampler=Sampler(max_num_seqs, spec.vocab_size, self.facts.eos_ids, model_dir=self.model_dir),
             max_num_seqs=max_num_seqs,
         )
 
@@ -137,6 +140,8 @@ class TorchExecutor:
 
     def release(self) -> None:
         """Let go of KV and sampler state when no step is in flight; ``allocate`` may follow."""
+        if self._runner is not None:
+            self._runner.close()
         if self._copier is not None:
             self._copier.close()
         if self._disk is not None:

@@ -56,6 +56,7 @@ def create_executor(config: EngineConfig) -> TorchExecutor:
     ledger.book_texts(config.max_num_seqs, longest)
     check_fits(config, {**ledger.entries, **config.host_part})
     executor.facts = replace(executor.facts, memory=ledger.entries)
+    executor.model_dir = config.model
     if config.disk_cache_dir is not None:
         executor.disk = DiskPlace(config.disk_cache_dir, config.disk_cache_size)
     if config.heap_debug:  # from here on: a rehearsal reads pages that nobody wrote

@@ -6,6 +6,7 @@ Shapes: S rows of the plan, T tokens, R sampled rows, E hidden, V vocabulary.
 import time
 from concurrent.futures import Future
 from threading import Event
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,12 +15,14 @@ from infergc.heap.errors import Finding
 from infergc.heap.moves import Move
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
-from infergc.sched.plan import I32, StepOutcome, StepPlan, TokenLogprobs
+from infergc.sched.plan import StepOutcome, StepPlan
 from infergc.worker.batch import Batch, build_batch
 from infergc.worker.copier import Copied
 from infergc.worker.forward import create_forward
-from infergc.worker.sampler import Sampler
+from infergc.worker.sampler import Sampled, Sampler
 from infergc.worker.storage import KVStorage, LayerGroups
+
+_Found = TypeVar("_Found")
 
 
 class StepRunner:
@@ -68,8 +71,9 @@ class StepRunner:
             self._sampler.bind(binding)
         batch = build_batch(plan, self._latest)
         hidden_TE = self._forward(plan, batch)
-        tokens, logprobs = self._sample(plan, batch, hidden_TE)
-        return StepOutcome(plan.step, tokens, logprobs, time.perf_counter() - started, transfer.size, transfer.seconds)
+        tokens, logprobs, errors = self._sample(plan, batch, hidden_TE)
+        seconds = time.perf_counter() - started
+        return StepOutcome(plan.step, tokens, logprobs, seconds, transfer.size, transfer.seconds, errors)
 
     def _make(self, moves: tuple[Move, ...], moved: Event) -> None:
         try:
@@ -82,14 +86,27 @@ class StepRunner:
         """What is wrong with storage."""
         return self._storage.inspect()
 
-    def _sample(self, plan: StepPlan, batch: Batch, hidden_TE: torch.Tensor) -> tuple[I32, dict[int, TokenLogprobs]]:
+    def close(self) -> None:
+        """Stop what runs beside it."""
+        self._sampler.close()
+
+    def _sample(self, plan: StepPlan, batch: Batch, hidden_TE: torch.Tensor) -> Sampled:
+        """Of all rows of the plan; -1 where there is no token."""
         tokens_S = np.full(len(plan.slots), -1, np.int32)
         if not len(batch.sampled_R):
-            return tokens_S, {}
+            return Sampled(tokens_S, {}, {})
         logits_RV = self._decoder.logits(hidden_TE[batch.last_tokens_R])
-        tokens_R, reports = self._sampler.sample(logits_RV, batch.slots_R, batch.next_positions_R)
-        tokens_S[batch.sampled_R] = self._latest[batch.slots_R] = tokens_R
-        return tokens_S, {int(batch.sampled_R[row]): report for row, report in reports.items()}
+        tokens_R, reports, errors = self._sampler.sample(logits_RV, batch.slots_R, batch.next_positions_R)
+        self._latest[batch.slots_R] = tokens_R  # also of a row at fault: a step that is planned already computes for it
+        tokens_S[batch.sampled_R] = tokens_R
+        rows = batch.sampled_R.tolist()
+        tokens_S[[rows[row] for row in errors]] = -1
+        return Sampled(tokens_S, _by(rows, reports), _by(rows, errors))
+
+
+def _by(rows: list[int], found: dict[int, _Found]) -> dict[int, _Found]:
+    """What was found of sampled rows, by rows of the plan."""
+    return {rows[row]: each for row, each in found.items()}
 
 
 _NOTHING_COPIED = Copied(0, 0.0)

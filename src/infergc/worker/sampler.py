@@ -3,11 +3,13 @@
 Shapes: S rows of a step, R some of them, V vocabulary.
 
 The order for each row: logit bias; repetition, frequency and presence penalties; end tokens banned
-before ``min_tokens``; then either the likeliest token, or temperature, top-k, top-p, min-p and a draw.
-State is kept by slot, set by ``bind`` and advanced by ``sample``.
+before ``min_tokens``; tokens that its grammar does not allow; then either the likeliest token, or
+temperature, top-k, top-p, min-p and a draw. State is kept by slot, set by ``bind`` and advanced by ``sample``.
 """
 
 import math
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 
 from infergc.params import check_token_ids
 from infergc.sched.plan import I32, Binding, TokenLogprobs
+from infergc.worker.sampling.compiled import CompiledGrammars
+from infergc.worker.sampling.constraints import Constraints
 from infergc.worker.sampling.draw import MAX_VOCAB, draw
 from infergc.worker.sampling.entries import SlotEntries
 from infergc.worker.sampling.knobs import Knobs
@@ -22,6 +26,20 @@ from infergc.worker.sampling.penalties import Penalties
 from infergc.worker.sampling.pieces import pieces
 from infergc.worker.sampling.report import report
 from infergc.worker.sampling.uniform import uniforms
+
+
+class Sampled(NamedTuple):
+    """What came of a step's rows.
+
+    Attributes:
+        tokens: [S].
+        reports: row → log probabilities, of rows whose requests ask for them.
+        errors: row → why its request cannot go on; its token means nothing.
+    """
+
+    tokens: I32
+    reports: dict[int, TokenLogprobs]
+    errors: dict[int, str]
 
 
 class Sampler:
@@ -35,6 +53,7 @@ class Sampler:
         vocab_size: V.
         eos_ids: the model's end tokens, banned before ``min_tokens`` beside a request's stop ids.
         device: where the logits will be.
+        model_dir: has the tokenizer for requests with a grammar.
 
     Raises:
         ValueError: the vocabulary is larger than 2^22.
@@ -46,6 +65,7 @@ class Sampler:
         vocab_size: int,
         eos_ids: tuple[int, ...] = (),
         device: torch.device | str = "cpu",
+        model_dir: Path | None = None,
     ) -> None:
         if vocab_size > MAX_VOCAB:
             raise ValueError(f"vocab_size: {vocab_size} is not allowed; it must be ≤ {MAX_VOCAB}")
@@ -55,6 +75,7 @@ class Sampler:
         self._bias = SlotEntries(max_num_seqs)
         self._banned_before = SlotEntries(max_num_seqs)  # value: first position where the token is allowed
         self._penalties = Penalties(max_num_seqs, vocab_size, torch.device(device))
+        self._constraints = Constraints(max_num_seqs, vocab_size, CompiledGrammars(model_dir, vocab_size, eos_ids))
 
     def bind(self, binding: Binding) -> None:
         """Give a slot to a request, as if its ``output`` had been sampled here.
@@ -73,26 +94,28 @@ class Sampler:
         ends = {*self._eos_ids, *params.stop_token_ids} if ban else ()
         self._banned_before.set(slot, dict.fromkeys(ends, float(len(binding.prompt) + params.min_tokens)))
         self._penalties.bind(slot, params, binding.prompt, binding.output)
+        self._constraints.bind(binding)
 
-    def sample(
-        self, logits_SV: torch.Tensor, slots: NDArray[np.integer], positions: NDArray[np.integer]
-    ) -> tuple[I32, dict[int, TokenLogprobs]]:
+    def sample(self, logits_SV: torch.Tensor, slots: NDArray[np.integer], positions: NDArray[np.integer]) -> Sampled:
         """Sample one token for each row.
 
         Args:
-            logits_SV: float32; bias and penalties are applied to it in place.
+            logits_SV: float32; bias, penalties and grammars are applied to it in place.
             slots: [S], distinct, each bound.
             positions: [S] absolute position of the token to be sampled.
-
-        Returns:
-            The tokens [S] and, for the rows whose requests ask for it, row → log probabilities.
         """
         self._add_bias(logits_SV, slots)
         self._penalties.apply(logits_SV, slots)
         self._ban_ends(logits_SV, slots, positions)
+        errors = self._constraints.mask(logits_SV, slots)
         tokens_S = self._choose(logits_SV, slots, positions)
         self._penalties.count(slots, tokens_S)
-        return tokens_S, self._report(logits_SV, slots, tokens_S)
+        self._constraints.follow(slots, tokens_S)
+        return Sampled(tokens_S, self._report(logits_SV, slots, tokens_S), errors)
+
+    def close(self) -> None:
+        """Stop what runs beside it."""
+        self._constraints.close()
 
     def _choose(self, logits_SV: torch.Tensor, slots: NDArray[np.integer], positions: NDArray[np.integer]) -> I32:
         random = np.flatnonzero(self._knobs.temperature[slots])

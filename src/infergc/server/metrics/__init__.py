@@ -3,6 +3,7 @@
 from infergc.server.metrics.collector import EngineCollector, render
 from infergc.server.metrics.figures import EngineFigures
 from infergc.server.metrics.latencies import Latencies, Stopwatch
+from infergc.server.metrics.life import LifeCollector
 from infergc.server.metrics.queue import LineCollector
 
-__all__ = ["EngineCollector", "EngineFigures", "Latencies", "LineCollector", "Stopwatch", "render"]
+__all__ = ["EngineCollector", "EngineFigures", "Latencies", "LifeCollector", "LineCollector", "Stopwatch", "render"]

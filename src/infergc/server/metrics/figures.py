@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from infergc.client import EngineClient, EngineDeadError
+from infergc.client import EngineDeadError, EngineSupervisor
 
 _PATIENCE = 5.0  # seconds; a step is far shorter, and Prometheus itself waits for 10
 
@@ -17,18 +17,21 @@ class EngineFigures:
         patience: seconds to wait for an answer.
     """
 
-    def __init__(self, client: EngineClient, patience: float = _PATIENCE) -> None:
+    def __init__(self, client: EngineSupervisor, patience: float = _PATIENCE) -> None:
         self._client = client
         self._patience = patience
         self._asked: dict[str, Any] = {}
+        self._of = -1  # the engine that was asked, by the number of restarts
 
     async def refresh(self) -> None:
-        """Ask for them. What an engine that is busy too long, or gone, said before stands as it is."""
+        """Ask for them. What an engine that is busy too long said before stands as it is."""
         with suppress(TimeoutError, EngineDeadError):
             async with asyncio.timeout(self._patience):
-                self._asked = await self._client.ask("figures")
+                asked = await self._client.ask("figures")
+                self._asked, self._of = asked, self._client.restarts
 
     @property
     def latest(self) -> dict[str, Any]:
-        """The latest answer, with what the engine tells of its process beside it."""
-        return {**self._client.stats, **self._asked}
+        """The latest answer, with what the engine tells of its process beside it; nothing of an engine that is gone."""
+        client = self._client
+        return {**client.stats, **(self._asked if client.healthy and self._of == client.restarts else {})}
