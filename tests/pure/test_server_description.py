@@ -25,6 +25,7 @@ TEXTS = st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=3)
 ELSEWHERE = {
     "use_beam_search", "beam_width", "length_penalty", "early_stopping", "min_tokens", "max_completion_tokens",
     "top_logprobs", "stream_options", "model", "priority", "cache_control", "logit_bias", "stop_token_ids",
+    "structured_outputs", "response_format", "echo", "prompt_logprobs", "tools", "tool_choice", "functions",
 }  # fmt: skip
 
 
