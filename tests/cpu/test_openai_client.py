@@ -78,7 +78,7 @@ def test_answers_are_strictly_of_its_types(server: Server, path: str, whole: Any
 
 
 def as_typed(frame: str) -> str:
-    """Chunks of a completion have no reason to end but the last, in the OpenAI API too; the type knows no such chunk."""
+    """Only a completion's last chunk has a reason to end, in the OpenAI API too; its type knows no other chunks."""
     return frame.replace('"finish_reason":null', '"finish_reason":"stop"')
 
 
