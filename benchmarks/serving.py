@@ -37,13 +37,21 @@ class Server:
     def processor_seconds(self) -> float:
         """Of the engine since its start, in all threads: what it takes whatever else runs on the machine."""
         (engine,) = self._process.children()
-        times = engine.cpu_times()
-        return float(times.user + times.system)
+        return _seconds(engine)
+
+    def own_seconds(self) -> float:
+        """Of the server process alone, as ``processor_seconds``."""
+        return _seconds(self._process)
 
     def kill(self) -> None:
         """Kill at once, and the engine too."""
         for process in (*self._process.children(), self._process):
             os.kill(process.pid, signal.SIGKILL)
+
+
+def _seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 @contextmanager

@@ -180,13 +180,14 @@ def test_steps_that_fail_for_other_reasons_raise_no_false_alarm(
     original = getattr(owner, name)
 
     def fails_now_and_then(plan: Any, *rest: Any) -> Any:
-        if plan.step % 11 == 6:
+        if plan.step % 31 == 6 and len(plan.slots):
             raise RuntimeError("lost")
         return original(plan, *rest)
 
     monkeypatch.setattr(owner, name, fails_now_and_then)
     results = mixed_load(engine)
-    assert set(results.errors.values()) == {"RuntimeError: lost"}
+    assert not results.errors
+    assert engine.counters.failed_steps > 0
     assert engine.step([Ask(1, "verify")]).answers[0].value == ""
     monkeypatch.undo()
     assert not run(engine, [request(f"u{at}", 30, 40) for at in range(8)]).errors

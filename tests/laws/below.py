@@ -66,7 +66,8 @@ class Below:
             return
         size = self.shape.page_tokens
         for page in range(len(stream.keys), stream.scheduled // size):
-            before = stream.keys[-1] if page else keys.root_key(stream.sequence.namespace)
+            namespace = stream.sequence.namespace
+            before = keys.behind(stream.keys[-1], namespace.door(page)) if page else keys.root_key(namespace)
             low, high = page * size, (page + 1) * size
             key = keys.next_key(before, np.array(stream.tokens[low:high], np.int32).tobytes())
             cells = np.array(stream.cells[low:high], np.int64)
@@ -117,7 +118,7 @@ class Below:
         """A request starts with what tree and host have of its prompt; now and then it does without the host."""
         cut, length = b % self.shape.longest, 2 + c % (self.shape.longest - 2)
         tokens = [self._stem(a // 16, at) if at < cut else self._stem(a // 64, at) for at in range(length)]
-        return self._start(Namespace("model", str(a // 4 % self.shape.namespaces)), tokens, a, b) is not None
+        return self._start(self.namespace(a, tokens), tokens, a, b) is not None
 
     def do_give_way(self, a: int, b: int, c: int) -> bool | None:
         """A request is preempted, and its pages are kept if there is room."""
@@ -250,7 +251,8 @@ class Below:
         known = {root.id: keys.root_key(namespace) for namespace, root in self.heap.tree.roots.items()}
         found: set[bytes] = set()
         for node in self.heap.tree.nodes():
-            chain = keys.keys_of(known[node.parent.id], node.tokens.view(), self.shape.page_tokens)
+            before = keys.behind(known[node.parent.id], node.door)
+            chain = keys.keys_of(before, node.tokens.view(), self.shape.page_tokens)
             known[node.id] = chain[-1]
             found.update(chain)
         return found

@@ -265,7 +265,7 @@ def a_split_edge_is_indexed_whole(patch: Patch) -> None:
 
 @mutant(7)
 def a_match_compares_first_tokens_of_pages_only(patch: Patch) -> None:
-    def common_pages(original: Any, tree: PrefixTree, node: Node, tokens: Any, page: int, limit: int) -> int:
+    def common_pages(_: Any, tree: PrefixTree, namespace: Any, node: Node, tokens: Any, page: int, limit: int) -> int:
         size, low = tree.page_tokens, page * tree.page_tokens
         most = min(limit - low, node.tokens.size) // size
         differ = np.flatnonzero(node.tokens.view()[: most * size : size] != tokens[low : low + most * size : size])

@@ -89,14 +89,29 @@ def _need(heap: Heap, group: int, wants: list[tuple[Sequence, int]]) -> int:
 
 
 def longest_known(heap: Heap, namespace: Namespace, tokens: list[int]) -> int:
-    """Tokens of the longest common prefix with anything that the tree holds in this namespace."""
+    """Tokens of the longest common prefix with anything that the tree holds and this namespace may see."""
     best = 0
     for node in heap.tree.nodes():
         path = _path(node)
-        if path[0].parent is heap.tree.roots.get(namespace):
-            known = np.concatenate([edge.tokens.view() for edge in path])
-            best = max(best, _common(known.tolist(), tokens))
+        if path[0].parent is heap.tree.roots.get(namespace.origin):
+            best = max(best, common(_visible(heap, path, namespace), tokens))
     return best
+
+
+def _visible(heap: Heap, path: list[Node], namespace: Namespace) -> list[int]:
+    """The tokens of a path as far as the namespace's public pages, and behind them if that is its own."""
+    known: list[int] = []
+    public = namespace.public * heap.page_tokens
+    for node in path:
+        own = node.door.removeprefix(b"\xff" * 4 + len(namespace.salt).to_bytes(4, "big")) == namespace.salt.encode()
+        if node.door and (len(known) != public or not own):
+            break
+        if public and len(known) == public and not node.door:
+            break
+        known += node.tokens.view().tolist()
+        if len(known) > public and public and not any(one.door for one in path[: path.index(node) + 1]):
+            return known[:public]
+    return known
 
 
 def _path(node: Node) -> list[Node]:
@@ -106,7 +121,7 @@ def _path(node: Node) -> list[Node]:
     return path
 
 
-def _common(one: list[int], other: list[int]) -> int:
+def common(one: list[int], other: list[int]) -> int:
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 

@@ -20,13 +20,19 @@ Cells = NDArray[np.int64]
 
 
 class Prefixes:
-    """Numbers for (namespace, token prefix): equal prefixes, equal numbers."""
+    """Numbers for (namespace, token prefix): equal prefixes, equal numbers. Public ones are nobody's."""
 
     def __init__(self) -> None:
         self._ids: dict[tuple[object, ...], int] = {}
 
-    def root(self, namespace: Namespace) -> int:
-        return self._number(("root", namespace))
+    def before(self, cells: list[int], namespace: Namespace, page_tokens: int) -> int:
+        """What the next of these positions follows: a position, the beginning of all, or of what is the tenant's."""
+        public = namespace.public * page_tokens
+        if not cells:
+            return self._number(("root", namespace.model, None if public else namespace.salt))
+        if len(cells) == public:
+            return self._number(("own", cells[-1], namespace.salt))
+        return cells[-1]
 
     def next(self, parent: int, token: int, private: int | None) -> int:
         """The prefix ``parent`` and one token more; ``private`` tells inexact KV of one sequence apart."""

@@ -33,6 +33,7 @@ class Shape:
     retention: type[Retention] = Lru
     host: int = 0  # slots of the host tier
     disk: bool = False
+    public: int = 0  # tokens of the text that is declared public
 
     @property
     def compacts(self) -> bool:
@@ -65,7 +66,7 @@ def _sliding(window: int, pages: int, name: str = "sliding") -> GroupSpec:
 
 
 SHAPES = (
-    Shape("one-16", (_full(26),), 16, 6, 160),
+    Shape("one-16", (_full(26),), 16, 6, 160, public=48),
     Shape("one-8-deep", (_full(300),), 8, 8, 400, retention=Generational),
     Shape("one-32", (_full(21),), 32, 5, 256),
     Shape("unequal-8", (GroupSpec("a", 4096, None, 40), GroupSpec("b", 1024, None, 33)), 8, 6, 120),
@@ -79,6 +80,7 @@ SHAPES = (
         160,
         namespaces=3,
         retention=Generational,
+        public=44,
     ),
     Shape("narrow-8", (_sliding(1, 16), _full(24)), 8, 4, 80, depth=1, retention=Generational),
     Shape("blocks-64", (_full(130), _sliding(200, 121)), 64, 9, 700, retention=Generational),
@@ -88,9 +90,9 @@ SHAPES = (
 # Heaps with tiers below the device: a host that is full at once, one that has room for all, and such with a disk.
 TIERED = (
     Shape("host-16", (_full(26),), 16, 6, 160, host=7),
-    Shape("roomy-16", (_full(26),), 16, 6, 160, host=300, retention=Generational),
+    Shape("roomy-16", (_full(26),), 16, 6, 160, host=300, retention=Generational, public=48),
     Shape("host-sliding-8", (_full(40), _sliding(20, 36)), 8, 6, 120, host=20),
-    Shape("disk-16", (_full(26),), 16, 6, 160, namespaces=4, host=16, disk=True),
+    Shape("disk-16", (_full(26),), 16, 6, 160, namespaces=4, host=16, disk=True, public=48),
     Shape(
         "disk-sliding-8",
         (_full(40), _sliding(9, 30, "near"), _sliding(40, 36, "far")),

@@ -153,6 +153,15 @@ def _other_namespace_than_the_path(scene: Scene) -> None:
     scene.live.namespace = Namespace("m", "elsewhere")
 
 
+def _own_pages_held_public(scene: Scene) -> None:
+    scene.live.namespace = Namespace("m", "a", public=1)
+    scene.heap.tree.roots[scene.live.namespace.origin] = scene.heap.tree.roots.pop(Namespace("m", "a"))
+
+
+def _door_below_no_public_page(scene: Scene) -> None:
+    scene.leaf.door = Namespace("m", "a", public=1).door(1)
+
+
 def _other_pages_than_the_path(scene: Scene) -> None:
     pages = np.array(pages_held(scene.heap, scene.live)[:2], np.int32)
     scene.heap.tables[0].replace(scene.live.slot, 0, pages[::-1])
@@ -195,6 +204,8 @@ DAMAGES: list[tuple[Callable[[Scene], None], str]] = [
     (_sealed_more_than_the_path, "law 7: sa seals 3 pages, its path holds 16 tokens"),
     (_other_tokens_than_the_path, "law 7: sa shares pages of other tokens"),
     (_other_namespace_than_the_path, "law 7: sa stands in another namespace"),
+    (_own_pages_held_public, "law 7: sa stands behind another tenant's door, or none"),
+    (_door_below_no_public_page, r"law 7: node \d+ stands behind a door where none can be"),
     (_other_pages_than_the_path, "law 7: sa holds other pages"),
     (_published_and_lossy, "law 8: group g0 has published pages that are not exact"),
     (_granted_in_one_group_only, "law 9: sa was granted 4 pages, but not in group g1"),

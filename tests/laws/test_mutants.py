@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 
 from infergc.heap.errors import HeapCorruption
-from laws import mutants_kept, mutants_tiers, mutants_wholes  # noqa: F401 - they register their mutants
+from laws import mutants_kept, mutants_tenants, mutants_tiers, mutants_wholes  # noqa: F401 - they register their mutants
 from laws.mutants import MUTANTS, Mutant
 from laws.oracle import LawBroken
 from laws.shapes import SHAPES, TIERED

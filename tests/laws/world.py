@@ -17,7 +17,7 @@ from infergc.heap.nodes import Namespace
 from infergc.heap.objects import BeamGroup, Sequence, TokenLog
 from laws.below import Below
 from laws.kept import Kept
-from laws.oracle import LawBroken, dump, grants, in_use, longest_known
+from laws.oracle import LawBroken, common, dump, grants, in_use, longest_known
 from laws.shadow import Prefixes, Shadow, as_made, pages_of, tables_of
 from laws.shapes import Shape
 from laws.streams import Row, Step, Stream
@@ -67,7 +67,7 @@ class World(Wholes, Kept, Below):
         """Open a stream whose prompt is one stem up to a cut and another from there on."""
         cut, length = b % self.shape.longest, 1 + c % (self.shape.longest - 1)
         tokens = [self._stem(a // 16, at) if at < cut else self._stem(a // 64, at) for at in range(length)]
-        namespace = Namespace("model", str(a // 4 % self.shape.namespaces))
+        namespace = self.namespace(a, tokens)
         sequence = self.heap.open(f"s{self.heap._next_id}", TokenLog(np.array(tokens, np.int32)), namespace)
         if sequence is None:
             self._expect(self._slots_taken() == self.shape.slots, "law 9: open found no slot, but there is one")
@@ -235,6 +235,12 @@ class World(Wholes, Kept, Below):
         """A token of one of four endless streams: they agree for long stretches."""
         return (at >> 4 + seed % 4) * (seed % 4) % self.shape.alphabet
 
+    def namespace(self, a: int, tokens: list[int]) -> Namespace:
+        """A tenant's. Public is what the tokens begin with of the declared text."""
+        declared = [self._stem(1, at) for at in range(self.shape.public)]
+        public = common(declared, tokens) // self.shape.page_tokens
+        return Namespace("model", str(a // 4 % self.shape.namespaces), public)
+
     def _pick(self, streams: list[Stream], a: int, most: int) -> list[Stream]:
         count = min(len(streams), 1 + a % most)
         return [streams[(a // most + at) % len(streams)] for at in range(count)]
@@ -258,7 +264,7 @@ class World(Wholes, Kept, Below):
         """Note the prefixes of the next positions of a stream."""
         del stream.keys[stream.scheduled // self.shape.page_tokens :]
         for at in range(stream.scheduled, stream.scheduled + count):
-            parent = stream.cells[-1] if at else self.prefixes.root(stream.sequence.namespace)
+            parent = self.prefixes.before(stream.cells, stream.sequence.namespace, self.shape.page_tokens)
             stream.cells.append(self.prefixes.next(parent, stream.tokens[at], stream.private))
         self.name_pages(stream)
 

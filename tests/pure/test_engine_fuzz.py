@@ -45,13 +45,13 @@ def random_request(rng: np.random.Generator, number: int, longest: int) -> Submi
 
 
 class Unsound(SimExecutor):
-    """Fails now and then: when a step is launched, or when it is to be done."""
+    """Fails now and then, when a step is launched or is to be done; never twice while a text is computed again."""
 
     def launch(self, plan: StepPlan) -> DoneFlight:
         flight = super().launch(plan)
-        if plan.step % 23 == 7:
+        if plan.step % 74 == 20 and len(plan.slots):
             raise RuntimeError("cannot start")
-        return Lost(flight.result()) if plan.step % 29 == 11 else flight
+        return Lost(flight.result()) if plan.step % 111 == 0 else flight
 
 
 class Lost(DoneFlight):
@@ -81,7 +81,8 @@ def test_the_engine_always_comes_to_rest(shape, depth, executor_class):
         assert steps < MOST_STEPS, f"still at work: {engine.heap.stats()}"
     assert set(results.finish) == set(names)
     assert all(group.live == group.in_transit == 0 for group in engine.heap.stats())
-    assert ("error" in results.finish.values()) == (executor_class is Unsound)
+    assert "error" not in results.finish.values()
+    assert bool(engine.scheduler.trials.retried) == (executor_class is Unsound)
 
 
 def random_turn(rng: np.random.Generator, number: int, longest: int) -> Submit:
@@ -138,8 +139,8 @@ def test_sessions_come_to_rest_too(shape: str, depth: int, executor_class: type[
     assert engine.step([Ask(2, "verify")]).answers[0].value == ""
     assert not engine.heap.graph.objects
     assert all(group.live == group.in_transit == 0 for group in engine.heap.stats())
-    failed = [error for error in results.errors.values() if error.startswith("RuntimeError")]  # others were refused
-    assert bool(failed) == (executor_class is Unsound)
+    assert not [error for error in results.errors.values() if error.startswith("RuntimeError")]  # some were refused
+    assert bool(engine.scheduler.trials.retried) == (executor_class is Unsound)
 
 
 def test_a_text_that_fills_memory_is_admitted_beside_a_page_it_shares_in_part():
@@ -161,7 +162,7 @@ def test_a_window_shared_in_part_leaves_room_for_the_rest(depth):
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_a_step_that_cannot_start_fails_its_requests_alone(depth):
+def test_a_step_that_cannot_start_runs_again(depth):
     class Tired(SimExecutor):
         def launch(self, plan: StepPlan) -> DoneFlight:
             if plan.step == 2:
@@ -170,6 +171,6 @@ def test_a_step_that_cannot_start_fails_its_requests_alone(depth):
 
     engine = make_engine(executor_class=Tired, pipeline_depth=depth, max_num_seqs=1)
     results = run(engine, [submit("a", [1] * 5, max_tokens=20), submit("b", [2] * 5, max_tokens=20)])
-    assert results.finish == {"a": "error", "b": "length"}
-    assert results.errors == {"a": "RuntimeError: can't start new thread"}
+    assert results.finish == {"a": "length", "b": "length"}
+    assert engine.counters.failed_steps == 1
     assert engine.heap.stats()[0].live == engine.heap.stats()[0].in_transit == 0

@@ -20,6 +20,13 @@ from samples.servers import PATIENCE, Server, infergc, infergc_result, post_and_
 
 LONG = {"prompt": "hello", "max_tokens": 900, "ignore_eos": True, "seed": 1}
 
+FAULTS = (
+    "step_failures_total",
+    "requests_retried_total",
+    'allocation_failures_total{where="step"}',
+    'requests_finished_total{reason="error"}',
+)
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -103,17 +110,37 @@ def test_a_client_that_reads_slowly_gets_everything(server: Server) -> None:
     assert "".join(frame["choices"][0]["text"] for frame in frames) == text
 
 
-def test_a_failed_step_fails_its_requests_and_no_later_ones(dawdler: Server) -> None:
+def text_of(stream: str) -> str:
+    """What the frames of a streamed completion say together."""
+    *frames, done = [line for line in stream.splitlines() if line]
+    assert done == "data: [DONE]"
+    return "".join(json.loads(frame.removeprefix("data: "))["choices"][0]["text"] for frame in frames)
+
+
+def test_a_request_that_fails_its_steps_is_told_so_and_no_other(server: Server, dawdler: Server) -> None:
+    bodies = [{**LONG, "max_tokens": 200, "seed": seed, "stream": True} for seed in range(3)]
+    expected = [text_of(server.http.post("/v1/completions", json=body).text) for body in bodies]
     fails = {**LONG, "prompt": [slow_sim.FAILS]}
-    with post_and_leave(dawdler, "/v1/completions", LONG):
-        wait_for(lambda: dawdler.requests("running") == 1)
+    before = dawdler.metrics()
+    with ThreadPoolExecutor() as pool:
+        others = [pool.submit(dawdler.http.post, "/v1/completions", json=body) for body in bodies]
+        wait_for(lambda: dawdler.requests("running") == 3)
         failed = dawdler.http.post("/v1/completions", json=fails)
         assert failed.status_code == 503
-        assert "out of memory, for a test" in failed.json()["error"]["message"]
+        error = failed.json()["error"]
+        assert (error["type"], error["code"]) == ("server_error", "request_failed")
+        assert "out of memory, for a test" in error["message"]
+        assert "--max-num-batched-tokens" in error["message"]
         streamed = dawdler.http.post("/v1/completions", json={**fails, "stream": True})
         assert streamed.status_code == 503, "the status is sent after the first news"
-    assert dawdler.http.get("/health").status_code == 200
-    assert dawdler.http.post("/v1/completions", json={**LONG, "max_tokens": 3}).status_code == 200
+        assert dawdler.http.get("/health").status_code == 200
+        assert dawdler.requests("running") == 3, "they were over before anything failed"
+        assert [text_of(other.result(PATIENCE).text) for other in others] == expected
+    after = dawdler.metrics()
+    gained = {name: after[f"infergc_{name}"] - before[f"infergc_{name}"] for name in FAULTS}
+    assert gained["step_failures_total"] == gained['allocation_failures_total{where="step"}'] >= 4
+    assert gained['requests_finished_total{reason="error"}'] == 2
+    assert gained["requests_retried_total"] > 2
     dawdler.wait_until_idle()
 
 

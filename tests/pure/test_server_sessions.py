@@ -14,6 +14,7 @@ from infergc.params import SamplingParams
 from infergc.server.generation import Generation
 from infergc.server.line import Line
 from infergc.server.metrics import Latencies
+from infergc.server.public_texts import PublicTexts
 from infergc.server.service import Service
 from infergc.server.sessions import SessionClock
 from infergc.server.settings import ServerSettings
@@ -150,8 +151,9 @@ def test_a_session_is_used_until_its_client_leaves(model: Path, monkeypatch: pyt
         settings = ServerSettings(model_name="tiny")
         latencies = Latencies(CollectorRegistry(), "tiny")
         service = Service(
-            client, Tokenizer.load(model), ChatTemplate.load(model), settings, latencies, clock, Line(client, 1)
-        )
+            client, Tokenizer.load(model), ChatTemplate.load(model), settings, latencies, clock, Line(client, 1),
+            PublicTexts(),
+        )  # fmt: skip
         try:
             clock.touch("", "left")
             params = SamplingParams(max_tokens=500, ignore_eos=True)

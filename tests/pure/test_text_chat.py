@@ -91,10 +91,13 @@ class TestFiles:
         assert ChatTemplate.load(directory).render(USER) == "<s><user>hi"
 
     def test_by_name(self, tmp_path):
-        named = [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "tools"}]
+        named = [
+            {"name": "default", "template": "plain"},
+            {"name": "tool_use", "template": "{{ tools | length }} tools"},
+        ]
         directory = tokenizer_dirs.save("byte-level", tmp_path, chat_template=named)
         assert ChatTemplate.load(directory).render(USER) == "plain"
-        assert ChatTemplate.load(directory).render(USER, tools=[{}]) == "tools"
+        assert ChatTemplate.load(directory).render(USER, tools=[{}]) == "1 tools"
 
     def test_a_file_goes_before_the_configuration_and_an_override_before_both(self, tmp_path):
         directory = tokenizer_dirs.save("byte-level", tmp_path / "model", chat_template="configuration")

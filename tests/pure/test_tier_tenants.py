@@ -54,7 +54,7 @@ def test_a_key_alone_is_no_hit() -> None:
     heap = Heap(replace(small_shape(), host_slots=8), Lru())
     assert heap.tiers is not None
     host = heap.tiers.host
-    one, other = (next(names_behind(b"k" * 16, np.full(P, token, np.int32), P)) for token in (1, 2))
+    one, other = (next(names_behind(b"k" * 16, np.full(P, token, np.int32), P, Namespace("m"))) for token in (1, 2))
     host.put([one])
     assert host.find(one) >= 0
     assert host.find(other._replace(key=one.key)) == -1

@@ -92,11 +92,12 @@ def wait_for(
 
 
 @contextmanager
-def post_and_leave(server: Server, path: str, body: dict[str, Any]) -> Iterator[None]:
+def post_and_leave(server: Server, path: str, body: dict[str, Any], key: str = "") -> Iterator[None]:
     """A client that makes a request, does what the block does, and goes without having read anything."""
     host, port = server.url.removeprefix("http://").split(":")
     content = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    head += f"\r\nAuthorization: Bearer {key}" if key else ""
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as raw:
         raw.sendall(head.encode() + b"\r\n\r\n" + content)
         yield

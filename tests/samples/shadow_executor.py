@@ -149,12 +149,12 @@ class ShadowExecutor(SimExecutor):
         text, size = self._texts[slot], self._heap.page_tokens
         namespace = self._heap.sequences[int(self._heap.holder[slot])].namespace
         for token in tokens:
-            parent = text.cells[-1] if text.cells else self._prefixes.root(namespace)
+            parent = self._prefixes.before(text.cells, namespace, size)
             text.tokens.append(token)
             text.cells.append(self._prefixes.next(parent, token, None))
         for page in range(len(text.keys), len(text.cells) // size):
             low, high = page * size, (page + 1) * size
-            before = text.keys[-1] if page else keys.root_key(namespace)
+            before = keys.behind(text.keys[-1], namespace.door(page)) if page else keys.root_key(namespace)
             text.keys.append(keys.next_key(before, np.array(text.tokens[low:high], np.int32).tobytes()))
             self.cells[text.keys[-1]] = np.array(text.cells[low:high], np.int64)
 
@@ -261,7 +261,8 @@ class ShadowExecutor(SimExecutor):
         known = {root.id: root.digests for root in self._heap.tree.roots.values()}
         for node in self._heap.tree.nodes():
             assert node.parent is not None
-            chain = known[node.id] = keys.keys_of(known[node.parent.id][-1], node.tokens.view(), size)
+            before = keys.behind(known[node.parent.id][-1], node.door)
+            chain = known[node.id] = keys.keys_of(before, node.tokens.view(), size)
             for group, column in enumerate(node.pages):
                 for key, page in zip(chain, column.view().tolist(), strict=True):
                     assert np.array_equal(self.shadow.rows[group][page], self.cells[key]), f"page {page} of {group}"

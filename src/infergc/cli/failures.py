@@ -11,6 +11,12 @@ from infergc.config import ConfigError, EngineConfig, engine_config, flag
 from infergc.params import ParameterError, SamplingParams
 
 _OTHERS = re.compile(rf"\b({'|'.join(one.name for one in fields(SamplingParams) if '_' in one.name)})\b")
+_FLAGS = {  # of fields that have none of their own name
+    "structured_outputs.json": "--json-schema",
+    "structured_outputs.regex": "--regex",
+    "structured_outputs": "--json-schema or --regex",
+    "prompt": "PROMPT",
+}
 
 
 class StartFailure(click.ClickException):
@@ -65,6 +71,9 @@ def configured(**settings: object) -> EngineConfig:
 
 def refused(error: ParameterError) -> click.UsageError:
     """What the command line says of a request that is not allowed: PROMPT or the flag in place of each field."""
-    name = "PROMPT" if error.field == "prompt" else flag(error.field)
-    message = str(error).removeprefix(error.field)
-    return click.UsageError(name + _OTHERS.sub(lambda other: flag(other[0]), message))
+    message = _OTHERS.sub(lambda other: _flag(other[0]), error.message)
+    return click.UsageError(f"{_flag(error.field)}: {message}")
+
+
+def _flag(field: str) -> str:
+    return _FLAGS.get(field) or flag(field)

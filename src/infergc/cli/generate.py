@@ -13,7 +13,7 @@ from infergc.cli.grouped import GroupedCommand, option
 from infergc.cli.model_dir import model_dir, model_option
 from infergc.cli.sampling_options import SAMPLING, sampling_options
 from infergc.config import EngineConfig
-from infergc.params import ParameterError, SamplingParams
+from infergc.params import ParameterError, SamplingParams, StructuredOutputs
 
 _TEXT = "Text"
 
@@ -27,6 +27,8 @@ _TEXT = "Text"
 @option(_TEXT, "--stop", multiple=True, metavar="TEXT", help="Ends the text; may be given several times.")
 @option(_TEXT, "--ignore-eos", is_flag=True, help="Go on past the model's end token.")
 @option(_TEXT, "--n", default=1, help="Texts to generate; each is printed under its number.")
+@option(_TEXT, "--json-schema", type=click.File(), metavar="FILE", help="Text is JSON that the schema in FILE allows.")
+@option(_TEXT, "--regex", metavar="PATTERN", help="Text is matched by this expression from end to end.")
 @option(_TEXT, "--use-beam-search", is_flag=True, help="Search for likely texts instead of drawing; prints the best n.")
 @option(_TEXT, "--beam-width", type=int, help="Hypotheses that a beam search follows. Default: n.")
 @engine_options
@@ -37,12 +39,19 @@ def generate(prompt: str, model: Path | None, chat: bool, **options: Any) -> Non
     """
     sampling = {name: options.pop(name) for name in (*SAMPLING, *_OTHERS)}
     with generating():
-        params = SamplingParams(**sampling)
+        params = SamplingParams(**sampling, structured_outputs=_structured(options))
         config = configured(model=model_dir(model, "--model"), **options)
         text = sys.stdin.read() if prompt == "-" else prompt
         if not text:
             raise ParameterError("prompt", "must not be empty")
         _stream(config, text, params, chat=chat)
+
+
+def _structured(options: dict[str, Any]) -> StructuredOutputs | None:
+    schema, regex = options.pop("json_schema"), options.pop("regex")
+    if schema is None and regex is None:
+        return None
+    return StructuredOutputs(json=None if schema is None else schema.read(), regex=regex)
 
 
 _OTHERS = ("max_tokens", "stop", "ignore_eos", "n", "use_beam_search", "beam_width")

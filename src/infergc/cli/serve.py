@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from infergc import __version__
+from infergc.cli.api_keys import api_keys
 from infergc.cli.engine_options import engine_options
 from infergc.cli.failures import StartFailure, configured
 from infergc.cli.grouped import GroupedCommand, option
@@ -28,10 +29,12 @@ from infergc.server.settings import (
     MOST_RESTARTS,
     ServerSettings,
 )
+from infergc.text.tools.formats import AUTO, CHOICES
 from infergc.units import parse_bytes
 from infergc.wording import shown
 
 _SERVER = "Server"
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.command(cls=GroupedCommand)
@@ -40,13 +43,21 @@ _SERVER = "Server"
         help="The same as MODEL_DIR. Without either: INFERGC_MODEL, else the bundled model.")  # fmt: skip
 @option(_SERVER, "--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 for all.")
 @option(_SERVER, "--port", default=8000, type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
-@option(_SERVER, "--api-key", metavar="KEY", envvar="INFERGC_API_KEY", show_envvar=True,
-        help="Clients must send it as a bearer token, for every path but /health.")  # fmt: skip
+@option(_SERVER, "--api-key", "keys", metavar="KEY", multiple=True, envvar="INFERGC_API_KEY", show_envvar=True,
+        help="Clients must send it as a bearer token, for every path but /health. May be given several times, a key "
+        "for each tenant: no tenant's cache or session is another's.")  # fmt: skip
+@option(_SERVER, "--api-key-file", "key_files", metavar="FILE", multiple=True, type=_FILE,
+        help="API keys, one a line. May be given several times, and with --api-key.")  # fmt: skip
+@option(_SERVER, "--public-prefix", "public_prefixes", metavar="FILE", multiple=True, type=_FILE,
+        help="A text whose cached pages all tenants share that begin with it, or in a .json file messages of a chat. "
+        "May be given several times.")  # fmt: skip
 @option(_SERVER, "--admin-key", metavar="KEY", envvar="INFERGC_ADMIN_KEY", show_envvar=True,
         help="Bearer token for looking into the heap and tuning it, at /v1/kv/. Without one nobody can.")  # fmt: skip
 @option(_SERVER, "--served-model-name", metavar="NAME", help="Name in the API. Default: the directory's.")
-@option(_SERVER, "--chat-template", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+@option(_SERVER, "--chat-template", metavar="FILE", type=_FILE,
         help="Jinja file to use instead of the model's own chat template.")  # fmt: skip
+@option(_SERVER, "--tool-call-parser", default=AUTO, type=click.Choice(CHOICES),
+        help="How the model writes calls of functions; auto goes by its chat template.")  # fmt: skip
 @option(_SERVER, "--max-body-size", metavar="BYTES", default="8MiB", help="Largest request body.")
 @option(_SERVER, "--max-connections", metavar="N", default=4096, type=click.IntRange(1, MOST_CONNECTIONS),
         help="Open connections beyond which requests get 503, but for /health and /metrics.")  # fmt: skip
@@ -63,16 +74,23 @@ _SERVER = "Server"
 @option(_SERVER, "--restart-stuck-engine", is_flag=True, help="Kill such an engine, too, and start another.")
 @option(_SERVER, "--session-timeout", metavar="SECONDS", default=600.0, callback=at_least(LEAST_SESSION_TIMEOUT),
         help="How long the KV of a session is kept that no request uses.")  # fmt: skip
+@option(_SERVER, "--request-log", metavar="FILE",
+        help="Append a line of JSON for each request: times, tokens, its end, no text. - is stderr.")  # fmt: skip
+@option(_SERVER, "--otlp-traces-endpoint", metavar="URL",
+        help="Send a span of each request there, as http://HOST:4318/v1/traces. Needs the extra otel.")  # fmt: skip
 @engine_options
 def serve(
     model: Path | None,
     model_option: Path | None,
     host: str,
     port: int,
-    api_key: str | None,
+    keys: tuple[str, ...],
+    key_files: tuple[Path, ...],
+    public_prefixes: tuple[Path, ...],
     admin_key: str | None,
     served_model_name: str | None,
     chat_template: Path | None,
+    tool_call_parser: str,
     max_body_size: str,
     max_connections: int,
     max_num_queued_reqs: int,
@@ -82,31 +100,34 @@ def serve(
     stuck_timeout: float,
     restart_stuck_engine: bool,
     session_timeout: float,
+    request_log: str | None,
+    otlp_traces_endpoint: str | None,
     **engine: Any,
 ) -> None:
     """Serve a model over an OpenAI-compatible API.
 
     MODEL_DIR is the directory of a Hugging Face model; without one the bundled model is served.
     """
-    from infergc.server.run import run_server  # noqa: PLC0415 - heavy, and --help must not wait for it
-
     if model is not None and model_option is not None:
         raise click.UsageError("--model: the model is already named as MODEL_DIR; give one of the two")
-    if api_key == "":
-        raise click.UsageError("--api-key: must not be empty; leave it out to let everyone in")
-    if admin_key is not None and admin_key in {"", api_key}:
+    tenants = api_keys(keys, key_files)
+    if admin_key is not None and admin_key in {"", *tenants}:
         raise click.UsageError("--admin-key: must not be empty, nor the API key, which every client has")
     if served_model_name == "":
         raise click.UsageError("--served-model-name: must not be empty; leave it out for the directory's name")
     directory = model_dir(model or model_option, "MODEL_DIR" if model else "--model")
     config = configured(model=directory, **engine)
+    if public_prefixes and not config.enable_prefix_caching:
+        raise click.UsageError("--public-prefix: is only allowed with --enable-prefix-caching: else nothing is shared")
     settings = ServerSettings(
         model_name=served_model_name or directory.resolve().name,
         host=host,
         port=port,
-        api_key=api_key,
+        api_keys=tenants,
         admin_key=admin_key,
+        public_prefixes=public_prefixes,
         chat_template=chat_template,
+        tool_call_parser=tool_call_parser,
         max_body_bytes=_size(max_body_size),
         max_connections=max_connections,
         max_num_queued_reqs=max_num_queued_reqs,
@@ -116,10 +137,18 @@ def serve(
         stuck_timeout=stuck_timeout,
         restart_stuck_engine=restart_stuck_engine,
         session_timeout=session_timeout,
+        request_log=request_log,
+        otlp_traces_endpoint=otlp_traces_endpoint,
     )
+    _run(config, settings)
+
+
+def _run(config: EngineConfig, settings: ServerSettings) -> None:
+    """Serve until the server is told to stop; exit code 1 if its engine did not live so long."""
+    from infergc.server.run import run_server  # noqa: PLC0415 - heavy, and --help must not wait for it
 
     def announce(ready: Ready, url: str) -> None:
-        click.echo(_announcement(config, ready, url, settings.model_name, _authorization(api_key)))
+        click.echo(_announcement(config, ready, url, settings.model_name, _authorization(settings.api_keys)))
 
     try:
         engine_lived = asyncio.run(run_server(config, settings, announce, partial(click.echo, err=True)))
@@ -139,11 +168,11 @@ def _size(text: str) -> int:
     return size
 
 
-def _authorization(key: str | None) -> str:
+def _authorization(keys: tuple[str, ...]) -> str:
     """The header in the line to try; a key is not shown."""
-    if key is None:
+    if not keys:
         return ""
-    source = click.get_current_context().get_parameter_source("api_key")
+    source = click.get_current_context().get_parameter_source("keys")
     stand_in = "$INFERGC_API_KEY" if source is ParameterSource.ENVIRONMENT else "YOUR_KEY"
     return f'-H "Authorization: Bearer {stand_in}" '
 

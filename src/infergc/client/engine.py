@@ -91,6 +91,7 @@ class EngineClient:
         session: str = "",
         cache_control: CacheControl | Mapping[str, Any] | None = None,
         queue_timeout: int | None = None,
+        public_tokens: int = 0,
     ) -> Submit:
         """A checked request, ready for ``submit``; see ``RequestBuilder.build``."""
         return self.builder.build(
@@ -102,6 +103,7 @@ class EngineClient:
             session=session,
             cache_control=cache_control,
             queue_timeout=queue_timeout,
+            public_tokens=public_tokens,
         )
 
     def submit(self, *requests: Submit) -> RequestStream:
@@ -239,6 +241,9 @@ class EngineClient:
             self.stats = outputs.stats
         for answer in outputs.answers:
             self._answer(answer)
+        for name, waited in outputs.waits.items():
+            if name in self._streams:
+                self._streams[name].waits[name] = waited
         for delta in outputs.news():
             stream = self._streams.get(delta.request_id)
             if stream is not None:

@@ -48,6 +48,7 @@ class Output:
         generated: tokens of the output so far.
         cached_tokens: prompt tokens whose KV was found in the prefix cache.
         pinned_tokens: prompt tokens that were pinned because the request asked for it; None if it did not.
+        preemptions: how often it had to give way, as told with the last token.
         finished: whether the last piece was given. The engine may not know yet: a stop string is found
             here, and the request is then to be stopped there.
     """
@@ -58,6 +59,7 @@ class Output:
         self.generated = 0
         self.cached_tokens = 0
         self.pinned_tokens: int | None = None
+        self.preemptions = 0
         self._index = index
         self._text = TextStream(tokenizer, request.params)
 
@@ -65,6 +67,11 @@ class Output:
     def finished(self) -> bool:
         """Whether the last piece was given."""
         return self._text.finish_reason is not None
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why it ended: "stop", "length" or "abort"; None while it goes on, and where the engine gave up on it."""
+        return self._text.finish_reason
 
     def take(self, delta: Delta) -> Piece:
         """The piece that a delta adds; an empty one if the output has ended.
@@ -77,6 +84,7 @@ class Output:
         if delta.finish == "error":
             raise RequestFailedError(delta.error)
         self.cached_tokens = max(self.cached_tokens, delta.cached_tokens)
+        self.preemptions = max(self.preemptions, delta.preemptions)
         if delta.pinned_tokens is not None:
             self.pinned_tokens = delta.pinned_tokens
         news = self._text.push(delta.tokens, delta.finish, delta.stop_id)

@@ -46,7 +46,7 @@ class RequestBuilder:
         self.ready = ready
         self._seeds = random.Random(seed)  # noqa: S311 - a sampler's seed, not a secret
         self._numbers = count(1)
-        self.grammars = GrammarCheck()
+        self.grammars = GrammarCheck(ready.vocab_size)
 
     def build(
         self,
@@ -59,6 +59,7 @@ class RequestBuilder:
         session: str = "",
         cache_control: CacheControl | Mapping[str, Any] | None = None,
         queue_timeout: int | None = None,
+        public_tokens: int = 0,
     ) -> Submit:
         """One checked request; ``request_id`` must be unique among the open ones and is numbered if None.
 
@@ -71,6 +72,7 @@ class RequestBuilder:
             session: the conversation that it is a turn of, whose KV is kept for the next; at most 1024 characters.
             cache_control: how the prompt's pages are to be kept.
             queue_timeout: seconds, 1 to 86400, after which it ends with "timeout" unless it was started; None: never.
+            public_tokens: leading tokens of the prompt whose whole pages are shared whatever the salt.
 
         Raises:
             PromptError: the prompt is empty, too long, or holds ids that the model does not have; or max_tokens
@@ -79,9 +81,9 @@ class RequestBuilder:
                 there are more choices or hypotheses than the engine has slots or memory for, or what the text is to
                 keep to is no grammar.
         """
-        _check_label("request_id", request_id or "")
-        _check_label("cache_salt", cache_salt)
-        _check_label("session_id", session)
+        check_label("request_id", request_id or "")
+        check_label("cache_salt", cache_salt)
+        check_label("session_id", session)
         _check_priority(priority)
         _check_queue_timeout(queue_timeout)
         prompt = list(prompt_ids)
@@ -95,7 +97,7 @@ class RequestBuilder:
             params = replace(params, seed=self._seeds.randint(0, MAX_SEED))
         number = next(self._numbers)
         name, control = request_id or f"request-{number}", as_cache_control(cache_control)
-        return Submit(name, prompt, params, priority, cache_salt, session, control, queue_timeout)
+        return Submit(name, prompt, params, priority, cache_salt, session, control, queue_timeout, public_tokens)
 
     def check_length(self, tokens: int, measure: str = "is") -> None:
         """Refuse a prompt of more tokens than the context has room for; ``measure`` may be "is at least".
@@ -142,7 +144,12 @@ def _check_queue_timeout(seconds: object) -> None:
         raise ParameterError("queue_timeout", message)
 
 
-def _check_label(name: str, label: object) -> None:
+def check_label(name: str, label: object) -> None:
+    """Refuse what is no text that can be sent, of at most ``MAX_LABEL`` characters.
+
+    Raises:
+        ParameterError: naming the field.
+    """
     if not isinstance(label, str):
         raise ParameterError(name, f"{shown(label)} is not a text")
     if len(label) > MAX_LABEL:

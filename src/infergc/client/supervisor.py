@@ -167,8 +167,8 @@ class EngineSupervisor:
 
     @property
     def still_seconds(self) -> float:
-        """How long the engine has had work and taken no step; it is asked every few seconds, so that is the least."""
-        return self._pulse.still
+        """How long the engine has had work and taken no step, 0 without an engine; it is asked every few seconds."""
+        return self._pulse.still if self._engine.healthy else 0.0
 
     def check_alive(self) -> None:
         """See that there is an engine.
@@ -195,7 +195,7 @@ class EngineSupervisor:
             raise EngineStuckError(self._standstill())
 
     async def over(self) -> bool:
-        """Wait until there will be no other engine: whether because too many have died, not because of ``retire``."""
+        """Wait until no other engine will be started; whether that is because too many have died."""
         await asyncio.wait((self._keeping,))
         return self.has_given_up
 

@@ -52,6 +52,8 @@ class Intake:
         ids = np.array(submit.prompt)  # of Python's integers if one takes more than 64 bits: compared all the same
         if not 0 <= ids.min() <= ids.max() < self._ready.vocab_size:
             return f"prompt: token ids must be 0 to {self._ready.vocab_size - 1}"
+        if not 0 <= submit.public_tokens <= len(submit.prompt):
+            return f"public_tokens: {submit.public_tokens} of a prompt of {len(submit.prompt)}"
         try:
             check_branching(submit.params, len(submit.prompt), self._ready)
         except ParameterError as error:
@@ -112,7 +114,7 @@ class Intake:
             len(prompt),
             params,
             longest if params.max_tokens is None else min(longest, len(prompt) + params.max_tokens),
-            Namespace(self._namespace, submit.salt),
+            Namespace(self._namespace, submit.salt, submit.public_tokens // self._heap.page_tokens),
             submit.priority,
             self._deadlines.after(submit.queue_timeout),
             stop_ids=frozenset(params.stop_token_ids),

@@ -2,10 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 
 from infergc.engine.census import TensorCensus
 from infergc.engine.corruption import corruption
+from infergc.engine.faults import NeverStarted, is_refusal, log_failure, moves_of, verdict
 from infergc.engine.inquiries import Inquiries
 from infergc.engine.intake import Intake, Job, cached_of, names_of
 from infergc.engine.messages import (
@@ -29,10 +29,11 @@ from infergc.engine.pacing import Pacer
 from infergc.engine.ports import Collection, Executor, Flight, Sink
 from infergc.engine.queue_times import QueueTimes
 from infergc.engine.stats import EngineCounters, snapshot
-from infergc.heap.errors import HeapCorruption, StorageCorruption
+from infergc.heap.errors import HeapCorruption, StorageCorruption, StorageLost
 from infergc.heap.tier_dump import Steps
-from infergc.sched.plan import StepOutcome, StepPlan, TokenLogprobs
+from infergc.sched.plan import StepPlan, TokenLogprobs
 from infergc.sched.progress import Gain
+from infergc.sched.request import Request
 from infergc.sched.scheduler import Scheduler
 from infergc.sched.search import BeamSearch, Hypothesis
 
@@ -94,13 +95,14 @@ class Engine:
             sink.taken(commands)
         for command in commands:
             self._take(command, outputs)
-        launched = len(self._flights) < self._depth and self._launch()
+        launched = self._has_room() and self._launch(outputs)
         if self._flights and (len(self._flights) == self._depth or not launched):
             self._commit(outputs)
         self._collect(idle=False)
         self._hand_over_jobs()
         if self.tells_stats and self._has_changed(outputs):
             outputs.stats = snapshot(self.scheduler, self.counters, self.pacer, self.queue)
+            outputs.waits = self.queue.take_latest()
         for sink in self._sinks:
             sink.outputs(outputs)
         return outputs
@@ -240,8 +242,13 @@ class Engine:
             sink.collected(Collection(step, pause.budget, idle))
         return pause.work > 0
 
-    def _launch(self) -> bool:
-        plan = self._plan()
+    def _has_room(self) -> bool:
+        """Whether the pipeline takes another step: none that would go on from one which never started."""
+        is_sound = not (self._flights and isinstance(self._flights[-1][1], NeverStarted))
+        return is_sound and len(self._flights) < self._depth
+
+    def _launch(self, outputs: Outputs) -> bool:
+        plan = self._plan(outputs)
         if self.scheduler.started:
             self.queue.started(self.scheduler.started)
         if plan is None:
@@ -252,7 +259,7 @@ class Engine:
             sink.planned(plan)
         return True
 
-    def _plan(self) -> StepPlan | None:
+    def _plan(self, outputs: Outputs) -> StepPlan | None:
         """Plan a step. Where memory for it is refused against law 9, pages have leaked: reclaim them and try again."""
         try:
             return self.scheduler.plan()
@@ -260,25 +267,33 @@ class Engine:
             if not self.pacer.verify():
                 raise
             return self.scheduler.plan()
+        except MemoryError as error:
+            self._abandon(error, outputs)
+            return None
+
+    def _abandon(self, error: MemoryError, outputs: Outputs) -> None:
+        """The system has no memory for planning: whoever was being served ends.
+
+        Raises:
+            MemoryError, HeapCorruption: what was planned so far cannot be taken back.
+        """
+        self.counters.refused["plan"] += 1
+        self._tell_failed(self.scheduler.abandon(error), verdict(error, "planning"), outputs)
 
     def _start(self, plan: StepPlan) -> Flight:
         try:
             return self._executor.launch(plan)
         except Exception as error:  # noqa: BLE001 - a step that cannot start has failed like any other
-            failed: Future[StepOutcome] = Future()
-            failed.set_exception(error)
-            return failed
+            return NeverStarted(error, self._executor.launch(moves_of(plan)) if plan.moves else None)
 
     def _commit(self, outputs: Outputs) -> None:
         plan, flight = self._flights.popleft()
         try:
             outcome = flight.result()
-        except StorageCorruption as error:
-            self.counters.corruptions += len(error.findings)
-            self._fail(plan, corruption(self.heap, plan.step, error), outputs)
-            return
+        except StorageLost:
+            raise  # pages of whoever it may be are not what they should be: only a new engine knows what it has
         except Exception as error:  # noqa: BLE001 - whatever the worker raised concerns this step's requests alone
-            self._fail(plan, f"{type(error).__name__}: {error}", outputs)
+            self._fail(plan, error, outputs)
             return
         for sink in self._sinks:
             sink.landed(outcome)
@@ -291,9 +306,22 @@ class Engine:
         for request, why in progress.failures:
             self._tell_end(request, "error", outputs, why)
 
-    def _fail(self, plan: StepPlan, error: str, outputs: Outputs) -> None:
+    def _fail(self, plan: StepPlan, error: Exception, outputs: Outputs) -> None:
+        """Requests whose storage is damaged end. Others run again apart, and only who fails alone ends."""
         self.counters.failed_steps += 1
-        for request in self.scheduler.fail(plan):
+        self.counters.refused["step"] += is_refusal(error)
+        if isinstance(error, StorageCorruption):
+            self.counters.corruptions += len(error.findings)
+            what = corruption(self.heap, plan.step, error)
+            self._tell_failed(self.scheduler.fail(plan), what, outputs)
+            return
+        before = self.scheduler.trials.retried
+        ended = self.scheduler.set_back(plan)
+        log_failure(plan, error, self.scheduler.trials.retried - before, len(ended))
+        self._tell_failed(ended, verdict(error, "a step"), outputs)
+
+    def _tell_failed(self, requests: Iterable[Request], error: str, outputs: Outputs) -> None:
+        for request in requests:
             job = request.search if isinstance(request, Hypothesis) else request
             self._tell_end(job, "error", outputs, error)
 
@@ -301,7 +329,12 @@ class Engine:
         request, finish = gain.request, gain.finish
         logprobs = [_logprobs(gain.logprobs)] if gain.logprobs is not None else []
         delta = Delta(
-            request.id, [gain.token], cached_tokens=request.cached or 0, logprobs=logprobs, pinned_tokens=request.pinned
+            request.id,
+            [gain.token],
+            cached_tokens=request.cached or 0,
+            logprobs=logprobs,
+            pinned_tokens=request.pinned,
+            preemptions=request.preemptions,
         )
         if finish is not None:
             delta.finish, delta.stop_id = finish.reason, finish.stop_id

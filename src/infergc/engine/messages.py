@@ -22,6 +22,9 @@ class Submit(msgspec.Struct, tag="submit", array_like=True):
     session: str = ""  # a turn of this session of the tenant's, which is opened if it is not open; "" for none
     cache_control: CacheControl | None = None  # how its prompt's pages are to be kept
     queue_timeout: int | None = None  # seconds after which it ends with "timeout" unless it was started; None for ever
+    public_tokens: int = (
+        0  # leading tokens of the prompt that were declared public: all tenants share their whole pages
+    )
 
 
 class Abort(msgspec.Struct, tag="abort", array_like=True):
@@ -118,6 +121,7 @@ class Delta(msgspec.Struct, array_like=True):
         cumulative_logprob: the sum over all tokens, of a beam search's text.
         pinned_tokens: prompt tokens that are pinned because the request asked for it, 0 where the budget had no room;
             told as ``cached_tokens`` is. None if it did not ask.
+        preemptions: how often it had to give way; told as ``cached_tokens`` is.
     """
 
     request_id: str
@@ -129,6 +133,7 @@ class Delta(msgspec.Struct, array_like=True):
     error: str = ""
     cumulative_logprob: float | None = None
     pinned_tokens: int | None = None
+    preemptions: int = 0
 
 
 class Answer(msgspec.Struct, array_like=True):
@@ -150,6 +155,7 @@ class Outputs(msgspec.Struct, array_like=True):
     tokens: list[int] = []  # the token of each
     stats: dict[str, Any] | None = None  # see engine.stats.snapshot
     answers: list[Answer] = []
+    waits: dict[str, float] = {}  # seconds until requests started, by the first choice; a clock's, so for logs alone
 
     def news(self) -> list[Delta]:
         """Everything told of requests, at most one delta for a step's token of a request."""

@@ -50,7 +50,8 @@ class Flight(Protocol):
 class Executor(Protocol):
     """Carries out step plans in the order launched: moves first, then the forward pass, then sampling.
 
-    The moves of a step that fails are made all the same: its pages may be other requests' than its own.
+    The moves of a step that fails are made all the same: its pages may be other requests' than its own. Where they
+    cannot be, its outcome is ``StorageLost``, and the engine ends. A step of no rows is there for its moves.
     """
 
     facts: ModelFacts
@@ -66,7 +67,8 @@ class Executor(Protocol):
     def launch(self, plan: StepPlan) -> Flight:
         """Start a step and return at once. Several may be in flight; they run in order.
 
-        What it raises counts as the step's outcome: the requests of this plan fail, the engine goes on.
+        What it raises counts as the step's outcome, but the moves were not made: the engine launches them again by
+        themselves, under the same number. Those that were begun after all are not to be made twice.
         """
         ...
 

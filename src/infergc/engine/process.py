@@ -2,7 +2,8 @@
 
 FD is an inherited socket to the client, CONFIG the engine's configuration as JSON. The first message out is
 ``Ready``; if the engine could not start, it says why and the exit code is 1. The process lives as long as
-the socket: when the client closes it, or dies, the engine aborts what runs and leaves.
+the socket: when the client closes it, or dies, the engine aborts what runs and leaves. Where it cannot trust what it
+holds, it ends with exit code 1, too (docs/faults.md).
 """
 
 import logging
@@ -22,6 +23,7 @@ from infergc.engine.ticks import Ticks
 from infergc.engine.upkeep import Upkeep
 from infergc.engine.wire import EngineChannel
 
+_LOG = logging.getLogger(__name__)
 _LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _START_ERRORS = (ValueError, OSError, ImportError, MemoryError, RuntimeError)
 
@@ -42,9 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             serve(engine, channel)
         except (BrokenPipeError, ConnectionResetError):
-            return 0  # the client left while news was on its way: nobody is there to be told
-        finally:
-            engine.close()
+            pass  # the client left while news was on its way: nobody is there to be told
+        except Exception:  # noqa: BLE001 - whatever it is, what was being done is half done
+            _LOG.critical("the engine ends: what it holds cannot be trusted any more", exc_info=True)
+            return 1  # as it is: to put it in order is to go on with what cannot be trusted
+        engine.close()
     return 0
 
 

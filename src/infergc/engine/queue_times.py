@@ -23,6 +23,7 @@ class QueueTimes:
         counts: requests that started, by how long they had waited: at most each of ``WAIT_BOUNDS``, and in the end
             longer. A request with several choices counts once where they start together.
         waited: seconds, of all in ``counts`` together.
+        latest: what each of those waited that have started since somebody took this, by the name of the first choice.
     """
 
     def __init__(self, now: Callable[[], float] = perf_counter) -> None:
@@ -33,6 +34,7 @@ class QueueTimes:
         self.seconds = dict.fromkeys(REASONS, 0.0)
         self.counts = [0] * (len(WAIT_BOUNDS) + 1)
         self.waited = 0.0
+        self.latest: dict[str, float] = {}
 
     @property
     def unstarted(self) -> int:
@@ -50,9 +52,15 @@ class QueueTimes:
             waited = now - self._since.get(request.id, now)
             self.counts[bisect_left(WAIT_BOUNDS, waited)] += 1
             self.waited += waited
+            self.latest[request.id] = waited
             for name in _names(request):
                 self._since.pop(name, None)
         requests.clear()
+
+    def take_latest(self) -> dict[str, float]:
+        """What is in ``latest``, which is empty from now on."""
+        latest, self.latest = self.latest, {}
+        return latest
 
     def ended(self, name: str) -> None:
         """A choice ended, whether it had started or not."""

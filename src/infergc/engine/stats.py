@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from infergc.engine.faults import WHERES
 from infergc.engine.pacing import Pacer
 from infergc.engine.queue_times import QueueTimes
 from infergc.engine.tier_stats import preempted, tier_figures
@@ -16,6 +17,7 @@ from infergc.sched.counters import SchedulerCounters
 from infergc.sched.pins import ASKED, ENDED_FOR, Pins
 from infergc.sched.scheduler import Scheduler
 
+_REFUSED = {where: f"allocation_failures_{where}" for where in WHERES}
 _FINISHED = {reason: f"finished_{reason}" for reason in ("stop", "length", "abort", "error", "timeout")}
 
 
@@ -26,6 +28,7 @@ class EngineCounters:
     steps: int = 0
     failed_steps: int = 0
     corruptions: int = 0  # found in storage under --heap-debug
+    refused: Counter[str] = field(default_factory=Counter)  # allocations, by ``engine.faults.WHERES``
     finished: Counter[str] = field(default_factory=Counter)  # by reason
 
 
@@ -48,20 +51,7 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue
         },
         "queue": {"taken": queue.taken, "unstarted": queue.unstarted},
         "kv": {group.name: _columns(group) for group in heap.stats()},
-        "counters": {
-            "steps": counters.steps,
-            "failed_steps": counters.failed_steps,
-            "corruptions": counters.corruptions,
-            **_columns(scheduler.counters),
-            "cow_copies": heap.counters.copies,
-            "evicted_pages": heap.counters.evicted,
-            "sealed_pages": heap.counters.sealed,
-            "deduplicated_pages": heap.counters.deduplicated,
-            "refused_reservations": heap.counters.refusals,
-            "compactions": heap.counters.compactions,
-            "moved_pages": heap.counters.moved,
-            **{name: counters.finished[reason] for reason, name in _FINISHED.items()},
-        },
+        "counters": _counters(scheduler, counters),
         "sessions": {"open": len(scheduler.sessions), **scheduler.sessions.closed},
         "pins": _pins(scheduler.pins, heap.pinned, heap.pin_budget),
         "preempted": preempted(scheduler),
@@ -77,6 +67,26 @@ def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue
             "pause_seconds": pacer.pauses.seconds,
             "longest_pause": pacer.pauses.longest,
         },
+    }
+
+
+def _counters(scheduler: Scheduler, counters: EngineCounters) -> dict[str, int]:
+    heap = scheduler.heap
+    return {
+        "steps": counters.steps,
+        "failed_steps": counters.failed_steps,
+        "corruptions": counters.corruptions,
+        "requests_retried": scheduler.trials.retried,
+        **{name: counters.refused[where] for where, name in _REFUSED.items()},
+        **_columns(scheduler.counters),
+        "cow_copies": heap.counters.copies,
+        "evicted_pages": heap.counters.evicted,
+        "sealed_pages": heap.counters.sealed,
+        "deduplicated_pages": heap.counters.deduplicated,
+        "refused_reservations": heap.counters.refusals,
+        "compactions": heap.counters.compactions,
+        "moved_pages": heap.counters.moved,
+        **{name: counters.finished[reason] for reason, name in _FINISHED.items()},
     }
 
 

@@ -34,6 +34,10 @@ class StorageCorruption(RuntimeError):  # noqa: N818 - as above
         self.findings = tuple(findings)
 
 
+class StorageLost(RuntimeError):  # noqa: N818 - as above
+    """Pages do not hold what they should, for a move could not be made: nothing of this storage can be trusted."""
+
+
 def listed(lines: Sequence[str]) -> str:
     """The first few lines as one, and how many more there are."""
     more = [f"and {len(lines) - _MOST_TOLD} more"] if len(lines) > _MOST_TOLD else []

@@ -218,9 +218,9 @@ class Heap(Lowering):
         full = computed // self.page_tokens
         tokens = sequence.tokens.view()
         while sequence.sealed < full:
-            known = self.tree.child(sequence.tip, tokens, sequence.sealed)
+            known = self.tree.child(sequence.namespace, sequence.tip, tokens, sequence.sealed)
             if known is None:
-                self._seal(sequence, tokens, full)
+                self._seal(sequence, tokens, sequence.namespace.alike(sequence.sealed, full))
             else:
                 self._adopt(sequence, known, tokens, full)
 
@@ -366,7 +366,8 @@ class Heap(Lowering):
         extents = [table.slice(sequence.slot, low, full) for table in self.tables]
         columns = tuple(page_numbers(runs) for runs in extents)
         marks = None if sequence.marks is None else sequence.marks[low:full]
-        tip = self.tree.extend(sequence.tip, tokens[low * size : full * size], columns, self.planning, marks)
+        new, door = tokens[low * size : full * size], sequence.namespace.door(low)
+        tip = self.tree.extend(sequence.tip, new, columns, self.planning, marks, door)
         for pages, runs in zip(self.groups, extents, strict=True):
             pages.seal(runs, tip.generation, self.planning)
         self.tree.stand(sequence, tip, full, self.planning)
@@ -374,7 +375,7 @@ class Heap(Lowering):
 
     def _adopt(self, sequence: Sequence, known: Node, tokens: I32, full: int) -> None:
         low = sequence.sealed
-        count = self.tree.common_pages(known, tokens, low, full * self.page_tokens)
+        count = self.tree.common_pages(sequence.namespace, known, tokens, low, full * self.page_tokens)
         node = self.tree.settle(known, count, self.planning)
         own = page_numbers(self.tables[0].slice(sequence.slot, low, low + count))
         self.counters.deduplicated += int(np.count_nonzero(own != node.pages[0].view()))  # a fork holds the very same

@@ -22,14 +22,14 @@ class Keeping(Holdings):
 
         Cost: O(tokens matched) compares in arrays, O(edges) calls, O(edge) array work where one is split.
         """
-        if namespace not in self.tree.roots:
+        if namespace.origin not in self.tree.roots:
             return None
         match = self.tree.match(namespace, tokens, len(tokens))
         return self.tree.settle(match.node, match.into, self.planning) if match.pages else None
 
     def found(self, namespace: Namespace, tokens: I32) -> int:
         """How many leading tokens the prefix tree has in whole pages. Cost: O(tokens matched) compares in arrays."""
-        if not self.config.prefix_caching or namespace not in self.tree.roots:
+        if not self.config.prefix_caching or namespace.origin not in self.tree.roots:
             return 0
         return self.tree.match(namespace, tokens, len(tokens)).pages * self.page_tokens
 

@@ -1,8 +1,8 @@
 """Keys of pages below the device: a chained digest names a page together with all before it, in its namespace.
 
 Unlike marks (``heap.marks``) keys decide what is looked at, so nobody may be able to make two prefixes with one key:
-they are BLAKE2b (RFC 7693) of the page's token ids under the key of the page before it. A hit compares the token ids as
-well, page by page from the root (law 7).
+they are BLAKE2b (RFC 7693) of the page's token ids under the key of the page before it; behind public pages, under that
+of the tenant's door. A hit compares the token ids as well, page by page from the root (law 7).
 """
 
 from hashlib import blake2b
@@ -10,14 +10,19 @@ from hashlib import blake2b
 from infergc.heap.nodes import I32, Namespace, Node
 
 KEY_BYTES = 16
-ROOT_BYTES = 32  # longer than others, so that a page is seen to be the first of its namespace
+ROOT_BYTES = 32  # longer than others, so that a page is seen to be the first of its namespace, or behind a door
 
 
 def root_key(namespace: Namespace) -> bytes:
-    """What the keys of a namespace begin with. Cost: a hash of its names."""
-    model = namespace.model.encode()
-    names = b"%d:%b%b" % (len(model), model, namespace.salt.encode())
-    return blake2b(names, digest_size=ROOT_BYTES).digest()
+    """What the keys of a namespace begin with; where they begin publicly, all tenants' alike. Cost: a hash."""
+    model, salt = namespace.model.encode(), b"" if namespace.public else namespace.salt.encode()
+    person = b"public" if namespace.public else b""
+    return blake2b(b"%d:%b%b" % (len(model), model, salt), digest_size=ROOT_BYTES, person=person).digest()
+
+
+def behind(before: bytes, door: bytes) -> bytes:
+    """What the key of a page is made under that follows the page ``before``, behind a door if there is one."""
+    return blake2b(door, digest_size=ROOT_BYTES, key=before).digest() if door else before
 
 
 def next_key(before: bytes, tokens: bytes) -> bytes:
@@ -40,11 +45,16 @@ def keys_in(node: Node) -> list[bytes]:
     Cost: O(depth) where some are missing, and about 1 µs a page, once for each.
     """
     for one in reversed(_without_keys(node)):
-        assert one.parent is not None
         done, size = len(one.digests), one.tokens.size // one.length
-        before = one.digests[-1] if done else one.parent.digests[-1]
+        before = one.digests[-1] if done else key_before(one)
         one.digests += keys_of(before, one.tokens.view()[done * size :], size)
     return node.digests
+
+
+def key_before(node: Node) -> bytes:
+    """What the key of a node's first page is made under; its parent has its keys."""
+    assert node.parent is not None
+    return behind(node.parent.digests[-1], node.door)
 
 
 def _without_keys(node: Node) -> list[Node]:

@@ -215,10 +215,24 @@ def _law_7_exact(heap: HeapState) -> Iterator[str]:
             yield f"law 7: {sequence.owner} seals {sequence.sealed} pages, its path holds {len(tokens)} tokens"
         elif not np.array_equal(tokens, sequence.tokens.view()[: len(tokens)]):
             yield f"law 7: {sequence.owner} shares pages of other tokens than its own"
-        elif heap.tree.roots.get(sequence.namespace) is not _root(sequence.tip):
+        elif heap.tree.roots.get(sequence.namespace.origin) is not _root(sequence.tip):
             yield f"law 7: {sequence.owner} stands in another namespace"
         else:
             yield from _same_pages(heap, sequence, chain)
+
+
+def _law_7_doors(heap: HeapState) -> Iterator[str]:
+    """Public pages are nobody's, and what hangs below them is one tenant's: behind its door, and no other."""
+    public = [root for namespace, root in heap.tree.roots.items() if namespace.public]
+    for node in heap.tree.nodes():
+        if node.door and (_root(node) not in public or any(one.door for one in heap.tree.path(node)[:-1])):
+            yield f"law 7: node {node.id} stands behind a door where none can be"
+    for sequence in heap.sequences.values():
+        at, namespace = 0, sequence.namespace
+        for node in heap.tree.path(sequence.tip):
+            if node.door != namespace.door(at) or at < namespace.public < at + node.length:
+                yield f"law 7: {sequence.owner} stands behind another tenant's door, or none"
+            at += node.length
 
 
 def _same_pages(heap: HeapState, sequence: Sequence, chain: list[Node]) -> Iterator[str]:
@@ -274,5 +288,6 @@ _LAWS = (
     _law_6_users,
     _law_6_pins,
     _law_7_exact,
+    _law_7_doors,
     _law_9_whole,
 )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 
 from infergc.heap.keeping import Keeping
-from infergc.heap.keys import keys_in, root_key
+from infergc.heap.keys import behind, keys_in, root_key
 from infergc.heap.moves import I32
 from infergc.heap.names import PageName, names_behind
 from infergc.heap.nodes import Namespace
@@ -31,15 +31,16 @@ class Lowering(Keeping):
         Cost: O(tokens matched), as ``keys_in``, and about 2 µs for each name that is taken.
         """
         before, pages = root_key(namespace), 0
-        if namespace in self.tree.roots:
+        if namespace.origin in self.tree.roots:
             match = self.tree.match(namespace, tokens, len(tokens))
             before, pages = keys_in(match.node)[match.into - 1], match.pages  # a root has no pages, and one key
-        return pages, names_behind(before, tokens[pages * self.page_tokens :], self.page_tokens)
+        return pages, names_behind(before, tokens[pages * self.page_tokens :], self.page_tokens, namespace, pages)
 
     @staticmethod
     def continues(sequence: Sequence, names: SequenceOf[PageName]) -> bool:
         """Whether pages of its text stand right behind the published ones of a sequence. Cost: as ``keys_in``."""
-        return bool(names) and names[0].before == keys_in(sequence.tip)[-1]
+        door = sequence.namespace.door(sequence.sealed)
+        return bool(names) and names[0].before == behind(keys_in(sequence.tip)[-1], door)
 
     @property
     def touching(self) -> int:

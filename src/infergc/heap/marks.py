@@ -16,8 +16,18 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def seed_of(namespace: Namespace) -> int:
-    """What the marks of a namespace begin with. Cost: a hash of its names."""
-    return int.from_bytes(blake2b(f"{namespace.model}\n{namespace.salt}".encode(), digest_size=8).digest(), "big")
+    """What the marks of a namespace begin with; where they begin publicly, all tenants' alike. Cost: a hash."""
+    names = f"{namespace.model}\n" if namespace.public else f"{namespace.model}\n{namespace.salt}"
+    return _hash(names.encode(), b"public" if namespace.public else b"")
+
+
+def _hash(name: bytes, person: bytes) -> int:
+    return int.from_bytes(blake2b(name, digest_size=8, person=person).digest(), "big")
+
+
+def _behind(door: bytes) -> U64:
+    """What is added to the marks of all pages behind a door, [1]: an array's sums go round."""
+    return np.array([_hash(door, b"door") if door else 0], np.uint64)
 
 
 def marks_of(tokens: I32, page_tokens: int, before: int, first: int) -> U64:
@@ -41,7 +51,9 @@ def marks_of(tokens: I32, page_tokens: int, before: int, first: int) -> U64:
 def marks_of_prompt(namespace: Namespace, prompt: I32, page_tokens: int) -> U64:
     """The marks of a prompt's whole pages, [pages]. Cost: O(tokens) array work."""
     whole = len(prompt) // page_tokens * page_tokens
-    return marks_of(prompt[:whole], page_tokens, seed_of(namespace), 0)
+    marks = marks_of(prompt[:whole], page_tokens, seed_of(namespace), 0)
+    marks[namespace.public :] += _behind(namespace.door(namespace.public))
+    return marks
 
 
 def marks_in(node: Node) -> U64:
@@ -52,8 +64,8 @@ def marks_in(node: Node) -> U64:
     """
     for one, parent in reversed(_unmarked(node)):
         done, size = one.marks.size, one.tokens.size // one.length
-        before = one.marks if done else parent.marks
-        one.marks.extend(marks_of(one.tokens.view()[done * size :], size, int(before.view()[-1]), _depth(one) + done))
+        before = one.marks.view()[-1] if done else (parent.marks.view()[-1:] + _behind(one.door))[0]
+        one.marks.extend(marks_of(one.tokens.view()[done * size :], size, int(before), _depth(one) + done))
     return node.marks.view()
 
 

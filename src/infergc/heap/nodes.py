@@ -16,18 +16,41 @@ Kind = TypeVar("Kind", np.int32, np.uint64)
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """Whose KV may be shared with whom (law 7): pages match only inside equal namespaces.
+    """Whose KV may be shared with whom (law 7): pages match only inside equal namespaces, but for public ones.
 
     Attributes:
         model: digest of weights and of all that shapes KV: dtype, codec, rotary settings, layer groups,
             layout version.
         salt: the tenant's.
+        public: leading pages of the text that hold nothing but what was declared public: all tenants share them. Those
+            behind them are the tenant's, and stand behind its door.
     """
 
     model: str
     salt: str = ""
+    public: int = 0
+
+    @property
+    def origin(self) -> "Namespace":
+        """Under what the root stands that its pages hang on: texts that begin publicly have one for all tenants."""
+        return Namespace(self.model, public=1) if self.public else self
+
+    def door(self, page: int) -> bytes:
+        """What stands before the tokens of this page in its key: the tenant's door behind public pages, else nothing.
+
+        No token id is negative, and the salt's size comes before the salt: so no door begins another, nor a page.
+        """
+        if not self.public or page != self.public:
+            return b""
+        salt = self.salt.encode()
+        return _DOOR + len(salt).to_bytes(4, "big") + salt
+
+    def alike(self, page: int, end: int) -> int:
+        """The last page up to ``end`` that those from ``page`` on share an edge with: none goes through a door."""
+        return min(end, self.public) if page < self.public else end
 
 
+_DOOR = b"\xff" * 4  # the token id -1
 PASSED = -1  # the level of pages whose time is over
 
 
@@ -91,6 +114,7 @@ class Node:
     Attributes:
         id: ascending in order of creation; breaks ties.
         parent: None at a namespace's root, whose edge is empty.
+        door: where its first page is the first of a tenant's behind public ones, what says whose (``Namespace.door``).
         tokens: the edge's token ids, a multiple of page_tokens.
         pages: per layer group, one physical page for each page of the edge.
         children: by the bytes of their edge's first page: siblings differ within it.
@@ -111,13 +135,16 @@ class Node:
     """
 
     __slots__ = (
-        "children", "digests", "generation", "hint", "id", "keys", "marks", "pages", "parent", "pins", "proved",
+        "children", "digests", "door", "generation", "hint", "id", "keys", "marks", "pages", "parent", "pins", "proved",
         "resting", "saved", "tokens", "used", "users", "uses",
     )  # fmt: skip
 
-    def __init__(self, node_id: int, parent: "Node | None", tokens: I32, pages: tuple[I32, ...]) -> None:
+    def __init__(
+        self, node_id: int, parent: "Node | None", tokens: I32, pages: tuple[I32, ...], door: bytes = b""
+    ) -> None:
         self.id = node_id
         self.parent = parent
+        self.door = door
         self.tokens = Column(tokens)
         self.pages = tuple(Column(column) for column in pages)
         self.marks = Column(_NO_MARKS)
@@ -162,6 +189,9 @@ class Node:
         del self.keys[bisect_left(self.keys, key)]
 
     def neighbours(self, key: bytes) -> list["Node"]:
-        """The children whose keys stand beside ``key``: one of them shares the longest prefix with it."""
+        """The children whose keys stand beside ``key``: one of them shares the longest prefix with it.
+
+        Those behind one door stand side by side, for no door begins another.
+        """
         at = bisect_left(self.keys, key)
         return [self.children[near] for near in self.keys[max(0, at - 1) : at + 1]]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from infergc.heap.host import HostTier
-from infergc.heap.keys import ROOT_BYTES, keys_of, next_key
+from infergc.heap.keys import ROOT_BYTES, behind, keys_of, next_key
 from infergc.heap.names import PageName
 from infergc.heap.state import HeapState
 
@@ -44,7 +44,8 @@ def _law_6_closed(heap: HeapState, host: HostTier) -> Iterator[str]:
     keys_of_node = {root.id: root.digests for root in heap.tree.roots.values()}
     for node in heap.tree.nodes():  # parents first
         assert node.parent is not None
-        keys = keys_of_node[node.id] = keys_of(keys_of_node[node.parent.id][-1], node.tokens.view(), heap.page_tokens)
+        before = behind(keys_of_node[node.parent.id][-1], node.door)
+        keys = keys_of_node[node.id] = keys_of(before, node.tokens.view(), heap.page_tokens)
         on_device.update(keys)
         if node.digests != keys[: len(node.digests)]:
             yield f"law 6: node {node.id} has keys that are not those of its tokens"

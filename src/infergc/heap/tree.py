@@ -2,7 +2,8 @@
 
 Law 6: pages hang on a chain of edges from their namespace's root, one page of every layer group for each
 page of an edge, and go leaf first; so every ancestor of a cached page is cached or live.
-Law 7: a match compares token ids inside one namespace; no hash decides.
+Law 7: a match compares token ids inside one namespace; no hash decides. Public pages are shared by all, and what hangs
+below them hangs behind a door: its key begins with the tenant's salt.
 P is page_tokens.
 """
 
@@ -66,7 +67,8 @@ class PrefixTree:
         self._next_id = 0
 
     def root(self, namespace: Namespace) -> Node:
-        """The namespace's root, made on first use. Cost: O(1)."""
+        """The root that the namespace's pages hang on, made on first use. Cost: O(1)."""
+        namespace = namespace.origin
         if namespace not in self.roots:
             empty = np.empty(0, np.int32)
             root = self.roots[namespace] = self._make(None, empty, (empty,) * self._groups)
@@ -82,14 +84,15 @@ class PrefixTree:
         """
         node = self.root(namespace)
         done, limit = 0, min(limit, len(tokens))
-        while (child := self._step(node, tokens, done, limit)) is not None:
-            into = self.common_pages(child, tokens, done, limit)
+        while (child := self._step(namespace, node, tokens, done, limit)) is not None:
+            into = self.common_pages(namespace, child, tokens, done, limit)
             node, done = child, done + into
             if into < child.length:
-                return self._with_partial(Match(child, into, done), [(child, into)], tokens, limit)
-        low = done * self.page_tokens
-        key = tokens[low : low + self.page_tokens].tobytes()
-        nearest = [(child, 0) for child in node.neighbours(key)]
+                rest = [] if done == namespace.public else [(child, into)]  # behind the last public page is a door
+                return self._with_partial(Match(child, into, done), rest, tokens, limit)
+        low, door = done * self.page_tokens, namespace.door(done)
+        key = door + tokens[low : low + self.page_tokens].tobytes()
+        nearest = [(child, 0) for child in node.neighbours(key) if child.door == door]
         return self._with_partial(Match(node, node.length, done), nearest, tokens, limit)
 
     def path(self, node: Node) -> list[Node]:
@@ -101,8 +104,8 @@ class PrefixTree:
         return chain[::-1]
 
     def key(self, node: Node) -> bytes:
-        """Under what the parent holds the node: its first page's tokens. Cost: O(P)."""
-        return node.tokens.view()[: self.page_tokens].tobytes()
+        """Under what the parent holds the node: its door and its first page's tokens. Cost: O(P)."""
+        return node.door + node.tokens.view()[: self.page_tokens].tobytes()
 
     def settle(self, node: Node, into: int, step: int) -> Node:
         """The node whose edge ends after ``into`` pages of this one, splitting it if need be.
@@ -116,7 +119,8 @@ class PrefixTree:
             return node.parent
         key, parent = self.key(node), node.parent
         tokens = node.tokens.shift(into * self.page_tokens)
-        upper = self._make(parent, tokens, tuple(column.shift(into) for column in node.pages))
+        upper = self._make(parent, tokens, tuple(column.shift(into) for column in node.pages), node.door)
+        node.door = b""
         upper.marks.extend(node.marks.shift(min(into, node.marks.size)))
         upper.digests, node.digests = node.digests[:into], node.digests[into:]
         self._inherit(upper, node, step)
@@ -133,13 +137,16 @@ class PrefixTree:
             node.resting = False
             self.generations.enter(node, step)
 
-    def extend(self, tip: Node, tokens: I32, pages: tuple[I32, ...], step: int, marks: U64 | None = None) -> Node:
+    def extend(
+        self, tip: Node, tokens: I32, pages: tuple[I32, ...], step: int, marks: U64 | None = None, door: bytes = b""
+    ) -> Node:
         """Hang new pages below ``tip``, on its own edge if only one sequence stands there, and return the new tip.
 
         What was asked of a node's pages is not asked of those that follow. ``marks`` are those of the first of these
-        pages, as far as they are known. The caller moves its stand to the returned node. Cost: O(pages) amortised.
+        pages, as far as they are known. Behind a ``door`` an edge begins. The caller moves its stand to the returned
+        node. Cost: O(pages) amortised.
         """
-        if tip.users == 1 and not tip.children and tip.parent is not None and tip.hint is None:
+        if tip.users == 1 and not tip.children and tip.parent is not None and tip.hint is None and not door:
             if marks is not None and tip.marks.size == tip.length:
                 tip.marks.extend(marks)
             tip.tokens.extend(tokens)
@@ -148,7 +155,7 @@ class PrefixTree:
             self.index.enter(tip, pages)
             self.unsaved[tip.id] = tip
             return tip
-        child = self._make(tip, tokens, pages)
+        child = self._make(tip, tokens, pages, door)
         if marks is not None and tip.marks.size == max(1, tip.length):  # a root has one, its seed
             child.marks.extend(marks)
         tip.add_child(self.key(child), child)
@@ -203,10 +210,10 @@ class PrefixTree:
             self._settle_idle(parent)
         return removed
 
-    def child(self, node: Node, tokens: I32, page: int) -> Node | None:
-        """The child whose edge begins with the stream's page number ``page``. Cost: O(P)."""
+    def child(self, namespace: Namespace, node: Node, tokens: I32, page: int) -> Node | None:
+        """The child whose edge begins with the stream's page number ``page``, of this namespace. Cost: O(P)."""
         low = page * self.page_tokens
-        return node.children.get(tokens[low : low + self.page_tokens].tobytes())
+        return node.children.get(namespace.door(page) + tokens[low : low + self.page_tokens].tobytes())
 
     def nodes(self) -> list[Node]:
         """Every node but the roots, parents first. Cost: O(nodes)."""
@@ -226,15 +233,18 @@ class PrefixTree:
         else:
             self.order.offer(node)
 
-    def _step(self, node: Node, tokens: I32, done: int, limit: int) -> Node | None:
+    def _step(self, namespace: Namespace, node: Node, tokens: I32, done: int, limit: int) -> Node | None:
         if (done + 1) * self.page_tokens > limit:
             return None
-        return self.child(node, tokens, done)
+        return self.child(namespace, node, tokens, done)
 
-    def common_pages(self, node: Node, tokens: I32, page: int, limit: int) -> int:
-        """Leading pages of the edge that equal ``tokens[:limit]`` from page ``page`` on. Cost: O(tokens compared)."""
+    def common_pages(self, namespace: Namespace, node: Node, tokens: I32, page: int, limit: int) -> int:
+        """Leading pages of the edge that equal ``tokens[:limit]`` from page ``page`` on, and the namespace shares.
+
+        Cost: O(tokens compared).
+        """
         low = page * self.page_tokens
-        most = min(limit - low, node.tokens.size) // self.page_tokens
+        most = namespace.alike(page, min(limit - low, node.tokens.size) // self.page_tokens + page) - page
         span = most * self.page_tokens
         return shared_tokens(node.tokens.view()[:span], tokens[low : low + span]) // self.page_tokens
 
@@ -260,8 +270,8 @@ class PrefixTree:
         if not upper.resting:
             self.generations.enter(upper, step)
 
-    def _make(self, parent: Node | None, tokens: I32, pages: tuple[I32, ...]) -> Node:
-        node = Node(self._next_id, parent, tokens, pages)
+    def _make(self, parent: Node | None, tokens: I32, pages: tuple[I32, ...], door: bytes = b"") -> Node:
+        node = Node(self._next_id, parent, tokens, pages, door)
         self._next_id += 1
         if parent is not None:
             self.index.enter(node, pages)

@@ -1,7 +1,7 @@
 """Steps that land: what they sampled is booked, and whoever is done gives back what it held."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -22,14 +22,17 @@ from infergc.sched.rows import Slots
 from infergc.sched.search import Hypothesis
 from infergc.sched.seating import SchedulerConfig, Seating
 from infergc.sched.step_times import StepTimes
+from infergc.sched.trials import Trials, unit_of
 
 
 class Flight(NamedTuple):
     """The rows of a step in flight: where they stood, and whose they were."""
 
     slots: Slots
+    starts: I32
     ends: I32  # positions that are computed when it is done
     owners: NDArray[np.int64]  # ids of sequences
+    bound: tuple[tuple[int, int], ...] = ()  # slots that the worker bound with it, and whose they were
 
 
 class Landing(Seating):
@@ -38,12 +41,14 @@ class Landing(Seating):
     Attributes:
         counters: of requests and tokens.
         times: learns what steps take.
+        trials: of requests whose step failed.
     """
 
     def __init__(self, heap: Heap, config: SchedulerConfig, ordering: Ordering, admission: Admission) -> None:
         super().__init__(heap, config, ordering, admission)
         self.counters = SchedulerCounters()
         self.times = StepTimes()
+        self.trials = Trials()
         self._flights: deque[Flight] = deque()
         self._awaiting: dict[int, Request] = {}  # preempted with a token still to come, by id of the sequence it had
 
@@ -62,6 +67,8 @@ class Landing(Seating):
         progress = self._progress(flight, outcome, running)
         progress.failures += self._failures(flight, outcome)
         self._settle(plan.step)
+        if self.trials:
+            self._acquit(flight.slots[running])
         for slot in flight.slots[running & self._filled(flight.slots, plan)].tolist():
             if slot in self._by_slot:
                 self._seal(self._by_slot[slot])
@@ -145,19 +152,62 @@ class Landing(Seating):
 
     def fail(self, plan: StepPlan) -> list[Request]:
         """The oldest step in flight failed: end what it computed for, and return that; one hypothesis of a search."""
+        failed = self._end_all(self._concerned(self._land(plan)))
+        self._settle(plan.step)
+        return failed
+
+    def set_back(self, plan: StepPlan) -> list[Request]:
+        """The oldest step in flight failed: what it computed for runs again, apart, from where it stood before.
+
+        What the step wrote was published nowhere, and a step behind it that went on from there computes for nobody.
+
+        Returns:
+            Those that end with it, as ``fail``: they failed alone.
+        """
         flight = self._land(plan)
-        failed: list[Request] = []
-        for slot, owner in zip(flight.slots.tolist(), flight.owners.tolist(), strict=True):
+        concerned = self._concerned(flight)
+        alone = len(flight.slots) <= len(concerned) and len({unit_of(request) for request in concerned}) == 1
+        guilty = self.trials.accuse(concerned, alone=alone)
+        for request in concerned:
+            if request.status is Status.RUNNING:
+                self._step_down(request)
+        failed = self._end_all(guilty)
+        self._settle(plan.step)
+        return failed
+
+    def _concerned(self, flight: Flight) -> dict[Request, range]:
+        """Requests that a step computed for, or whose slots it bound, and the positions that it was to compute.
+
+        Whoever was preempted since awaits nothing of it any more.
+        """
+        places = map(range, flight.starts.tolist(), flight.ends.tolist())
+        rows = zip(flight.slots.tolist(), flight.owners.tolist(), places, strict=True)
+        concerned: dict[Request, range] = {}
+        for slot, owner, place in (*rows, *((slot, owner, range(0)) for slot, owner in flight.bound if owner >= 0)):
             request = self._owner(slot, owner)
+            if request is not None:
+                concerned.setdefault(request, place)
+                self._awaiting.pop(owner, None)
+        return concerned
+
+    def _end_all(self, requests: Iterable[Request]) -> list[Request]:
+        """End requests with those that are to be forked from them; one hypothesis of a search stands for all of it."""
+        failed: list[Request] = []
+        for request in requests:
+            if request.status is Status.FINISHED:
+                continue  # as its search has
             if isinstance(request, Hypothesis):
                 self.cancel(request.search)
-            if request is not None:
-                failed += [request, *release(request)]
+            failed += [request, *release(request)]
         for request in failed:
             self._part(request)
             self._finish(request)
-        self._settle(plan.step)
         return failed
+
+    def _acquit(self, slots: Slots) -> None:
+        for slot in slots.tolist():
+            if slot in self._by_slot:
+                self.trials.got(self._by_slot[slot], int(self._rows.computed[slot]))
 
     def _land(self, plan: StepPlan) -> Flight:
         """The oldest step in flight is done."""

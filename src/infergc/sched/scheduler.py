@@ -4,6 +4,7 @@
 safepoints, on the engine's thread.
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from typing import Protocol
 
@@ -12,17 +13,19 @@ from numpy.typing import NDArray
 
 from infergc.heap.errors import HeapCorruption
 from infergc.heap.heap import Heap
-from infergc.heap.objects import Sequence, TokenLog
+from infergc.heap.objects import Sequence
 from infergc.sched.families import leaving
 from infergc.sched.fitting import Admission
 from infergc.sched.landing import Flight, Landing
 from infergc.sched.plan import I32, Binding, StepPlan
 from infergc.sched.queue import Ordering
 from infergc.sched.request import Request, Status
-from infergc.sched.rows import Slots, binding_of
+from infergc.sched.rows import Slots, binding_of, spread
 from infergc.sched.search import Hypothesis
 from infergc.sched.seating import SchedulerConfig
 from infergc.sched.sharing import Sharing
+
+_ABANDONED = 2  # plans in a row that may fail for nobody's sake
 
 
 class Preemption(Protocol):
@@ -41,6 +44,10 @@ class Scheduler(Landing):
     ) -> None:
         super().__init__(heap, config, ordering, admission)
         self._preemption = preemption
+        self._serving: Request | None = None  # whom memory is asked for
+        self._entered: list[Request] = []  # in the plan that is being made
+        self._planning = 0  # the step it is for
+        self._abandoned = 0  # plans in a row
         self._sharing = Sharing(self._rows, self.times, config.max_num_batched_tokens)
 
     @property
@@ -58,12 +65,26 @@ class Scheduler(Landing):
         Who is refused memory has garbage freed, waits for pages in transit, or idle sessions go, then victims;
         pins go where nobody else is left to.
         """
+        self._serving, self._entered, self._planning = None, [], self.heap.planning
+        plan = self._plan()
+        self._abandoned = 0
+        return plan
+
+    def _plan(self) -> StepPlan | None:
+        if self.trials:
+            if self._flights:
+                return None  # whoever is under suspicion runs apart in time too
+            tried = self._try(self.trials.group())
+            if tried is not None:
+                return tried
         slots, counts, refused = self._continue_running(self.at_the_door)
         bindings: list[Binding] = []
         if not refused and len(self.running) < self.config.max_num_seqs:
             self.look()
         if not refused and self._may_admit():
-            new_slots, new_counts, bindings = self._admit(self.config.max_num_batched_tokens - int(counts.sum()))
+            new_slots, new_counts, bindings = self._admit(
+                self.config.max_num_batched_tokens - int(counts.sum()), self._line()
+            )
             slots = np.concatenate((slots, np.array(new_slots, np.intp)))
             counts = np.concatenate((counts, np.array(new_counts, np.int32)))
         if not len(slots) and not self._flights:
@@ -71,6 +92,53 @@ class Scheduler(Landing):
         self.waits_for = self._why_wait(counts)
         copies = self.tier_use is not None and self.tier_use.plan_copies()
         return self._make_plan(slots, counts, bindings) if len(slots) or copies else None
+
+    def abandon(self, error: MemoryError) -> list[Request]:
+        """Take back a plan that the system had no memory for; whoever was being served ends, and is returned.
+
+        Nobody was where memory for all was asked for: then the next plan tries again, and the third gives up.
+
+        Raises:
+            MemoryError: ``error``, where the step had been begun, or planning failed for nobody three times.
+            HeapCorruption: what was done so far broke a law.
+        """
+        self._abandoned += 1
+        if self.heap.planning != self._planning or self._abandoned > _ABANDONED:
+            raise error
+        self._take_back()
+        self.heap.check()
+        served, self._serving = self._serving, None
+        if served is None:
+            return []
+        self._abandoned = 0
+        return self._end_all([served])
+
+    def _take_back(self) -> None:
+        """Whoever came in with the plan waits again, and what others were granted for it goes."""
+        for slot in np.flatnonzero(self.heap.holder >= 0).tolist():
+            if slot not in self._by_slot:  # was opened, and never ran
+                self.heap.close(self.heap.sequences[int(self.heap.holder[slot])])
+        for request in self._entered:
+            if request.status is Status.RUNNING:
+                self._step_down(request)
+        for request in self.running:
+            scheduled = int(self._rows.scheduled[request.held.slot])
+            if self.heap.length[request.held.slot] > scheduled:
+                self.heap.truncate(request.held, scheduled)
+
+    def _try(self, group: SequenceOf[Request]) -> StepPlan | None:
+        """Plan a step of these alone; None where none of them can go on or start as things are."""
+        budget = self.config.max_num_batched_tokens
+        slots = np.array([each.held.slot for each in group if each.status is Status.RUNNING], np.intp)
+        counts = spread(self._rows.wanted(slots), budget)
+        slots, counts = slots[counts > 0], counts[counts > 0]
+        kept = self._grant(slots, counts)
+        slots, counts = slots[kept], counts[kept]
+        waiting = [each for each in group if each.status is Status.WAITING] if kept.all() else []
+        new_slots, new_counts, bindings = self._admit(budget - int(counts.sum()), iter(waiting))
+        slots = np.concatenate((slots, np.array(new_slots, np.intp)))
+        counts = np.concatenate((counts, np.array(new_counts, np.int32)))
+        return self._make_plan(slots, counts, bindings) if len(slots) else None
 
     def _continue_running(self, waiting: int) -> tuple[Slots, I32, bool]:
         """Let those that run go on, beside so many that may start."""
@@ -111,6 +179,7 @@ class Scheduler(Landing):
 
     def _make_way(self, request: Request, length: int, row_of: dict[int, int], kept: NDArray[np.bool_]) -> bool:
         """Preempt until the request has its pages. False: it must wait, or it was preempted itself."""
+        self._serving = request
         while not self.heap.reserve([(request.held, length)]):
             if self._find_garbage():
                 continue
@@ -135,24 +204,12 @@ class Scheduler(Landing):
             self._preempt(member)
 
     def _preempt(self, victim: Request) -> None:
-        """Give the victim's pages back; published ones stay cached as long as memory allows."""
-        sequence = victim.held
-        victim.computed = int(self._rows.computed[sequence.slot])
-        victim.tokens = TokenLog(sequence.tokens.view())
-        victim.last_step = self.heap.last_step(sequence)
-        if victim.last_step > self.heap.completed:
-            self._awaiting[sequence.id] = victim
-        self.sessions.part(sequence)
+        """Give the victim's pages back. A step in flight may have a token for it yet."""
+        if self.heap.last_step(victim.held) > self.heap.completed:
+            self._awaiting[victim.held.id] = victim
         victim.preemptions += 1
         self.counters.preemptions += 1
-        self._wind_up(victim)
-        if self.tier_use is not None:
-            self.tier_use.keep(victim, sequence)
-        self._close(victim)
-        if isinstance(victim, Hypothesis) and victim.stands:
-            victim.status = Status.PARKED
-        else:
-            self.add(victim)
+        self._step_down(victim, keeps=True)
 
     def _break_stall(self) -> tuple[Slots, I32, list[Binding]]:
         """Nothing goes on: long prompts left the step to who could not start, and have it after all.
@@ -167,7 +224,7 @@ class Scheduler(Landing):
         bindings: list[Binding] = []
         while self.running and self.waiting and not slots:
             self._preempt(self._preemption.victim(list(self.running)))
-            slots, counts, bindings = self._admit(self.config.max_num_batched_tokens)
+            slots, counts, bindings = self._admit(self.config.max_num_batched_tokens, self._line())
         return np.array(slots, np.intp), np.array(counts, np.int32), bindings
 
     # ---- admission
@@ -178,14 +235,18 @@ class Scheduler(Landing):
         has_slot = len(self.running) < self.config.max_num_seqs
         return first is not None and has_slot and not self._stays_refused(first)
 
-    def _admit(self, budget: int) -> tuple[list[int], list[int], list[Binding]]:
-        """Let waiting requests start; returns slots, tokens to compute and bindings."""
+    def _line(self) -> Iterator[Request]:
+        """Whoever is first in line, as long as somebody is."""
+        while (request := self.waiting.first()) is not None:
+            if not self._reads_first(request):
+                yield request
+
+    def _admit(self, budget: int, line: Iterator[Request]) -> tuple[list[int], list[int], list[Binding]]:
+        """Let waiting requests start, until one cannot; returns slots, tokens to compute and bindings."""
         slots: list[int] = []
         counts: list[int] = []
         bindings: list[Binding] = []
-        while budget > 0 and (request := self.waiting.first()) is not None:
-            if self._reads_first(request):
-                continue
+        while budget > 0 and (request := next(line, None)) is not None:
             count = self._admit_one(request, budget)
             if not count:
                 break
@@ -200,7 +261,7 @@ class Scheduler(Landing):
         """Let a request start, with what the prefix cache has of it; returns the tokens it computes, 0 if it waits."""
         if request.last_step > self.heap.completed:
             return 0  # preempted a moment ago: its last token is still to come
-        self._refused = None
+        self._refused, self._serving = None, request
         while not (count := self._start(request, budget)) and self._make_room(request):
             self._refused = None
         if count or self.running or self.heap.held:
@@ -238,6 +299,7 @@ class Scheduler(Landing):
     def _enter(self, request: Request, sequence: Sequence, cached: int) -> None:
         self.waiting.remove(request)
         self._sit(request, sequence, cached)
+        self._entered.append(request)
         if self.tier_use is not None:
             self.tier_use.release(request)
         if request.cached is None:
@@ -260,8 +322,9 @@ class Scheduler(Landing):
         step = self.heap.planning
         self.heap.compact()
         tables = self.heap.begin_step(slots, starts, counts)
-        self._flights.append(Flight(slots, starts + counts, self.heap.holder[slots]))
+        forked, self._forked = self._forked, []
+        bound = tuple((one.slot, int(self.heap.holder[one.slot])) for one in (*forked, *bindings))
+        self._flights.append(Flight(slots, starts, starts + counts, self.heap.holder[slots], bound))
         sample = self._rows.launch(slots, counts)
         rows, moves = slots.astype(np.int32), self.heap.take_moves()
-        forked, self._forked = self._forked, []
         return StepPlan(step, rows, starts, counts, inputs, sample, tables, moves, (*forked, *bindings))

@@ -285,6 +285,25 @@ class Seating:
         self.heap.slide(request.held, computed)
         self._refused = None  # its pages can be shared now, or were given back for equal ones or out of a window
 
+    def _step_down(self, request: Request, *, keeps: bool = False) -> None:
+        """It runs no more and waits again; published pages stay cached as long as memory allows.
+
+        With ``keeps``, a lower tier may have to keep them.
+        """
+        sequence = request.held
+        request.computed = int(self._rows.computed[sequence.slot])
+        request.tokens = TokenLog(sequence.tokens.view())
+        request.last_step = self.heap.last_step(sequence)
+        self.sessions.part(sequence)
+        self._wind_up(request)
+        if keeps and self.tier_use is not None:
+            self.tier_use.keep(request, sequence)
+        self._close(request)
+        if isinstance(request, Hypothesis) and request.stands:
+            request.status = Status.PARKED
+        else:
+            self.add(request)
+
     def _wind_up(self, request: Request) -> None:
         """It is about to stop running: roll back what is planned but not computed, publish the rest."""
         sequence = request.held

@@ -1,8 +1,9 @@
 """From a checked HTTP request to its answer: whole or streamed, and aborted when the client goes away."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from time import time
+from typing import Any
 
 import msgspec
 from fastapi import Response
@@ -15,6 +16,7 @@ from infergc.server.disconnect import EventStream, unless_gone
 from infergc.server.errors import ApiError, as_api_error
 from infergc.server.generation import Generation
 from infergc.server.line import Place
+from infergc.server.record import Record
 from infergc.server.responses import LAST_EVENT, Answer, Usage, event, new_id
 from infergc.server.service import Service
 from infergc.server.shapes import Shape
@@ -28,7 +30,7 @@ class Job:
     body: GenerationRequest
     requests: list[Submit]
     shape: Shape
-    arrival: float  # time.perf_counter()
+    record: Record
     place: Place
 
     @property
@@ -46,12 +48,14 @@ async def answer(service: Service, job: Job, receive: Receive) -> Response:
     """
     options = job.body.usage_in_stream
     job.place.submit()
-    generation = Generation(service, job.requests, job.arrival)
+    record = job.record
+    record.generation = generation = Generation(service, job.requests, job.shape.tokenizer, record.arrival)
+    record.is_streamed = bool(job.body.stream)
     try:
         if job.body.stream:
             await unless_gone(receive, generation.begin())
             head = _head(service, job, job.shape.chunk_object)
-            return EventStream(_events(generation, head, job, options), generation.close)
+            return EventStream(_events(generation, head, job, options), generation.close, record.leave)
         pieces = await unless_gone(receive, _gather(generation, job.choices))
     except BaseException:
         generation.close()
@@ -70,12 +74,13 @@ async def _gather(generation: Generation, count: int) -> list[Piece]:
     """All of each choice's pieces as one."""
     texts: list[list[str]] = [[] for _ in range(count)]
     wholes = [Piece(index, "", []) for index in range(count)]
-    async for piece in generation.pieces():
-        whole = wholes[piece.index]
-        texts[piece.index].append(piece.text)
-        whole.tokens += piece.tokens
-        whole.logprobs += piece.logprobs
-        whole.finish_reason, whole.stop_reason = piece.finish_reason, piece.stop_reason
+    while pieces := await generation.news():
+        for piece in pieces:
+            whole = wholes[piece.index]
+            texts[piece.index].append(piece.text)
+            whole.tokens += piece.tokens
+            whole.logprobs += piece.logprobs
+            whole.finish_reason, whole.stop_reason = piece.finish_reason, piece.stop_reason
     for whole, parts in zip(wholes, texts, strict=True):
         whole.text = "".join(parts)
     return wholes
@@ -87,14 +92,24 @@ async def _events(generation: Generation, head: Answer, job: Job, options: Strea
         for index in range(job.choices):
             if (opening := job.shape.opening(index)) is not None:
                 yield _chunk(head, [opening], _usage(generation, options))
-        async for piece in generation.pieces():
-            if piece.text or piece.logprobs or piece.finish_reason is not None:
-                yield _chunk(head, [job.shape.chunk(piece)], _usage(generation, options))
+        while pieces := await generation.news():
+            for choice in _choices(job.shape, pieces):
+                yield _chunk(head, [choice], _usage(generation, options))
         if options.include_usage:
             yield _chunk(head, [], generation.usage())
     except (ApiError, EngineDeadError) as error:
-        yield event(as_api_error(error).body())
+        told = as_api_error(error)
+        job.record.went_wrong(told)
+        yield event(told.body())
     yield LAST_EVENT
+
+
+def _choices(shape: Shape, pieces: list[Piece]) -> Iterator[Any]:
+    """The choices of the chunks that a step's pieces make; some wait for more."""
+    for piece in pieces:
+        if piece.text or piece.logprobs or piece.finish_reason is not None:
+            if (choice := shape.chunk(piece)) is not None:
+                yield choice
 
 
 def _chunk(head: Answer, choices: list[object], usage: Usage | UnsetType | None) -> bytes:

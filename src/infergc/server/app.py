@@ -12,20 +12,27 @@ from infergc.server.description import DescribedApp
 from infergc.server.door import Door
 from infergc.server.gate import Gate
 from infergc.server.health import health_router
-from infergc.server.limits import BodyLimit, Head, Keys, RequestId
+from infergc.server.limits import BodyLimit, Head, Keys
 from infergc.server.line import Line
 from infergc.server.metrics import EngineCollector, EngineFigures, Latencies, LifeCollector, LineCollector
+from infergc.server.public_texts import PublicTexts
 from infergc.server.service import Service
 from infergc.server.sessions import SessionClock, sessions_router
 from infergc.server.settings import ServerSettings
 from infergc.server.state import metrics_router, state_router
+from infergc.server.tenants import Keyring
 from infergc.server.tokens import tokens_router
+from infergc.server.tools.turn import ToolSupport
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 
 
 def create_app(
-    client: EngineSupervisor, tokenizer: Tokenizer, chat_template: ChatTemplate, settings: ServerSettings
+    client: EngineSupervisor,
+    tokenizer: Tokenizer,
+    chat_template: ChatTemplate,
+    settings: ServerSettings,
+    public: PublicTexts,
 ) -> FastAPI:
     """The HTTP application over a running engine. It starts and ends nothing."""
     registry = CollectorRegistry()
@@ -37,8 +44,9 @@ def create_app(
     registry.register(LineCollector(line))
     registry.register(LifeCollector(client))
     door = Door()
-    service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line)
-    is_keyed = settings.api_key is not None
+    tools = ToolSupport(settings.tool_call_parser, chat_template, tokenizer)
+    service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line, tools, public)
+    is_keyed = bool(settings.api_keys)
     app = DescribedApp(title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, is_keyed=is_keyed)
     app.state.sessions, app.state.door = sessions, door
     errors.install(app)
@@ -53,10 +61,9 @@ def create_app(
     app.add_api_route("/", lambda: _paths(app), include_in_schema=False)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(Gate, door=door, line=line)
-    if settings.api_key is not None or settings.admin_key is not None:
-        app.add_middleware(Keys, key=settings.api_key, admin_key=settings.admin_key)
-    app.add_middleware(Head)
-    app.add_middleware(RequestId)  # the last added is the outermost
+    if settings.api_keys or settings.admin_key is not None:
+        app.add_middleware(Keys, keys=Keyring(settings.api_keys), admin_key=settings.admin_key)
+    app.add_middleware(Head)  # the last added is the outermost
     return app
 
 

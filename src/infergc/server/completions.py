@@ -1,14 +1,16 @@
 """POST /v1/completions and POST /v1/chat/completions."""
 
-from time import perf_counter
-
 from fastapi import APIRouter, Request, Response
 
 from infergc.server.answer import Job, answer
 from infergc.server.description import generated
 from infergc.server.gate import place_of
+from infergc.server.record import record_of
 from infergc.server.service import Service
 from infergc.server.shapes import ChatShape, CompletionShape
+from infergc.server.tenants import tenant_of
+from infergc.server.tools.shape import ToolShape
+from infergc.server.tools.turn import named_as_tools
 from infergc.server.types import ChatRequest, CompletionRequest
 
 
@@ -19,31 +21,34 @@ def completions_router(service: Service) -> APIRouter:
     @router.post("/completions", responses=generated("Completion", "Completion"))
     async def complete(body: CompletionRequest, http: Request) -> Response:
         """Complete one prompt or a batch of them, each in one choice of the answer or in ``n``."""
-        arrival = perf_counter()
         service.check_model(body.model)
         params = body.sampling()
         await service.check_grammar(params, body)
         place = place_of(http)
         place.widen(len(body.prompt) * params.n)
         prompts = [await _ids(service, prompt, body) for prompt in body.prompt]
-        requests = [service.request(prompt, params, body) for prompt in prompts]
+        requests = [service.request(prompt, params, body, tenant_of(http)) for prompt in prompts]
         shape = CompletionShape(service.tokenizer, len(requests) * params.n)
-        return await answer(service, Job(body, requests, shape, arrival, place), http.receive)
+        return await answer(service, Job(body, requests, shape, record_of(http.scope), place), http.receive)
 
     @router.post("/chat/completions", responses=generated("ChatCompletion", "ChatCompletionChunk"))
     async def chat(body: ChatRequest, http: Request) -> Response:
         """Answer a conversation."""
-        arrival = perf_counter()
         service.check_model(body.model)
         params = body.sampling()
         await service.check_grammar(params, body)
         place = place_of(http)
         place.widen(params.n)
-        text = service.conversation(body.messages, add_generation_prompt=body.add_generation_prompt)
+        text = service.conversation(body.messages, body.tools, add_generation_prompt=body.add_generation_prompt)
+        shape = ChatShape(service.tokenizer)
+        if (turn := service.tools.turn(body)) is not None:
+            shape = ToolShape(turn, params.n)
+            with named_as_tools():
+                params = turn.constrain(params)
+                await service.check_grammar(params, body)
         prompt = await service.encode_prompt(text, add_special_tokens=False)
-        requests = [service.request(prompt, params, body)]
-        job = Job(body, requests, ChatShape(service.tokenizer), arrival, place)
-        return await answer(service, job, http.receive)
+        requests = [service.request(prompt, params, body, tenant_of(http))]
+        return await answer(service, Job(body, requests, shape, record_of(http.scope), place), http.receive)
 
     return router
 

@@ -6,7 +6,8 @@ import msgspec
 from fastapi import FastAPI
 
 from infergc.server.errors import ErrorBody
-from infergc.server.limits import ADMIN_PATHS, OPEN_PATHS, REQUEST_ID
+from infergc.server.limits import ADMIN_PATHS, OPEN_PATHS
+from infergc.server.observed import REQUEST_ID
 from infergc.server.responses import Answer, ChatChoice, ChatChunkChoice, CompletionChoice
 
 Schema = dict[str, Any]

@@ -33,16 +33,17 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, _Result]) -> _
 
 
 class EventStream(Response):
-    """Server-sent events; ``close`` is called at the end, whoever ends it.
+    """Server-sent events; ``close`` is called at the end, whoever ends it, and ``left`` before it if the client does.
 
     The source is not read while the connection's buffer is full, so a slow client holds back only itself.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncIterator[bytes], close: Callable[[], None]) -> None:
+    def __init__(self, frames: AsyncIterator[bytes], close: Callable[[], None], left: Callable[[], None]) -> None:
         self._frames = frames
         self._close = close
+        self._left = left
         self.status_code = 200
         self.background = None
         self.init_headers({"cache-control": "no-cache"})
@@ -52,7 +53,7 @@ class EventStream(Response):
         try:
             await unless_gone(receive, self._send(send))
         except ClientGoneError:
-            return  # nobody is there to be told
+            self._left()  # nobody is there to be told
         finally:
             self._close()
 

@@ -12,7 +12,8 @@ from infergc.server.errors import ApiError, as_api_error, error_response
 from infergc.server.line import Line, Place
 from infergc.server.refusal import turn_away
 
-GENERATING = frozenset({"/v1/completions", "/v1/chat/completions"})
+COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
+GENERATING = frozenset({COMPLETIONS, CHAT})
 BODY_SECONDS = 60.0  # that a client may take to send a body: until then it has a place that others want
 
 

@@ -1,15 +1,42 @@
 """The engine requests behind one HTTP request."""
 
-from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from infergc.client import Piece, QueueTimeoutError, RequestFailedError, outputs_of
 from infergc.engine.messages import Delta, Submit
+from infergc.params import SamplingParams
 from infergc.server.errors import ApiError
 from infergc.server.line import QUEUE_TIMEOUT
 from infergc.server.metrics import Stopwatch
 from infergc.server.responses import Usage
 from infergc.server.service import Service
+from infergc.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of the engine requests behind one HTTP request; times in seconds, None where none passed.
+
+    Attributes:
+        params: of the first of them.
+        usage: tokens over all.
+        finish_reasons: of each choice in order, None of one that did not come to its end.
+        queued: the longest wait of one for its start in the engine.
+        first: from the request's arrival to the first token of any choice.
+        between: mean time between tokens of a choice.
+        longest: the longest time that nothing came of a choice after its first token.
+        preemptions: how often choices had to give way.
+    """
+
+    params: SamplingParams
+    usage: Usage
+    finish_reasons: list[str | None]
+    queued: float | None
+    first: float | None
+    between: float | None
+    longest: float | None
+    preemptions: int
 
 
 class Generation:
@@ -17,36 +44,38 @@ class Generation:
 
     Args:
         requests: started at once; a piece's index is its place among these and their choices, in order.
+        tokenizer: makes their text.
         arrival: ``time.perf_counter()`` when the HTTP request came.
 
     Raises:
         EngineDeadError: there is no engine.
     """
 
-    def __init__(self, service: Service, requests: list[Submit], arrival: float) -> None:
+    def __init__(self, service: Service, requests: list[Submit], tokenizer: Tokenizer, arrival: float) -> None:
         self._client = service.client
         self._sessions = service.sessions
         self._line = service.line
-        self._outputs = outputs_of(requests, service.tokenizer)
+        self._outputs = outputs_of(requests, tokenizer)
         self._watches = {name: Stopwatch(service.latencies, arrival) for name in self._outputs}
         self._stream = service.client.submit(*requests)
+        self._unfinished = len(self._outputs)
         self._first: list[Piece] = []
 
     async def begin(self) -> None:
         """Wait for the first news: what goes wrong before it can still be told by the HTTP status."""
-        self._first = await self._next()
+        self._first = await self.news()
 
-    async def pieces(self) -> AsyncIterator[Piece]:
-        """All pieces, in order, until every request has finished.
+    async def news(self) -> list[Piece]:
+        """The next step's pieces, in order; none when every request has finished.
 
         Raises:
             EngineDeadError: the engine died.
             ApiError: 503, the engine gave up on a request, or did not come to it in time.
         """
-        while news := self._first or await self._next():
-            self._first = []
-            for piece in news:
-                yield piece
+        pieces, self._first = self._first, []
+        while self._unfinished and not pieces:
+            pieces = self._pieces(await anext(self._stream))
+        return pieces
 
     def usage(self) -> Usage:
         """Tokens so far, over all requests; a prompt counts once, whatever its choices."""
@@ -60,6 +89,21 @@ class Generation:
             pinned=sum(pinned) if pinned else None,
         )
 
+    def report(self) -> Report:
+        """What became of it so far."""
+        outputs, watches = self._outputs.values(), self._watches.values()
+        gaps = sum(watch.gaps for watch in watches)
+        return Report(
+            params=next(iter(outputs)).request.params,
+            usage=self.usage(),
+            finish_reasons=[output.finish_reason for output in outputs],
+            queued=max(self._stream.waits.values(), default=None),
+            first=min((watch.first for watch in watches if watch.first is not None), default=None),
+            between=sum(watch.span for watch in watches) / gaps if gaps else None,
+            longest=max(watch.longest for watch in watches) if gaps else None,
+            preemptions=sum(output.preemptions for output in outputs),
+        )
+
     def close(self) -> None:
         """Abort what has not finished: its session was used until now. Harmless when repeated."""
         self._stream.close()
@@ -67,27 +111,22 @@ class Generation:
             if not output.finished:
                 self._sessions.touch(output.request.salt, output.request.session)
 
-    async def _next(self) -> list[Piece]:
-        """The next step's pieces; none when all requests have finished."""
-        while not all(output.finished for output in self._outputs.values()):
-            deltas = await anext(self._stream)
-            try:
-                pieces = [self._take(delta) for delta in deltas if not self._outputs[delta.request_id].finished]
-            except QueueTimeoutError as error:
-                headers = self._line.refuse(QUEUE_TIMEOUT)
-                message = f"the request was not started in time: {error}; try again in {headers['retry-after']} s"
-                raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=QUEUE_TIMEOUT, headers=headers) from error
-            except RequestFailedError as error:
-                raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), code="request_failed") from error
-            if pieces:
-                return pieces
-        return []
+    def _pieces(self, deltas: list[Delta]) -> list[Piece]:
+        try:
+            return [self._take(delta) for delta in deltas if not self._outputs[delta.request_id].finished]
+        except QueueTimeoutError as error:
+            headers = self._line.refuse(QUEUE_TIMEOUT)
+            message = f"the request was not started in time: {error}; try again in {headers['retry-after']} s"
+            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=QUEUE_TIMEOUT, headers=headers) from error
+        except RequestFailedError as error:
+            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), code="request_failed") from error
 
     def _take(self, delta: Delta) -> Piece:
         name, watch = delta.request_id, self._watches[delta.request_id]
         piece = self._outputs[name].take(delta)
         watch.tokens(len(piece.tokens))
         if piece.finish_reason is not None:
+            self._unfinished -= 1
             watch.finished(piece.finish_reason)
             request = self._outputs[name].request
             self._sessions.touch(request.salt, request.session)

@@ -1,40 +1,17 @@
-"""ASGI middleware around the whole app: request ids, HEAD, keys, the size and the encoding of a body."""
+"""ASGI middleware around the whole app: HEAD, keys, the size and the encoding of a body."""
 
-import hmac
 from http import HTTPStatus
-from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infergc.server.errors import ApiError, error_response
+from infergc.server.tenants import Keyring, Tenant
 from infergc.units import format_bytes
 from infergc.wording import shown
 
-REQUEST_ID = "x-request-id"
 OPEN_PATHS = frozenset({"/health", "/health/ready", "/health/live"})
 ADMIN_PATHS = "/v1/kv/"
-
-
-class RequestId:
-    """Answers carry the request's ``x-request-id``, or a new one."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, naming the answer."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        name = Headers(scope=scope).get(REQUEST_ID) or uuid4().hex
-
-        async def send_named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[REQUEST_ID] = name
-            await send(message)
-
-        await self.app(scope, receive, send_named)
 
 
 class Head:
@@ -53,22 +30,24 @@ class Keys:
     """Paths want ``Authorization: Bearer <key>``: under ``/v1/kv/`` the admin's, else the clients', ``/health`` none.
 
     Where there is no key of the kind, nothing is asked; without an admin key, ``/v1/kv/`` is a path like any other.
-    The comparison takes constant time.
+    Comparing takes the same time whatever was sent. Whose API key it was is in the state: ``tenants.tenant_of``.
     """
 
-    def __init__(self, app: ASGIApp, key: str | None, admin_key: str | None) -> None:
+    def __init__(self, app: ASGIApp, keys: Keyring, admin_key: str | None) -> None:
         self.app = app
-        self._key = key
-        self._admin_key = admin_key
+        self._keys = keys
+        self._admin = Keyring(() if admin_key is None else (admin_key,))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what holds the key."""
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self.app(scope, receive, send)
             return
-        is_admin = self._admin_key is not None and scope["path"].startswith(ADMIN_PATHS)
-        key = self._admin_key if is_admin else self._key
-        if key is None or _holds_key(scope, key):
+        is_admin = bool(self._admin) and scope["path"].startswith(ADMIN_PATHS)
+        keys = self._admin if is_admin else self._keys
+        tenant = _holder(scope, keys) if keys else Tenant()
+        if tenant is not None:
+            scope.setdefault("state", {})["tenant"] = tenant
             await self.app(scope, receive, send)
             return
         name, code = ("admin", "invalid_admin_key") if is_admin else ("API", "invalid_api_key")
@@ -77,9 +56,10 @@ class Keys:
         await error_response(error, {"www-authenticate": "Bearer"})(scope, receive, send)
 
 
-def _holds_key(scope: Scope, key: str) -> bool:
-    given = Headers(scope=scope).get("authorization", "")
-    return hmac.compare_digest(given.encode("latin-1"), f"Bearer {key}".encode())  # the bytes as they came
+def _holder(scope: Scope, keys: Keyring) -> Tenant | None:
+    """Whose key a request carries."""
+    scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+    return keys.tenant(key.encode("latin-1")) if scheme == "Bearer" else None  # the bytes as they came
 
 
 class BodyLimit:

@@ -41,12 +41,28 @@ class CompletionChoice(Struct):
     stop_reason: str | int | None = None
 
 
-class ChatMessage(Struct):
-    """The assistant's message."""
+class FunctionCall(Struct):
+    """A function and its arguments' JSON."""
 
-    content: str
+    name: str
+    arguments: str
+
+
+class ToolCall(Struct):
+    """A call in an answer."""
+
+    id: str
+    function: FunctionCall
+    type: Literal["function"] = "function"
+
+
+class ChatMessage(Struct):
+    """The assistant's message; no content where it does nothing but call functions."""
+
+    content: str | None
     role: Literal["assistant"] = "assistant"
     refusal: None = None
+    tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
 class ChatChoice(Struct):
@@ -59,11 +75,28 @@ class ChatChoice(Struct):
     stop_reason: str | int | None = None
 
 
+class CalledChunk(Struct):
+    """What a chunk adds to a call's arguments; the name comes once."""
+
+    arguments: str
+    name: str | UnsetType = UNSET
+
+
+class CallChunk(Struct):
+    """What a chunk adds to the call of this index; its id and type come once."""
+
+    index: int
+    function: CalledChunk
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+
+
 class ChatDelta(Struct):
     """What a chunk adds to an answer."""
 
     role: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    tool_calls: list[CallChunk] | UnsetType = UNSET
 
 
 class ChatChunkChoice(Struct):

@@ -17,6 +17,9 @@ from infergc.config import EngineConfig
 from infergc.engine.messages import Ready
 from infergc.server.app import create_app
 from infergc.server.crowd import Crowd, allow_files
+from infergc.server.observed import Observed
+from infergc.server.observing import observing
+from infergc.server.public_texts import PublicTexts
 from infergc.server.settings import ServerSettings
 from infergc.server.stopping import LAST_WORDS, Stop, stop_gently, stop_signals
 from infergc.text.chat import ChatTemplate
@@ -45,23 +48,28 @@ async def run_server(
     How it stops: ``stopping.stop_gently``.
 
     Raises:
-        OSError: the address cannot be listened on, or the model's files cannot be read.
+        OSError: the address cannot be listened on, the request log not written, or the model's files not read.
         ValueError: the model's files are not what they should be.
         EngineStartError: the engine could not start.
     """
     allow_files(settings.max_connections)
-    with _listen(settings.host, settings.port) as listener, stop_signals() as stop:
+    with (
+        _listen(settings.host, settings.port) as listener,
+        stop_signals() as stop,
+        observing(settings, say) as observers,
+    ):
         say(f"Loading {settings.model_name} …")
         tokenizer = Tokenizer.load(config.model)
         template = ChatTemplate.load(config.model, settings.chat_template)
+        public = PublicTexts.load(settings.public_prefixes, tokenizer, template, config.block_size)
         engine = await _unless(stop, _engine(config, settings, say))
         if engine is None:
             return True
         stop.kill = engine.kill
         try:
-            app = create_app(engine, tokenizer, template, settings)
+            app = create_app(engine, tokenizer, template, settings, public)
             crowd = Crowd(app, settings.max_connections)
-            server = _Server(_uvicorn(crowd))
+            server = _Server(_uvicorn(Observed(crowd, observers)))
             crowd.connections = server.server_state.connections
             stopping = asyncio.ensure_future(stop_gently(stop, app.state.door, engine, settings.shutdown_timeout, say))
             stopping.add_done_callback(lambda _: server.leave())
@@ -119,6 +127,7 @@ class _Server(uvicorn.Server):
 def _uvicorn(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http="httptools",
         lifespan="off",
         log_config=None,
         log_level="warning",

@@ -6,16 +6,22 @@ from http import HTTPStatus
 
 from infergc.cache_control import CacheControl
 from infergc.client import EngineSupervisor
+from infergc.client.prepare import check_label
 from infergc.config import HEEDING
 from infergc.engine.messages import Submit
 from infergc.params import ParameterError, SamplingParams
 from infergc.server.errors import ApiError
 from infergc.server.line import Line
+from infergc.server.messages import Message
 from infergc.server.metrics import Latencies
+from infergc.server.public_texts import PublicTexts
 from infergc.server.sessions import SessionClock
 from infergc.server.settings import ServerSettings
 from infergc.server.structured import named_as_sent
-from infergc.server.types import GenerationRequest, Message
+from infergc.server.tenants import Tenant
+from infergc.server.tools.fields import ToolField
+from infergc.server.tools.turn import ToolSupport
+from infergc.server.types import GenerationRequest
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 from infergc.wording import shown
@@ -34,6 +40,8 @@ class Service:
     latencies: Latencies
     sessions: SessionClock
     line: Line
+    tools: ToolSupport
+    public: PublicTexts
     _checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def check_model(self, name: str | None) -> None:
@@ -76,18 +84,23 @@ class Service:
             async with self._checking:
                 await asyncio.to_thread(grammars.check, outputs)
 
-    def conversation(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
-        """A conversation as text, special tokens included.
+    def conversation(
+        self, messages: list[Message], tools: list[ToolField] | None, *, add_generation_prompt: bool
+    ) -> str:
+        """A conversation as text, special tokens included, with the functions that may be called in it.
 
         Raises:
             ConversationError: there is no template, or it does not take these messages.
+            NoToolsError: it does not take tools.
         """
         return self.template.render(
-            [message.for_template() for message in messages], add_generation_prompt=add_generation_prompt
+            [message.for_template() for message in messages],
+            add_generation_prompt=add_generation_prompt,
+            tools=[tool.for_template() for tool in tools] if tools else None,
         )
 
-    def request(self, prompt: list[int], params: SamplingParams, body: GenerationRequest) -> Submit:
-        """A checked request for the engine.
+    def request(self, prompt: list[int], params: SamplingParams, body: GenerationRequest, tenant: Tenant) -> Submit:
+        """A checked request of a tenant's for the engine.
 
         Raises:
             ParameterError: naming the field.
@@ -96,7 +109,8 @@ class Service:
             message = "is only allowed where the server runs with --scheduling-policy priority"
             raise ParameterError("priority", message)
         control = None if body.cache_control is None else self._heeded(body.cache_control.control())
-        salt, session = body.cache_salt or "", body.session_id or ""
+        check_label("cache_salt", body.cache_salt or "")
+        salt, session = tenant.salt(body.cache_salt or ""), body.session_id or ""
         request = self.client.request(
             prompt,
             params,
@@ -105,6 +119,7 @@ class Service:
             session=session,
             cache_control=control,
             queue_timeout=self._patience(body.queue_timeout),
+            public_tokens=self.public.leading(prompt),
         )
         self.sessions.touch(salt, session)
         return request

@@ -8,11 +8,12 @@ from http import HTTPStatus
 from time import monotonic
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from infergc.client import EngineDeadError, EngineSupervisor
 from infergc.server.errors import ApiError
+from infergc.server.tenants import tenant_of
 from infergc.wording import shown
 
 _log = logging.getLogger(__name__)
@@ -120,9 +121,9 @@ def sessions_router(clock: SessionClock) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["sessions"])
 
     @router.delete("/sessions/{session_id:path}")
-    async def delete(session_id: str, cache_salt: str = "") -> Deleted:
+    async def delete(session_id: str, http: Request, cache_salt: str = "") -> Deleted:
         """Close a session: its KV may be reclaimed. Requests of it that run go on."""
-        if not await clock.close(cache_salt, session_id):
+        if not await clock.close(tenant_of(http).salt(cache_salt), session_id):
             raise ApiError(
                 HTTPStatus.NOT_FOUND,
                 f"session_id: {shown(session_id)} is not open",

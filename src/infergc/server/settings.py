@@ -1,6 +1,6 @@
 """What shapes the server itself; the engine has its own configuration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from infergc.units import MIB
@@ -21,9 +21,11 @@ class ServerSettings:
     Attributes:
         model_name: the model's name in the API.
         host, port: where to listen; port 0 takes a free one.
-        api_key: what clients must send; None lets everyone in.
+        api_keys: of which clients must send one, each its own tenant's; none lets everyone in.
         admin_key: what who inspects and tunes the heap must send; None: nobody can.
+        public_prefixes: files of texts that all tenants may share pages of.
         chat_template: file used instead of the model's own template.
+        tool_call_parser: how the model writes calls of functions, one of ``text.tools.formats.CHOICES``.
         max_body_bytes: largest request body, at least ``LEAST_BODY``.
         max_connections: beyond which requests get 503, 1 to ``MOST_CONNECTIONS``.
         max_num_queued_reqs: choices of requests that may wait to be started, 0 to ``MOST_QUEUED``.
@@ -33,14 +35,18 @@ class ServerSettings:
         stuck_timeout: seconds without a step after which an engine with work is stuck, ≥ ``LEAST_STUCK_TIMEOUT``.
         restart_stuck_engine: whether such an engine is killed and started again.
         session_timeout: seconds without a request after which a session is closed, ≥ ``LEAST_SESSION_TIMEOUT``.
+        request_log: file to which a line is appended for each request, "-" for stderr; None: nowhere.
+        otlp_traces_endpoint: URL to which a span of each request is sent; None: nowhere.
     """
 
     model_name: str
     host: str = "127.0.0.1"
     port: int = 8000
-    api_key: str | None = None
-    admin_key: str | None = None
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    admin_key: str | None = field(default=None, repr=False)
+    public_prefixes: tuple[Path, ...] = ()
     chat_template: Path | None = None
+    tool_call_parser: str = "auto"
     max_body_bytes: int = 8 * MIB
     max_connections: int = 4096
     max_num_queued_reqs: int = 256
@@ -50,3 +56,5 @@ class ServerSettings:
     stuck_timeout: float = 120.0
     restart_stuck_engine: bool = False
     session_timeout: float = 600.0
+    request_log: str | None = None
+    otlp_traces_endpoint: str | None = None

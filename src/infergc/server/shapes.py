@@ -14,8 +14,10 @@ class Shape(Protocol):
     Attributes:
         prefix: of the answer's id.
         whole_object, chunk_object: the answer's ``object``, whole and streamed.
+        tokenizer: which makes the text.
     """
 
+    tokenizer: Tokenizer
     prefix: str
     whole_object: str
     chunk_object: str
@@ -25,7 +27,7 @@ class Shape(Protocol):
         ...
 
     def chunk(self, piece: Piece) -> Any:
-        """The choice of a chunk."""
+        """The choice of a chunk, None if it has nothing to tell."""
         ...
 
     def whole(self, piece: Piece) -> Any:
@@ -40,6 +42,7 @@ class CompletionShape:
     whole_object = chunk_object = "text_completion"
 
     def __init__(self, tokenizer: Tokenizer, choices: int) -> None:
+        self.tokenizer = tokenizer
         self._reporters = [CompletionReporter(tokenizer) for _ in range(choices)]
 
     def opening(self, index: int) -> None:
@@ -61,19 +64,19 @@ class ChatShape:
     chunk_object = "chat.completion.chunk"
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
 
     def opening(self, index: int) -> ChatChunkChoice:
         """The assistant begins to speak."""
         return ChatChunkChoice(index, ChatDelta(role="assistant", content=""))
 
-    def chunk(self, piece: Piece) -> ChatChunkChoice:
+    def chunk(self, piece: Piece) -> ChatChunkChoice | None:
         """The choice of a chunk."""
-        logprobs = chat_logprobs(piece, self._tokenizer)
+        logprobs = chat_logprobs(piece, self.tokenizer)
         delta = ChatDelta(content=piece.text)
         return ChatChunkChoice(piece.index, delta, logprobs, piece.finish_reason, piece.stop_reason)
 
     def whole(self, piece: Piece) -> ChatChoice:
         """The choice of an unstreamed answer."""
-        logprobs = chat_logprobs(piece, self._tokenizer)
+        logprobs = chat_logprobs(piece, self.tokenizer)
         return ChatChoice(piece.index, ChatMessage(piece.text), logprobs, piece.finish_reason, piece.stop_reason)

@@ -53,7 +53,9 @@ async def _tokens(service: Service, body: TokenizeRequest) -> list[int]:
     if len(given) != 1:
         raise bad_request("prompt: give exactly one of prompt, content and messages", "prompt")
     if body.messages is not None:
-        rendered = service.conversation(body.messages, add_generation_prompt=body.add_generation_prompt)
+        rendered = service.conversation(body.messages, body.tools, add_generation_prompt=body.add_generation_prompt)
         return await service.encode(rendered, add_special_tokens=False)
+    if body.tools:
+        raise ParameterError("tools", "is only allowed with messages")
     text = body.prompt if body.prompt is not None else body.content
     return await service.encode(text or "", add_special_tokens=body.add_special_tokens is not False)

@@ -14,7 +14,6 @@ from infergc.server.bounds import tell_bounds, tell_cache_bounds
 from infergc.server.fields import (
     EmptyOnly,
     Harmless,
-    MessageText,
     OffOnly,
     OneOnly,
     Prompts,
@@ -22,7 +21,9 @@ from infergc.server.fields import (
     Unserved,
     only,
 )
+from infergc.server.messages import Message
 from infergc.server.structured import ResponseFormat, StructuredOutputsField, structured_outputs
+from infergc.server.tools.fields import ToolChoice, Tools
 from infergc.wording import shown
 
 
@@ -163,26 +164,6 @@ class CompletionRequest(GenerationRequest):
         return {name: value for name, value in given.items() if value is not None}
 
 
-class Message(BaseModel):
-    """One message of a chat."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: MessageText
-    name: Unserved = None
-    tool_calls: EmptyOnly = None
-    function_call: Unserved = None
-    refusal: Unserved = None
-    audio: Unserved = None
-    annotations: EmptyOnly = None
-    provider_specific_fields: Harmless = None  # litellm's, in the history that it sends back
-
-    def for_template(self) -> dict[str, str]:
-        """As chat templates know it; "developer" is the OpenAI API's newer word for "system"."""
-        return {"role": "system" if self.role == "developer" else self.role, "content": self.content}
-
-
 class ChatRequest(GenerationRequest):
     """Body of POST /v1/chat/completions."""
 
@@ -191,9 +172,9 @@ class ChatRequest(GenerationRequest):
     logprobs: bool | None = None
     top_logprobs: int | None = None
     add_generation_prompt: bool = True
-    tools: EmptyOnly = None
-    tool_choice: Annotated[Any, only(None, "none", "auto")] = None
-    parallel_tool_calls: Harmless = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice = None
+    parallel_tool_calls: bool | None = None
     functions: EmptyOnly = None
     function_call: Annotated[Any, only(None, "none", "auto")] = None
     modalities: Annotated[Any, only(None, ["text"])] = None
@@ -234,6 +215,7 @@ class TokenizeRequest(BaseModel):
     prompt: str | None = None
     content: str | None = None
     messages: list[Message] | None = None
+    tools: Tools | None = None
     add_special_tokens: bool | None = None
     add_generation_prompt: bool = True
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 import jinja2
+from jinja2 import meta
 from jinja2.ext import Extension, loopcontrols
 from jinja2.nodes import Node
 from jinja2.parser import Parser
@@ -38,12 +39,26 @@ class NoChatTemplateError(ConversationError):
     """The model takes no conversation at all: it has no chat template."""
 
 
+class NoToolsError(ParameterError):
+    """The model cannot be told of tools: its chat template has no place for them."""
+
+    def __init__(self) -> None:
+        super().__init__("tools", _NO_TOOLS)
+
+
+_NO_TOOLS = "this model's chat template has no place for tools; leave them out, or give one that has (--chat-template)"
+
+
 class ChatTemplate:
     """A model's chat template, in a sandbox that can neither reach Python's internals nor change its inputs.
 
     Args:
         sources: templates by name; "default" is used, or "tool_use" for conversations with tools.
         special_tokens: variables that templates see, such as ``bos_token``.
+
+    Attributes:
+        tool_source: the text of the template for conversations with tools; "" where there is none.
+        takes_tools: whether that template says anything of tools.
 
     Raises:
         ChatTemplateError: a template's syntax is wrong.
@@ -53,6 +68,8 @@ class ChatTemplate:
         self._special_tokens = dict(special_tokens)
         environment = _environment()
         self._templates = {name: _compile(environment, name, source) for name, source in sources.items()}
+        self.tool_source = sources.get("tool_use", sources.get("default", ""))
+        self.takes_tools = "tools" in meta.find_undeclared_variables(environment.parse(self.tool_source))
 
     @classmethod
     def load(cls, model_dir: str | Path, override: str | Path | None = None) -> Self:
@@ -92,9 +109,12 @@ class ChatTemplate:
 
         Raises:
             NoChatTemplateError: the model has none.
+            NoToolsError: there are tools, which the template would leave out.
             ConversationError: the template refused the conversation or failed on it, or it is empty.
         """
         template = self._template(has_tools=bool(tools))
+        if tools and not self.takes_tools:
+            raise NoToolsError
         if not messages:
             raise ConversationError("at least one message is needed")
         context = {

@@ -27,14 +27,12 @@ class IncrementalDetokenizer:
 
     def push(self, ids: Iterable[int]) -> str:
         """The text that became certain with these ids; bytes of an unfinished character wait."""
-        kept = [i for i in ids if i not in self._skipped]
-        if not kept:
-            return ""
+        skipped, piece = self._skipped, self._tokenizer.piece
         if self._opened:
-            data = b"".join(map(self._tokenizer.piece, kept))
+            data = b"".join([piece(i) for i in ids if i not in skipped])
         else:
-            data, self._opened = self._tokenizer.opening(kept)
-        return self._utf8.decode(data)
+            data, self._opened = self._tokenizer.opening([i for i in ids if i not in skipped])
+        return self._utf8.decode(data) if data else ""
 
     def flush(self) -> str:
         """The rest at the end of the text: U+FFFD if it ends inside a character, else nothing."""

@@ -2,7 +2,7 @@
 
 from functools import cached_property
 
-from llguidance import LLTokenizer
+from llguidance import LLTokenizer, TokenizerWrapper
 
 from infergc import grammars
 from infergc.faults import ParameterError
@@ -17,9 +17,13 @@ class GrammarCheck:
 
     The model's tokenizer does not matter for that: a grammar is tried on one of bytes. So very few are found to be too
     complex only when the engine comes to them, which ends that request with an error.
+
+    Args:
+        vocab_size: of the model: a grammar may ask for tokens by their ids below it, as ``<[5]>``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, vocab_size: int = 0) -> None:
+        self._vocab_size = vocab_size
         self._good: dict[StructuredOutputs, None] = {}
 
     def knows(self, outputs: StructuredOutputs) -> bool:
@@ -29,7 +33,7 @@ class GrammarCheck:
     def check(self, outputs: StructuredOutputs) -> None:
         """Refuse what is no grammar.
 
-        Cost: a millisecond for most; 0.1 s is the most that was seen, of 64 Ki characters of alternatives.
+        Cost: a millisecond for most; see ``grammars.matcher`` for the most.
 
         Raises:
             ParameterError: naming ``structured_outputs`` and its field, with what llguidance says of it.
@@ -52,7 +56,22 @@ class GrammarCheck:
 
     @cached_property
     def _bytes(self) -> LLTokenizer:
-        return LLTokenizer("byte")
+        return LLTokenizer(TokenizerWrapper(_Bytes(self._vocab_size)))
+
+
+class _Bytes:
+    """A vocabulary of bytes and an end token, and from there on of tokens that no text is made of."""
+
+    bos_token_id = None
+    eos_token_id = 256
+
+    def __init__(self, size: int) -> None:
+        unused = size - self.eos_token_id - 1
+        self.tokens = [*(bytes((byte,)) for byte in range(256)), b"<end>", *([b""] * unused)]
+        self.special_token_ids = [self.eos_token_id]
+
+    def __call__(self, text: bytes) -> list[int]:
+        return list(text)
 
 
 def _refusal(outputs: StructuredOutputs, said: str) -> ParameterError:

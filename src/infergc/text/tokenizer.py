@@ -1,6 +1,7 @@
 """The tokenizer of a Hugging Face model directory, without torch and without transformers."""
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Self
 
@@ -84,6 +85,16 @@ class Tokenizer:
     def eos_token(self) -> str | None:
         """The token that ends a text, if the tokenizer names one."""
         return self.special_tokens.get("eos_token")
+
+    def token_id(self, text: str) -> int | None:
+        """The id of the token that is written so in the vocabulary; None where there is none."""
+        return self._backend.token_to_id(text)
+
+    def showing(self, ids: Iterable[int]) -> Self:
+        """The same tokenizer, but these special tokens are text like any other."""
+        other = copy(self)
+        other.special_ids = self.special_ids.difference(ids)
+        return other
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Ids of a text; special tokens written in it are recognised.

@@ -5,9 +5,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import NamedTuple
 
-import torch
-
 from infergc.heap.moves import Move
+from infergc.worker.moving import make
 from infergc.worker.storage import KVStorage
 
 
@@ -24,6 +23,8 @@ class Copier:
     It may run ahead of the worker by the steps in flight. Pages that they read are not written (law 5), and pages that
     are stored are sealed, so all that it waits for are the moves within the device that stand before. The scheduler
     gives no page back to which a copy of the plan being made writes: so transfers go before all copies of their step.
+
+    What cannot be copied is tried again; where that fails too, the step says ``StorageLost``.
 
     Args:
         storage: whose pages and slots these are.
@@ -42,9 +43,8 @@ class Copier:
         """Finish what was started."""
         self._thread.shutdown(wait=True)
 
-    @torch.inference_mode()
     def _copy(self, moves: tuple[Move, ...], after: Event) -> Copied:
         after.wait()
         began = time.perf_counter()
-        size = sum(self._storage.transfer(move) for move in moves)
-        return Copied(size, time.perf_counter() - began)
+        make(moves, self._storage.apply, self._storage.page_tokens)
+        return Copied(sum(map(self._storage.size, moves)), time.perf_counter() - began)

@@ -11,11 +11,11 @@ from infergc.engine.ports import ModelFacts
 from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
 from infergc.heap.jobs import Job
-from infergc.heap.moves import TRANSFERS
+from infergc.heap.moves import TRANSFERS, Move
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
 from infergc.sched.plan import StepOutcome, StepPlan
-from infergc.worker.copier import Copier
+from infergc.worker.copier import Copied, Copier
 from infergc.worker.disk_link import DiskLink, DiskPlace
 from infergc.worker.runner import StepRunner
 from infergc.worker.sampler import Sampler
@@ -28,7 +28,8 @@ class TorchExecutor:
 
     One thread owns all state after ``allocate``. While it computes, torch releases the interpreter lock and
     the engine's thread plans the next step. A step that raises gives its exception from ``Flight.result``; its
-    sampled tokens are lost, and later plans run as if it had been skipped.
+    sampled tokens are lost, and later plans run as if it had been skipped. Its moves are made all the same, or it
+    raises ``StorageLost``. What a slot's sampler holds is unknown then until it is bound anew.
 
     Args:
         decoder: the model.
@@ -66,6 +67,7 @@ class TorchExecutor:
         self._copier: Copier | None = None  # where there is a host tier
         self._moved = Event()  # whether the moves of the step launched last were made
         self._moved.set()
+        self._copying: tuple[int, Future[Copied]] | None = None  # the step whose transfers were started last
         self._watch = TensorWatch()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="infergc-worker")
 
@@ -87,6 +89,7 @@ class TorchExecutor:
         if host_slots and self.disk is not None:
             self._disk = DiskLink(self.disk, storage.host, self._page_tokens)
         self._copier = Copier(storage) if host_slots and not storage.in_order else None
+        self._thread.submit(int).result()  # runs from now on: no step finds that there is no memory for a thread
         self._runner = StepRunner(
             decoder=self.decoder,
             attention=self.attention,
@@ -104,13 +107,20 @@ class TorchExecutor:
         """
         if self._runner is None:
             raise RuntimeError("launch: the executor has no storage; call allocate first and close last")
-        before, self._moved = self._moved, Event()
+        moved, others, copied = Event(), plan.moves, None
         transfers = tuple(move for move in plan.moves if move.kind in TRANSFERS)
-        if self._copier is None or not transfers:
-            return self._thread.submit(self._runner.run, plan, plan.moves, None, self._moved)
-        copied = self._copier.start(transfers, before)
-        others = tuple(move for move in plan.moves if move.kind not in TRANSFERS)
-        return self._thread.submit(self._runner.run, plan, others, copied, self._moved)
+        if self._copier is not None and transfers:
+            others = tuple(move for move in plan.moves if move.kind not in TRANSFERS)
+            copied = self._copies(plan.step, transfers, self._copier)
+        flight = self._thread.submit(self._runner.run, plan, others, copied, moved)
+        self._moved = moved  # not before: a step that was not started sets no event
+        return flight
+
+    def _copies(self, step: int, transfers: tuple[Move, ...], copier: Copier) -> Future[Copied]:
+        """Start a step's transfers, once: a later one may write over what an earlier one has read."""
+        if self._copying is None or self._copying[0] != step:
+            self._copying = step, copier.start(transfers, self._moved)
+        return self._copying[1]
 
     def move(self, job: Job) -> None:
         """See ``engine.ports.Executor``."""
@@ -147,7 +157,7 @@ class TorchExecutor:
         if self._disk is not None:
             self._disk.close()
             self._disk = None
-        self._runner = self._copier = None
+        self._runner = self._copier = self._copying = None
 
     def close(self) -> None:
         """Finish the steps in flight, stop the threads and let go of KV and sampler state."""

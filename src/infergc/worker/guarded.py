@@ -44,7 +44,6 @@ class GuardedStorage(KVStorage):
         host_slots: int = 0,
     ) -> None:
         self._specs = specs
-        self._page_tokens = page_tokens
         self._guards: list[GuardedArena] = []
         self._findings: list[Finding] = []
         super().__init__(model, groups, specs, page_tokens, host_slots)
@@ -95,7 +94,7 @@ class GuardedStorage(KVStorage):
 
     def _poisoned(self, plan: StepPlan, row: int, group: int, low: int, high: int) -> Iterator[tuple[int, int]]:
         """Positions low … high - 1 in reach of the row that hold poison, each with its page."""
-        table, size, window = plan.tables[group], self._page_tokens, self._specs[group].window
+        table, size, window = plan.tables[group], self.page_tokens, self._specs[group].window
         if window is not None:
             low = max(low, int(plan.starts[row]) - window + 1)
         logical = int(table.skipped[row])

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from infergc.heap.errors import Finding
+from infergc.heap.errors import Finding, StorageLost
 from infergc.heap.moves import Move
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
@@ -19,6 +19,7 @@ from infergc.sched.plan import StepOutcome, StepPlan
 from infergc.worker.batch import Batch, build_batch
 from infergc.worker.copier import Copied
 from infergc.worker.forward import create_forward
+from infergc.worker.moving import make
 from infergc.worker.sampler import Sampled, Sampler
 from infergc.worker.storage import KVStorage, LayerGroups
 
@@ -52,7 +53,6 @@ class StepRunner:
         self._sampler = sampler
         self._latest = np.zeros(max_num_seqs, np.int32)  # slot → token sampled last
 
-    @torch.inference_mode()
     def run(self, plan: StepPlan, moves: tuple[Move, ...], copied: Future[Copied] | None, moved: Event) -> StepOutcome:
         """Carry out a step.
 
@@ -61,25 +61,36 @@ class StepRunner:
             moves: those of the plan that are not made already.
             copied: what is to be waited for first, the pages that come from the host tier; None: nothing.
             moved: is set when all moves were made.
+
+        Raises:
+            StorageLost: a move could not be made, and others than this step's requests depend on it.
         """
+        try:
+            return self._run(plan, moves, copied, moved)
+        except Exception as error:
+            if moved.is_set() or isinstance(error, StorageLost):
+                raise
+            raise StorageLost(f"{type(error).__name__}: {error}, before the step's moves were made") from error
+        finally:
+            moved.set()  # whoever waits for it learns the rest from the outcome
+
+    def _run(self, plan: StepPlan, moves: tuple[Move, ...], copied: Future[Copied] | None, moved: Event) -> StepOutcome:
         try:
             transfer = _NOTHING_COPIED if copied is None else copied.result()
         finally:  # whatever fails: others than this step's requests depend on the moves
             started = time.perf_counter()  # a wait is no work: what copies take is learnt apart from what steps take
-            self._make(moves, moved)
-        for binding in plan.bindings:
-            self._sampler.bind(binding)
-        batch = build_batch(plan, self._latest)
-        hidden_TE = self._forward(plan, batch)
-        tokens, logprobs, errors = self._sample(plan, batch, hidden_TE)
+            make(moves, self._storage.apply, self._storage.page_tokens)
+            moved.set()
+        tokens, logprobs, errors = self._compute(plan)
         seconds = time.perf_counter() - started
         return StepOutcome(plan.step, tokens, logprobs, seconds, transfer.size, transfer.seconds, errors)
 
-    def _make(self, moves: tuple[Move, ...], moved: Event) -> None:
-        try:
-            self._storage.apply(moves)
-        finally:
-            moved.set()
+    @torch.inference_mode()
+    def _compute(self, plan: StepPlan) -> Sampled:
+        for binding in plan.bindings:
+            self._sampler.bind(binding)
+        batch = build_batch(plan, self._latest)
+        return self._sample(plan, batch, self._forward(plan, batch))
 
     @torch.inference_mode()
     def inspect(self) -> list[Finding]:

@@ -3,7 +3,7 @@
 Shapes: L layers of a group, N its pages, G KV heads, P tokens in a page, D head dim.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -45,6 +45,10 @@ class KVStorage:
 
     A group's memory is one anonymous mapping: zeros, of which the system commits only what was written.
 
+    Attributes:
+        host: the memory of the host tier.
+        page_tokens: P.
+
     Args:
         model: gives heads, widths and dtype.
         groups: which layer lies in which group.
@@ -66,7 +70,7 @@ class KVStorage:
         self._layers: list[tuple[torch.Tensor, torch.Tensor]] = [_NOTHING] * model.num_layers
         self._arenas: list[torch.Tensor] = []  # [L, 2, N, G, P, D]
         self._members: list[list[int]] = []  # layers of each group
-        self._page_tokens = page_tokens
+        self.page_tokens = page_tokens
         self.host = HostStorage()
         for index, spec in enumerate(specs):
             members = [layer for layer, group in enumerate(groups.of_layer) if group == index]
@@ -83,7 +87,7 @@ class KVStorage:
 
     def apply(self, moves: tuple[Move, ...]) -> None:
         """Carry out moves in order: for every layer of the group, K and V, the first tokens of a page."""
-        for move, pages in _joined(moves, self._page_tokens):
+        for move, pages in _joined(moves, self.page_tokens):
             if move.kind in TRANSFERS:
                 self.transfer(move)
                 continue
@@ -91,8 +95,8 @@ class KVStorage:
             kept_L2NGPD = arena_L2NGPD[:, :, move.src : move.src + pages, :, : move.tokens]
             arena_L2NGPD[:, :, move.dst : move.dst + pages, :, : move.tokens] = kept_L2NGPD
 
-    def transfer(self, move: Move) -> int:
-        """Copy a run of pages between device and host; returns its bytes."""
+    def transfer(self, move: Move) -> None:
+        """Copy a run of pages between device and host."""
         arena_L2NGPD = self._arenas[move.group]
         if move.kind == "store":
             run_L2NGPD = arena_L2NGPD[:, :, move.src : move.src + move.pages]
@@ -100,7 +104,11 @@ class KVStorage:
         else:
             run_L2NGPD = arena_L2NGPD[:, :, move.dst : move.dst + move.pages]
             run_L2NGPD.copy_(self.host.run(move.group, move.src, move.pages))
-        return run_L2NGPD.numel() * run_L2NGPD.itemsize
+
+    def size(self, move: Move) -> int:
+        """Bytes of the pages of a move, in all layers of the group."""
+        arena_L2NGPD = self._arenas[move.group]
+        return arena_L2NGPD[:, :, 0].numel() * arena_L2NGPD.itemsize * move.pages
 
     def inspect(self) -> list[Finding]:
         """What is wrong with storage, as far as this kind can tell: nothing guards it."""
@@ -112,20 +120,26 @@ class KVStorage:
 
 
 def _joined(moves: tuple[Move, ...], page_tokens: int) -> Iterator[tuple[Move, int]]:
-    """The first move of each run, and its pages: moves of whole neighbours to neighbours are one copy."""
+    """The first move of each run, and its pages."""
     at = 0
     while at < len(moves):
-        first, pages = moves[at], 1
-        apart = abs(first.dst - first.src)  # as many pages can be copied at once as if one after the other
-        while (
-            first.kind == "copy"
-            and first.tokens == page_tokens
-            and pages < min(apart, len(moves) - at)
-            and moves[at + pages] == replace(first, src=first.src + pages, dst=first.dst + pages)
-        ):
-            pages += 1
-        yield first, pages
+        pages = leading_run(moves, at, page_tokens)
+        yield moves[at], pages
         at += pages
+
+
+def leading_run(moves: Sequence[Move], at: int, page_tokens: int) -> int:
+    """How many moves from ``at`` on are made at once: of whole neighbours to neighbours, they are one copy."""
+    first, pages = moves[at], 1
+    apart = abs(first.dst - first.src)  # as many pages can be copied at once as if one after the other
+    while (
+        first.kind == "copy"
+        and first.tokens == page_tokens
+        and pages < min(apart, len(moves) - at)
+        and moves[at + pages] == replace(first, src=first.src + pages, dst=first.dst + pages)
+    ):
+        pages += 1
+    return pages
 
 
 _NOTHING = (torch.empty(0), torch.empty(0))

@@ -35,23 +35,39 @@ class Latencies:
 
 
 class Stopwatch:
-    """The times of one request."""
+    """The times of one request, in seconds.
+
+    Attributes:
+        first: from its arrival to its first token; None until that has come.
+        span: from the first token to the last so far.
+        gaps: tokens after the first: the span is what they took.
+        longest: the longest time that nothing came in between.
+    """
 
     def __init__(self, latencies: Latencies, arrival: float) -> None:
         self._latencies = latencies
         self._arrival = arrival
-        self._last: float | None = None
+        self._last = 0.0
+        self.first: float | None = None
+        self.span = 0.0
+        self.gaps = 0
+        self.longest = 0.0
 
     def tokens(self, count: int) -> None:
         """``count`` tokens came together: they share the time since the last, and those with the first took none."""
         if count == 0:
             return
         now = perf_counter()
-        if self._last is None:
-            self._latencies.first.observe(now - self._arrival)
+        if self.first is None:
+            self.first = now - self._arrival
+            self._latencies.first.observe(self.first)
             self._last, count = now, count - 1
         if count:
-            self._latencies.between.observe((now - self._last) / count, count)
+            gap = now - self._last
+            self._latencies.between.observe(gap / count, count)
+            self.span += gap
+            self.gaps += count
+            self.longest = max(self.longest, gap)
         self._last = now
 
     def finished(self, reason: str) -> None:

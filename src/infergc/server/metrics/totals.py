@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
-_FINISHED = "finished_"
+_FINISHED, _REFUSED = "finished_", "allocation_failures_"
 _COUNTERS = {  # counter of the engine → (name of ours, help); others are shown under their own name
     "preemptions": ("preemptions", "Times a running request gave back its pages for another."),
     "recomputed_tokens": ("recomputed_tokens", "Tokens computed again after a preemption."),
@@ -26,7 +26,8 @@ _COUNTERS = {  # counter of the engine → (name of ours, help); others are show
     "prompt_tokens": ("prompt_tokens", "Prompt tokens of admitted requests."),
     "generation_tokens": ("generation_tokens", "Tokens generated; of a beam search those of the texts it gave."),
     "steps": ("steps", "Engine steps."),
-    "failed_steps": ("failed_steps", "Steps that failed; their requests ended with an error."),
+    "failed_steps": ("step_failures", "Steps that failed; a request that fails alone ends, others run again."),
+    "requests_retried": ("requests_retried", "Times a request ran again because a step with it failed."),
     "sealed_pages": ("sealed_pages", "Pages published in the prefix cache."),
     "deduplicated_pages": ("deduplicated_pages", "Pages swapped for identical cached ones when they were published."),
     "compactions": ("compactions", "Sparse superblocks that were emptied into the gaps of others."),
@@ -37,16 +38,24 @@ _COUNTERS = {  # counter of the engine → (name of ours, help); others are show
 
 
 def totals(counters: dict[str, int]) -> Iterator[Metric]:
-    """A family for each counter, and the requests that left by reason."""
+    """A family for each counter, the requests that left by reason, and refusals of memory by what it was for."""
     finished = CounterMetricFamily(
         "infergc_requests_finished",
         "Choices that left the engine; one ended by a stop string in its text leaves by abort.",
         labels=("reason",),
     )
+    refused = CounterMetricFamily(
+        "infergc_allocation_failures",
+        "Times the system had no memory for the engine, by where that was: in a step, or while one was planned.",
+        labels=("where",),
+    )
     for key, number in sorted(counters.items()):
         if key.startswith(_FINISHED):
             finished.add_metric((key.removeprefix(_FINISHED),), number)
+        elif key.startswith(_REFUSED):
+            refused.add_metric((key.removeprefix(_REFUSED),), number)
         else:
             name, text = _COUNTERS.get(key, (key, f"The engine's counter {key}."))
             yield CounterMetricFamily(f"infergc_{name}", text, value=number)
     yield finished
+    yield refused

@@ -24,19 +24,21 @@ class SlotEntries:
         """Replace a slot's entries (token → value)."""
         if not entries and slot not in self._by_slot:
             return
+        by_slot = {key: each for key, each in self._by_slot.items() if key != slot}
         if entries:
-            self._by_slot[slot] = dict(entries)
-        else:
-            del self._by_slot[slot]
-        self._slots, self._tokens, self._values = _join(self._by_slot)
+            by_slot[slot] = dict(entries)
+        self._slots, self._tokens, self._values = _join(by_slot)  # first: where memory is refused, nothing has changed
+        self._by_slot = by_slot
 
     def at(self, slots: NDArray[np.integer]) -> Hits | None:
         """The entries of these slots, each with its row in ``slots``; None if there are none."""
         if not self._by_slot:
             return None
-        self._row_of[slots] = np.arange(len(slots))
-        rows = self._row_of[self._slots]
-        self._row_of[slots] = -1
+        try:
+            self._row_of[slots] = np.arange(len(slots))
+            rows = self._row_of[self._slots]
+        finally:  # or the next step would take these slots for its own
+            self._row_of[slots] = -1
         hit = rows >= 0
         return (rows[hit], self._tokens[hit], self._values[hit]) if hit.any() else None
 

@@ -87,15 +87,15 @@ class Penalties:
 
     def _release(self, slot: int) -> None:
         if self._row_of[slot] >= 0:
-            self._free.append(int(self._row_of[slot]))
-            self._row_of[slot] = -1
+            row, self._row_of[slot] = int(self._row_of[slot]), -1
+            self._free.append(row)
 
     def _grow(self) -> None:
         rows = len(self._uses_NV)
         total = min(max(2 * rows, 1), len(self._row_of))
         more_NV = self._uses_NV.new_zeros((total - rows, self._uses_NV.shape[1]))
-        self._uses_NV = torch.cat((self._uses_NV, more_NV))
-        self._free.extend(range(total - 1, rows - 1, -1))
+        free = list(range(total - 1, rows - 1, -1))
+        self._uses_NV, self._free = torch.cat((self._uses_NV, more_NV)), free
 
 
 def _wanted(params: SamplingParams) -> bool:

@@ -1,0 +1,1 @@
+"""Calls of functions in chats: what requests say of them, and how answers tell them."""

@@ -1,0 +1,261 @@
+"""Steps that fail for one request, or for too much company, and planning that the system has no memory for."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from infergc.engine.faults import is_refusal
+from infergc.engine.loop import Engine
+from infergc.engine.messages import Submit
+from infergc.heap.errors import HeapCorruption, StorageLost
+from infergc.heap.groups import GroupSpec
+from infergc.heap.heap import Heap
+from infergc.heap.pages import Pages
+from infergc.heap.space import FreeSpace
+from infergc.heap.tables import BlockTables
+from infergc.heap.tree import PrefixTree
+from infergc.sched.plan import StepOutcome, StepPlan
+from infergc.sim.executor import DoneFlight, SimExecutor
+from samples.engines import Results, facts, make_engine, run, submit
+
+MANY = 16
+DEPTHS = pytest.mark.parametrize("depth", [1, 2])
+SETTINGS = ["cached", "uncached", "window"]
+WINDOW = (GroupSpec("full", 1000), GroupSpec("window", 600, window=40))
+
+
+class Lost(DoneFlight):
+    def result(self) -> StepOutcome:
+        raise MemoryError("no memory for activations")
+
+
+class Choosy(SimExecutor):
+    """Fails the steps that ``refuses`` names."""
+
+    refuses: Callable[[StepPlan], bool] = staticmethod(lambda _: False)
+
+    def launch(self, plan: StepPlan) -> DoneFlight:
+        flight = super().launch(plan)
+        return Lost(flight.result()) if self.refuses(plan) else flight
+
+
+def choosy(refuses: Callable[[Engine, StepPlan], bool], **settings: Any) -> Engine:
+    engine = make_engine(executor_class=Choosy, **settings)
+    engine._executor.refuses = lambda plan: refuses(engine, plan)  # type: ignore[attr-defined]
+    return engine
+
+
+def rows_of(engine: Engine, plan: StepPlan, name: str) -> Iterator[int]:
+    """Rows of a step that are a request's, or a choice's of it."""
+    heap = engine.heap
+    for row, slot in enumerate(plan.slots.tolist()):
+        if heap.sequences[int(heap.holder[slot])].owner.split("#")[0] == name:
+            yield row
+
+
+def many(tokens: int = 12) -> list[Submit]:
+    return [submit(f"r{at}", [at % 3] * (20 + at), max_tokens=tokens, ignore_eos=True) for at in range(MANY)]
+
+
+def sound(load: list[Submit], **settings: Any) -> Results:
+    return run(make_engine(**settings), load, check=False)
+
+
+def assert_only(names: set[str], found: Results, expected: Results) -> None:
+    """These ended with an error, and all others are as if nothing had been."""
+    assert set(found.errors) == names
+    for name, tokens in expected.tokens.items():
+        if name in names:
+            assert found.finish[name] == "error"
+            assert found.tokens[name] == tokens[: len(found.tokens[name])]
+        else:
+            assert (found.tokens[name], found.finish[name]) == (tokens, expected.finish[name])
+
+
+@DEPTHS
+@pytest.mark.parametrize("first", [0, 25, 36])
+@pytest.mark.parametrize("settings", [{}, {"enable_prefix_caching": False}, {"model": facts(WINDOW)}], ids=SETTINGS)
+def test_who_cannot_be_computed_is_found_among_many(depth: int, first: int, settings: dict[str, Any]) -> None:
+    """At the beginning of its prompt, inside of it, or when it has given tokens already."""
+    settings = {"pages": 200, "max_num_seqs": MANY, "pipeline_depth": depth, **settings}
+
+    def refuses(engine: Engine, plan: StepPlan) -> bool:
+        return any(plan.starts[row] + plan.counts[row] > first for row in rows_of(engine, plan, "r9"))
+
+    engine = choosy(refuses, **settings)
+    found = run(engine, many())
+    assert_only({"r9"}, found, sound(many(), pages=200, max_num_seqs=MANY))
+    assert found.errors["r9"] == (
+        "MemoryError: no memory for activations (a step fails for this request alone, others go on; a smaller "
+        "--max-num-batched-tokens or --kv-cache-memory would leave more for it)"
+    )
+    assert engine.counters.failed_steps <= 8 + depth, "as many halves as 16 have, once more alone, and who came behind"
+    assert engine.counters.refused["step"] == engine.counters.failed_steps
+    assert 0 < engine.scheduler.trials.retried <= 4 * MANY
+    assert not engine.scheduler.trials
+    assert engine.heap.stats()[0].live == engine.heap.stats()[0].in_transit == 0
+
+
+@DEPTHS
+def test_several_that_cannot_be_computed_are_found_in_a_pool_that_is_short(depth: int) -> None:
+    bad = {"r1", "r2", "r13"}
+
+    def refuses(engine: Engine, plan: StepPlan) -> bool:
+        return any(next(rows_of(engine, plan, name), None) is not None for name in bad)
+
+    settings = {"pages": 14, "max_num_seqs": 6, "pipeline_depth": depth, "admission_policy": "page-each"}
+    engine = choosy(refuses, **settings)
+    found = run(engine, many(30))
+    assert engine.scheduler.counters.preemptions > 0
+    assert_only(bad, found, sound(many(30), pages=200, max_num_seqs=MANY))
+
+
+@DEPTHS
+def test_too_much_company_costs_time_alone(depth: int) -> None:
+    """No request is at fault: steps of more than three of them fail."""
+    engine = choosy(lambda _, plan: len(plan.slots) > 3, pages=200, max_num_seqs=MANY, pipeline_depth=depth)
+    assert_only(set(), run(engine, many(), check=False), sound(many(), pages=200, max_num_seqs=MANY))
+    assert engine.counters.failed_steps > 0
+
+
+@DEPTHS
+@pytest.mark.parametrize("first", [0, 22])
+@pytest.mark.parametrize("branching", [{"n": 3}, {"n": 2, "use_beam_search": True}], ids=str)
+def test_choices_and_beams_fail_as_they_belong_together(depth: int, first: int, branching: dict[str, Any]) -> None:
+    """A search is one; choices are, until they were forked."""
+    load = [submit(f"r{at}", [at] * (20 + at), max_tokens=8, ignore_eos=True, **branching) for at in range(4)]
+
+    def refuses(engine: Engine, plan: StepPlan) -> bool:
+        return any(plan.starts[row] + plan.counts[row] > first for row in rows_of(engine, plan, "r2"))
+
+    found = run(choosy(refuses, pages=200, max_num_seqs=MANY, pipeline_depth=depth), load)
+    names = {f"r2#{at}" for at in range(branching["n"])}
+    expected = sound(load, pages=200, max_num_seqs=MANY)
+    assert names <= expected.finish.keys()
+    assert_only(names, found, expected)
+
+
+@pytest.mark.parametrize("failing", range(13))
+@pytest.mark.parametrize("branching", [{"n": 3}, {"n": 2, "use_beam_search": True}], ids=str)
+def test_any_step_may_fail_once(failing: int, branching: dict[str, Any]) -> None:
+    """What the step bound for later ones is bound again: branches are, before they have a row."""
+    load = [submit(f"r{at}", [at] * (20 + at), max_tokens=8, ignore_eos=True, **branching) for at in range(4)]
+    settings = {"pages": 60, "max_num_seqs": MANY, "max_num_batched_tokens": 16}
+
+    class Forgetful(Choosy):
+        def launch(self, plan: StepPlan) -> DoneFlight:
+            kept = self._seeds.copy(), self._reported.copy()
+            flight = super().launch(plan)
+            if isinstance(flight, Lost):
+                self._seeds, self._reported = kept
+            return flight
+
+    engine = make_engine(executor_class=Forgetful, pipeline_depth=2, **settings)
+    engine._executor.refuses = lambda plan: plan.step == failing  # type: ignore[attr-defined]
+    assert_only(set(), run(engine, load), sound(load, **settings))
+    assert engine.counters.failed_steps == 1
+
+
+def test_moves_that_are_lost_end_the_engine() -> None:
+    class Broken(SimExecutor):
+        def launch(self, plan: StepPlan) -> DoneFlight:
+            flight = super().launch(plan)
+            return Gone(flight.result()) if plan.step == 3 else flight
+
+    class Gone(DoneFlight):
+        def result(self) -> StepOutcome:
+            raise StorageLost("a page could not be moved")
+
+    with pytest.raises(StorageLost, match="could not be moved"):
+        run(make_engine(executor_class=Broken), many())
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (MemoryError(), True),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), True),
+        (type("_ArrayMemoryError", (MemoryError,), {})("Unable to allocate 8 GiB"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (RuntimeError("shape mismatch"), False),
+        (ValueError(), False),
+    ],
+)
+def test_refusals_of_memory_are_told_from_other_failures(error: Exception, refused: bool) -> None:
+    assert is_refusal(error) == refused
+
+
+# ---- planning
+
+ENTRIES = [(Heap, "open"), (Heap, "reserve"), (Heap, "share_prefix"), (Heap, "grantable"), (Heap, "crossing")]
+INSIDE = [
+    (FreeSpace, "take"), (FreeSpace, "take_one"), (FreeSpace, "start"), (Pages, "allocate"), (Pages, "retain"),
+    (BlockTables, "append"), (BlockTables, "gather"), (PrefixTree, "settle"), (PrefixTree, "extend"),
+]  # fmt: skip
+
+
+def failing_call(monkeypatch: pytest.MonkeyPatch, where: tuple[type, str], at: int) -> None:
+    """The call of this number raises."""
+    original, calls = getattr(*where), [0]
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == at:
+            raise MemoryError("no memory to plan")
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(*where, counted)
+
+
+def planned() -> list[Submit]:
+    return [submit(f"r{at}", [at % 2] * (10 + 7 * at), max_tokens=20, ignore_eos=True) for at in range(8)]
+
+
+SMALL: dict[str, Any] = {"pages": 16, "max_num_seqs": 4, "admission_policy": "page-each", "max_num_batched_tokens": 32}
+
+
+@DEPTHS
+@pytest.mark.parametrize("at", [1, 2, 7])
+@pytest.mark.parametrize("where", ENTRIES, ids=lambda where: where[1])
+def test_no_memory_to_plan_costs_at_most_who_was_served(
+    where: tuple[type, str], at: int, depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = sound(planned(), **SMALL)
+    failing_call(monkeypatch, where, at)
+    engine = make_engine(pipeline_depth=depth, **SMALL)
+    found = run(engine, planned())
+    assert len(found.errors) <= 1
+    assert_only(set(found.errors), found, expected)
+    assert all("planning fails for this request alone" in error for error in found.errors.values())
+    assert engine.counters.refused["plan"] == 1
+    assert engine.heap.stats()[0].live == engine.heap.stats()[0].in_transit == 0
+
+
+@pytest.mark.parametrize("at", [1, 3, 15])
+@pytest.mark.parametrize("where", INSIDE, ids=lambda where: where[1])
+def test_no_memory_inside_of_the_heap_is_borne_or_ends_the_engine(
+    where: tuple[type, str], at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a law was broken half way is recounted: an engine goes on with a heap that is whole, or not at all."""
+    expected = sound(planned(), **SMALL)
+    failing_call(monkeypatch, where, at)
+    engine = make_engine(pipeline_depth=2, **SMALL)
+    try:
+        found = run(engine, planned())
+    except (MemoryError, HeapCorruption):
+        return
+    assert_only(set(found.errors), found, expected)
+    assert len(found.errors) <= 1
+
+
+def test_planning_that_never_has_memory_ends_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = make_engine()
+
+    def never(*_: Any) -> Any:
+        raise MemoryError("never")
+
+    monkeypatch.setattr(Heap, "crossing", never)
+    with pytest.raises(MemoryError, match="never"):
+        run(engine, planned(), check=False, most=10)

@@ -1,0 +1,118 @@
+"""Faults at any point of a worker's step: every call that it makes, to Python, torch, numpy or the kernels."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from infergc.engine.loop import Engine
+from infergc.sched.plan import StepPlan
+
+_WORKER = ("infergc/worker/", "infergc/models/", "infergc/kernels/")
+_OUTSIDE = ("torch", "numpy", "_ctypes", "ctypes")
+_UNGUARDED = frozenset({"run", "_run", "make"})  # before these have begun nobody guards the moves: the engine ends
+
+
+class Points:
+    """Counts the points of what runs inside of ``counting``, and raises at one of them.
+
+    Attributes:
+        passed: so far.
+        at: the point that raises, by number; -1 for none. It raises once.
+    """
+
+    def __init__(self) -> None:
+        self.passed = 0
+        self.at = -1
+
+    @property
+    def spent(self) -> bool:
+        """Whether the point was reached."""
+        return 0 <= self.at < self.passed
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        before = sys.getprofile()
+        sys.setprofile(self._hook)
+        try:
+            yield
+        finally:
+            sys.setprofile(before)
+
+    def _hook(self, frame: FrameType, event: str, arg: Any) -> None:
+        if not _is_point(frame, event, arg):
+            return
+        self.passed += 1
+        if self.passed - 1 == self.at:
+            raise MemoryError(f"no memory at point {self.at}")
+
+
+def _is_point(frame: FrameType, event: str, arg: Any) -> bool:
+    if not any(part in frame.f_code.co_filename for part in _WORKER):
+        return False
+    if event == "call":
+        return frame.f_code.co_name not in _UNGUARDED
+    return event == "c_call" and str(getattr(arg, "__module__", None) or type(arg).__module__).startswith(_OUTSIDE)
+
+
+def watch_worker(engine: Engine, points: Points) -> None:
+    """Count the points of every step of a real engine, and of its copier."""
+    executor: Any = engine._executor
+    run = executor._runner.run
+
+    def watched(*arguments: Any) -> Any:
+        with points.counting():
+            return run(*arguments)
+
+    executor._runner.run = watched
+    if executor._copier is not None:
+        copy = executor._copier._copy
+
+        def copied(*arguments: Any) -> Any:
+            with points.counting():
+                return copy(*arguments)
+
+        executor._copier._copy = copied
+
+
+class Poison:
+    """Makes every step fail that has a request in it, at one of its points or at its very end.
+
+    Attributes:
+        name: of the request, "" for none.
+        point: by number within the step.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.name = ""
+        self.point = 0
+        self.steps = 0
+        self._engine = engine
+        self._steps: set[int] = set()
+        executor: Any = engine._executor
+        launch, run = executor.launch, executor._runner.run
+        executor.launch = self._launching(launch)
+        executor._runner.run = self._running(run)
+
+    def _launching(self, launch: Callable[[StepPlan], Any]) -> Callable[[StepPlan], Any]:
+        def launching(plan: StepPlan) -> Any:
+            heap = self._engine.heap
+            owners = {heap.sequences[int(heap.holder[slot])].owner for slot in plan.slots}
+            if self.name in owners:
+                self._steps.add(plan.step)
+            return launch(plan)
+
+        return launching
+
+    def _running(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def running(plan: StepPlan, *rest: Any) -> Any:
+            if plan.step not in self._steps:
+                return run(plan, *rest)
+            points = Points()
+            points.at = self.point
+            with points.counting():
+                run(plan, *rest)
+            raise MemoryError("no memory at the end")
+
+        return running
