@@ -64,6 +64,7 @@ class EngineConfig(BaseModel):
     kv_cache_memory: Bytes | None = Field(
         None, ge=1, description="Memory for KV alone. Default: what --memory leaves, and 512MiB without it."
     )
+    kv_cache_dtype: Literal["auto"] = Field("auto", description="Type of KV. auto: the model's; there is no other yet.")
     host_cache_memory: Bytes | None = Field(
         None,
         ge=1,

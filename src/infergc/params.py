@@ -58,6 +58,8 @@ class SamplingParams:
         ignore_eos: go on past the model's own end tokens.
         logprobs: number of likeliest tokens to report with log probabilities at each step, 0–20; the
             sampled one is always among them. None reports nothing.
+        prompt_logprobs: the same for each token of the prompt but the first, 0–20, by the model's own logits: nothing
+            that shapes the choice of tokens changes them. All of the prompt is computed for it, whatever is cached.
         skip_special_tokens: leave special tokens out of the text.
         include_stop_str_in_output: keep the stop string in the text.
         n: texts to generate, ≥ 1; the prompt is computed once. Each draws by a seed of its own, made of ``seed`` and
@@ -90,6 +92,7 @@ class SamplingParams:
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     skip_special_tokens: bool = True
     include_stop_str_in_output: bool = False
     n: int = 1
@@ -137,13 +140,14 @@ BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("frequency_penalty", -2.0, 2.0),
     ("seed", 0, MAX_SEED),
     ("logprobs", 0, MAX_LOGPROBS),
+    ("prompt_logprobs", 0, MAX_LOGPROBS),
     ("n", 1, MAX_CHOICES),
     ("beam_width", 1, MAX_CHOICES),
     ("length_penalty", -MAX_LENGTH_PENALTY, MAX_LENGTH_PENALTY),
 )
 _FLAGS = ("ignore_eos", "skip_special_tokens", "include_stop_str_in_output", "use_beam_search")
-_INTEGERS = frozenset({"max_tokens", "min_tokens", "top_k", "seed", "logprobs", "top_logprobs", "n", "beam_width"})
-_OPTIONAL = frozenset({"max_tokens", "seed", "logprobs", "beam_width"})
+_OPTIONAL = frozenset({"max_tokens", "seed", "logprobs", "prompt_logprobs", "beam_width"})
+_INTEGERS = _OPTIONAL | {"min_tokens", "top_k", "top_logprobs", "n"}
 _NOT_STRUCTURED = ("use_beam_search", "min_tokens", "ignore_eos")  # off by 0 or False
 _OF_SEARCH: tuple[tuple[str, object], ...] = (  # with the value that asks for nothing
     ("beam_width", None),
@@ -160,6 +164,7 @@ _NOT_IN_SEARCH: tuple[tuple[str, tuple[object, ...]], ...] = (  # with the value
     ("frequency_penalty", (0.0,)),
     ("logit_bias", ({},)),
     ("logprobs", (None,)),
+    ("prompt_logprobs", (None,)),
     ("stop", ((),)),
 )
 

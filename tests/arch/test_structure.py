@@ -110,9 +110,10 @@ def test_the_core_reads_no_clock_and_draws_no_numbers(layer):
 
 
 def test_the_simulator_schedules_and_allocates_nothing_itself():
-    """Of scheduler, heap and policies it knows plain data: plans, groups, what a dump counts."""
+    """Of scheduler, heap and policies it knows plain data: plans, spans of prompts, groups, what a dump counts."""
     plain = {
         "infergc.sched.plan",
+        "infergc.sched.prompt_spans",
         "infergc.heap.groups",
         "infergc.heap.moves",
         "infergc.heap.jobs",
@@ -174,3 +175,10 @@ def test_the_laws_page_names_what_exists():
         assert f"def {name}(" in code, f"{owner}.{name}"
     for name in re.findall(r"`((?:heap|sched|engine|policies)/[\w/.]+\.py)`", page):
         assert (SOURCE / name).exists(), name
+
+
+def test_the_tables_of_the_api_are_those_of_the_code():
+    check = subprocess.run(
+        [sys.executable, ROOT / "tools" / "write_api.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert check.returncode == 0, check.stdout

@@ -7,6 +7,8 @@ import pytest
 
 from cpu.families import make_family
 from cpu.test_engine_families import engine_for, prompts_of, streams
+from infergc.engine.loop import Engine
+from infergc.engine.messages import Logprobs
 from samples.engines import run, submit
 
 LENGTHS = (1, 17, 40, 65, 130)
@@ -45,5 +47,41 @@ def test_the_same_seed_gives_the_same_tokens(family: str, backend: str, tmp_path
 
     small = engine_for(directory, kv_cache_memory=14 * page_bytes, max_num_batched_tokens=32, **settings)
     assert streams(run(small, sampled_load(prompts), check=False), "r", len(prompts)) == found, "after preemption"
+    assert small.scheduler.counters.preemptions > 0
+    small.close()
+
+
+@pytest.mark.parametrize("family", ["llama3", "qwen2_mixed"])
+def test_prompts_have_the_same_log_probabilities(family: str, tmp_path: Path) -> None:
+    """To the bit: cold, with all of them cached, alone in other chunks without a cache, and after preemption."""
+    directory = make_family(family, tmp_path)
+    prompts = prompts_of(LENGTHS)
+
+    def load(prefix: str) -> list[Any]:
+        asked: dict[str, Any] = {"max_tokens": 40, "ignore_eos": True, "prompt_logprobs": 2, "logprobs": 2}
+        return [submit(f"{prefix}{at}", prompt, temperature=0.0, **asked) for at, prompt in enumerate(prompts)]
+
+    def told(engine: Engine, prefix: str = "r") -> list[list[Logprobs]]:
+        results = run(engine, load(prefix), check=False)
+        assert not results.errors
+        names = [f"{prefix}{at}" for at in range(len(prompts))]
+        return [results.prompts[name] + results.logprobs[name] for name in names]
+
+    roomy = engine_for(directory, deterministic=True)
+    found = told(roomy)
+    assert [len(reports) for reports in found] == [length - 1 + 40 for length in LENGTHS]
+    assert told(roomy, "again") == found
+    page_bytes = sum(group.page_bytes for group in roomy.heap.config.groups)
+    roomy.close()
+
+    settings = {"enable_prefix_caching": False, "pipeline_depth": 1, "max_num_batched_tokens": 23}
+    alone = engine_for(directory, deterministic=True, **settings)
+    for at, command in enumerate(load("r")):
+        results = run(alone, [command], check=False)
+        assert results.prompts[f"r{at}"] + results.logprobs[f"r{at}"] == found[at]
+    alone.close()
+
+    small = engine_for(directory, deterministic=True, kv_cache_memory=14 * page_bytes, max_num_batched_tokens=32)
+    assert told(small) == found
     assert small.scheduler.counters.preemptions > 0
     small.close()

@@ -126,3 +126,26 @@ def test_greedy_tokens_with_other_page_sizes(page_tokens: int, tmp_path: Path) -
     engine = engine_for(directory, block_size=page_tokens)
     assert_transformers_agrees(directory, prompts, run(engine, load_of(prompts), check=False))
     engine.close()
+
+
+@pytest.mark.parametrize("family", ["llama3", "qwen2_mixed"])
+def test_log_probabilities_of_prompts_equal_transformers(family: str, tmp_path: Path) -> None:
+    directory = make_family(family, tmp_path)
+    prompts = prompts_of((1, 2, 64, 65, 200))
+    engine = engine_for(directory)
+    asked = [submit(f"r{at}", prompt, max_tokens=1, prompt_logprobs=20) for at, prompt in enumerate(prompts)]
+    results = run(engine, asked, check=False)
+    engine.close()
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    for at, prompt in enumerate(prompts):
+        reports = results.prompts[f"r{at}"]
+        assert len(reports) == len(prompt) - 1
+        if not reports:
+            continue
+        with torch.inference_mode():
+            theirs = model(torch.tensor([prompt])).logits[0, :-1].log_softmax(-1)
+        own = theirs.gather(-1, torch.tensor(prompt[1:])[:, None])
+        ours = torch.tensor([[report.sampled, *report.top] for report in reports])
+        places = torch.tensor([report.top_ids for report in reports])
+        assert (ours - torch.cat((own, theirs.gather(-1, places)), -1)).abs().max() <= 1e-3
+        assert [report.rank for report in reports] == ((theirs > own).sum(-1) + 1).tolist()

@@ -58,18 +58,10 @@ def tiered(model: Path, place: Path, **options: Any) -> Any:
     """A server with a pool that is too small, and tiers below it; its storage is guarded, and freed pages poisoned."""
     keys = [flag for key in KEYS for flag in ("--api-key", key)]
     sizes = ("--kv-cache-memory", str(POOL * PAGE_BYTES), "--host-cache-memory", str(POOL * PAGE_BYTES))
-    disk = (
-        "--disk-cache-dir",
-        str(place / "kv"),
-        "--tiering-policy",
-        "always",
-        "--preemption",
-        "swap",
-        "--admission-policy",
-        "page-each",
-    )
+    disk = ("--disk-cache-dir", str(place / "kv"), "--disk-cache-size", "16MiB")  # small segments: the test reads them
+    moves = ("--tiering-policy", "always", "--preemption", "swap", "--admission-policy", "page-each")
     debug = ("--public-prefix", str(place / "public"), "--heap-debug", "--max-num-seqs", "4", "--max-model-len", "512")
-    return serving(model, *EXACT, *keys, *sizes, *disk, *debug, INFERGC_ADMIN_KEY=ADMIN_KEY, **options)
+    return serving(model, *EXACT, *keys, *sizes, *disk, *moves, *debug, INFERGC_ADMIN_KEY=ADMIN_KEY, **options)
 
 
 def ask(server: Server, prompt: list[int], key: str = "", **fields: Any) -> tuple[str, int]:

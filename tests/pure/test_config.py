@@ -84,7 +84,7 @@ def test_unknown_and_missing_settings():
         engine_config(modle="m")
 
 
-@pytest.mark.parametrize("name", ["kv_cache", "gpu_memory_utilization"])
+@pytest.mark.parametrize("name", ["kv_cache_mem", "gpu_memory_utilization"])
 def test_a_setting_of_another_name_is_pointed_to_ours(name):
     with pytest.raises(ConfigError, match=rf"^{name}: no such setting; did you mean kv_cache_memory\?$"):
         engine_config(model="m", **{name: 1})

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from infergc.server.tenants import Keyring
 from samples import served_model, slow_sim
 from samples.servers import Server, infergc, post_and_leave, serving, wait_for
 
@@ -73,6 +74,7 @@ def test_a_whole_answer(server: Server, lines: Lines) -> None:
     assert line["preemptions"] == 0
     assert 0 < line["itl_mean_ms"] <= line["itl_max_ms"]
     assert 0 <= line["queue_ms"] < line["ttft_ms"] < line["e2e_ms"]
+    assert line["tenant"] == Keyring([KEY]).tenant(KEY.encode()).label
     assert not line.keys() & {"error", "param", "client_left"}
     assert line["time"].endswith("Z")
 
@@ -106,6 +108,7 @@ def test_refusals_and_failures(
         server.http.post(path, json={**body, "stream": stream}, headers=headers)
     for line in lines(2):
         assert (line["status"], line["error"], line.get("param")) == told
+        assert ("tenant" in line) == (line["status"] != 401)
 
 
 def test_a_full_queue(server: Server, lines: Lines) -> None:

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from samples import served_model, slow_sim
-from samples.servers import Server, serving, wait_for
+from samples.servers import ROOT, Server, serving, wait_for
 
 LONG = "the quick brown fox jumps over the lazy dog " * 3
 
@@ -37,6 +37,8 @@ def test_announcement_says_what_is_held_and_what_to_try(server: Server) -> None:
 def test_the_root_lists_what_there_is(server: Server) -> None:
     paths = server.http.get("/").json()
     assert {"POST /v1/completions", "POST /tokenize", "GET /health"} <= set(paths)
+    page = (ROOT / "docs" / "api.md").read_text()
+    assert all(f"`{path}`" in page for path in paths)
 
 
 def test_models(client: openai.OpenAI) -> None:
@@ -210,6 +212,9 @@ def test_metrics_add_up(server: Server, client: openai.OpenAI) -> None:
     assert grew(f"vllm:time_to_first_token_seconds_count{labels}") == 1
     assert grew(f"vllm:inter_token_latency_seconds_count{labels}") == 9
     assert grew(f"vllm:e2e_request_latency_seconds_count{labels}") == 1
+    assert grew(f"vllm:request_prompt_tokens_count{labels}") == 1
+    assert grew(f"vllm:request_generation_tokens_sum{labels}") == 10
+    assert grew(f"vllm:request_decode_time_seconds_count{labels}") == 1
     assert grew('vllm:request_success_total{engine="0",finished_reason="length",model_name="tiny"}') == 1
     assert grew('infergc_requests_finished_total{reason="length"}') == 1
     pages = sum(server.pages(state) for state in ("free", "live", "cached", "in_transit"))

@@ -267,3 +267,16 @@ def test_a_body_that_does_not_come_gives_its_place_back() -> None:
     assert slow.headers["connection"] == "close"
     assert "not complete after 0.05 s" in slow.json()["error"]["message"]
     assert (good.status_code, good.json(), line.reading) == (200, 1, 0)
+
+
+def test_who_waited_in_vain_says_nothing_of_how_fast_others_go() -> None:
+    engine, now = Engine(slots=1, open_requests=1), [0.0]
+    line = Line(engine, 100, lambda: now[0])  # type: ignore[arg-type]
+    places = enter_all(line)[:20]
+    engine.tells(running=1, waiting=20, unstarted=20)
+    for place in places:
+        place.submit()
+    now[0] = 5.0
+    for place in places:
+        assert place.time_out() == {"retry-after": "5"}, "none was served: to wait as long again is the least"
+        place.leave()

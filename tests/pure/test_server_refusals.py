@@ -9,8 +9,9 @@ from typing import Any
 import openai
 import pytest
 
+from infergc.server.token_limit import MOST_TOKENISING
 from samples import served_model, slow_sim
-from samples.servers import PATIENCE, Server, serving
+from samples.servers import PATIENCE, Server, serving, wait_for
 
 GOOD = {"prompt": "hello", "max_tokens": 3, "seed": 1}
 JSON = {"content-type": "application/json"}
@@ -103,8 +104,20 @@ BAD_COMPLETIONS = [
     ({"n": 0}, "n", "invalid_value"),
     ({"n": 65}, "n", "invalid_value"),
     ({"n": True}, "n", "invalid_type"),
-    ({"best_of": 3}, "best_of", "unsupported_parameter"),
-    ({"echo": True}, "echo", "unsupported_parameter"),
+    ({"best_of": 3}, "best_of", "invalid_value"),
+    ({"best_of": 1, "n": 2}, "best_of", "invalid_value"),
+    ({"logit_bias": {"5": None}}, "logit_bias", "invalid_type"),
+    ({"stop": [1] * 500_000}, "stop[0]", "invalid_type"),
+    ({"stop_token_ids": [""] * 500_000}, "stop_token_ids[0]", "invalid_type"),
+    ({"echo": 1}, "echo", "invalid_type"),
+    ({"echo": True, "max_tokens": -1}, "max_tokens", "invalid_value"),
+    ({"echo": False, "max_tokens": 0}, "max_tokens", "invalid_value"),
+    ({"echo": True, "logprobs": 21}, "logprobs", "invalid_value"),
+    ({"prompt_logprobs": 21}, "prompt_logprobs", "invalid_value"),
+    ({"prompt_logprobs": -1, "echo": True, "logprobs": 1}, "prompt_logprobs", "invalid_value"),
+    ({"prompt_logprobs": True}, "prompt_logprobs", "invalid_type"),
+    ({"prompt_logprobs": 1, "stream": True}, "prompt_logprobs", "invalid_value"),
+    ({**SEARCH, "prompt_logprobs": 1}, "prompt_logprobs", "invalid_value"),
     ({"suffix": "end"}, "suffix", "unsupported_parameter"),
     ({"use_beam_search": 1}, "use_beam_search", "invalid_type"),
     ({"beam_width": 3}, "beam_width", "invalid_value"),
@@ -123,7 +136,7 @@ BAD_COMPLETIONS = [
     ({"response_format": {"type": "regex", "pattern": "("}}, "response_format.pattern", "invalid_value"),
     ({"response_format": {"type": "regex"}}, "response_format.pattern", "invalid_value"),
     ({"structured_outputs": {}}, "structured_outputs", "invalid_value"),
-    ({"structured_outputs": {"json": {"type": "objekt"}}}, "structured_outputs.json", "invalid_value"),
+    ({"structured_outputs": {"json": {"type": "thing"}}}, "structured_outputs.json", "invalid_value"),
     ({"structured_outputs": {"json": {"type": "array", "uniqueItems": True}}}, "structured_outputs.json",
      "invalid_value"),
     ({"structured_outputs": {"json": "\ud800"}}, "structured_outputs.json", "invalid_value"),
@@ -168,13 +181,16 @@ MESSAGES = [
     ({"stop": [""]}, "stop: a stop string must not be empty"),
     ({"stop": ["x"] * 17}, "stop: 17 are given; at most 16 are allowed"),
     ({"stop_token_ids": {"a": 1}}, 'stop_token_ids: takes a list, not {"a": 1}'),
-    ({"logit_bias": [5]}, "logit_bias: takes an object, not [5]"),
+    ({"logit_bias": [5]}, 'logit_bias: takes token ids and numbers, as in {"50256": -100}, not [5]'),
+    ({"logit_bias": {"5": None}}, 'logit_bias: of token "5" is null; it must be a number from -100 to 100'),
+    ({"best_of": 2}, "best_of: 2 is not n (1): all texts that are generated are told; leave it out"),
+    ({"max_tokens": 0}, "max_tokens: 0 is only allowed with echo; else it must be ≥ 1"),
     ({"n": 65}, "n: 65 is too many; this engine runs at most 64 sequences at a time"),
     ({**SEARCH, "stop": "a"}, "stop: cannot be combined with use_beam_search; leave it out"),
     ({"beam_width": 3}, "beam_width: is only allowed with use_beam_search"),
     ({**SEARCH, "early_stopping": 3}, 'early_stopping: takes true, false or "never", not 3'),
     ({"stream_options": "all"}, 'stream_options: takes an object, not "all"'),
-    ({"echo": True}, "echo: is not supported yet; leave it out (or send null or false)"),
+    ({"suffix": "end"}, 'suffix: is not supported yet; leave it out (or send null or "")'),
 ]
 
 
@@ -232,8 +248,13 @@ HARMLESS = {
 def test_what_changes_nothing_is_accepted(server: Server) -> None:
     chat = {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True, "store": False, "service_tier": "auto"}
     for path, body in (
-        ("/v1/completions", {**GOOD, **HARMLESS, "suffix": None, "echo": False}),
-        ("/v1/chat/completions", {"messages": USER, "max_tokens": 2, **HARMLESS, **chat}),
+        ("/v1/completions", {**GOOD, **HARMLESS, "suffix": None, "echo": False, "add_special_tokens": None}),
+        ("/v1/completions", {**GOOD, "n": 2, "best_of": 2}),
+        ("/v1/completions", {**GOOD, "stream": True, "stream_options": {"include_usage": None}}),
+        (
+            "/v1/chat/completions",
+            {"messages": USER, "max_tokens": 2, **HARMLESS, **chat, "add_generation_prompt": None},
+        ),
     ):
         answer = server.http.post(path, json=body)
         assert answer.status_code == 200, answer.text
@@ -345,10 +366,42 @@ def test_what_is_not_http_is_refused(server: Server) -> None:
 
 
 def test_paths_and_methods(server: Server) -> None:
-    assert error(server.http.get("/v1/nothing"), 404)["message"] == "there is no such path; GET / lists what there is"
-    error(server.http.get("/v1/completions"), 405)
-    error(server.http.delete("/v1/models"), 405)
+    missing = "there is no such path; GET / lists what there is"
+    for path in ("/v1/nothing", "/health/", "/v1/sessions", "/v1/completions/"):
+        assert error(server.http.get(path), 404)["message"] == missing
+    assert error(server.http.post("/v1/completions/", json=GOOD), 404)["message"] == missing, "no redirect"
+    for method, path, allowed in (("GET", "/v1/completions", "POST"), ("DELETE", "/v1/models", "GET")):
+        answer = server.http.request(method, path)
+        error(answer, 405)
+        assert answer.headers["allow"] == allowed
     error(server.http.get("/v1/models/other"), 404)
+
+
+def test_a_body_of_too_much_structure_is_refused_before_it_is_read(server: Server) -> None:
+    deep = b'{"prompt": "a", "user": ' + b"[" * 200 + b"]" * 200 + b"}"
+    wide = b'{"prompt": [' + b",".join([b"[]"] * 500_000) + b"]}"
+    keys = b"{" + b",".join(b'"a%d": 1' % at for at in range(100_000)) + b"}"
+    for path in ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize"):
+        for body in (deep, wide, keys):
+            assert error(server.http.post(path, content=body, headers=JSON), 400)["code"] == "body_too_complex"
+
+
+def test_no_more_than_so_many_texts_are_tokenised_at_once(server: Server) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    head = b"POST /tokenize HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n"
+    slow = [socket.create_connection((host, int(port)), timeout=PATIENCE) for _ in range(MOST_TOKENISING)]
+    for connection in slow:
+        connection.sendall(head)
+    refused = lambda: server.http.post("/tokenize", json={"prompt": "a"}).status_code == 429  # noqa: E731
+    wait_for(refused, "those that send their bodies slowly count")
+    answer = server.http.post("/detokenize", json={"tokens": [5]})
+    assert answer.json()["error"]["type"] == "rate_limit_error"
+    assert answer.headers["retry-after"] == "1"
+    for connection in slow:
+        connection.sendall(b'{"prompt": "a"}')
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        connection.close()
+    assert server.http.post("/tokenize", json={"prompt": "a"}).status_code == 200
 
 
 def test_tokens_are_checked(server: Server) -> None:

@@ -157,7 +157,8 @@ def test_a_session_is_used_until_its_client_leaves(model: Path, monkeypatch: pyt
         try:
             clock.touch("", "left")
             params = SamplingParams(max_tokens=500, ignore_eos=True)
-            generation = Generation(service, [client.request([5, 6], params, session="left")], 0.0)
+            request = client.request([5, 6], params, session="left")
+            generation = Generation(service, [request], service.tokenizer, 0.0, service.line.enter())
             await generation.begin()
             now[0] = 9.0
             generation.close()

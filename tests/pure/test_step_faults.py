@@ -136,12 +136,13 @@ def test_choices_and_beams_fail_as_they_belong_together(depth: int, first: int, 
     assert_only(names, found, expected)
 
 
-@pytest.mark.parametrize("failing", range(13))
-@pytest.mark.parametrize("branching", [{"n": 3}, {"n": 2, "use_beam_search": True}], ids=str)
+@pytest.mark.parametrize("failing", range(8, 24))
+@pytest.mark.parametrize("branching", [{"n": 4}, {"n": 2, "use_beam_search": True}], ids=str)
 def test_any_step_may_fail_once(failing: int, branching: dict[str, Any]) -> None:
-    """What the step bound for later ones is bound again: branches are, before they have a row."""
-    load = [submit(f"r{at}", [at] * (20 + at), max_tokens=8, ignore_eos=True, **branching) for at in range(4)]
-    settings = {"pages": 60, "max_num_seqs": MANY, "max_num_batched_tokens": 16}
+    """What the step bound for later ones is bound again: of the branches, three are before they have a row."""
+    load = [submit(f"r{at}", [at] * 8, max_tokens=30, ignore_eos=True) for at in range(6)]
+    load.append(submit("x", [9] * 10, max_tokens=8, ignore_eos=True, **branching))
+    settings = {"pages": 60, "max_num_seqs": MANY, "max_num_batched_tokens": 8}
 
     class Forgetful(Choosy):
         def launch(self, plan: StepPlan) -> DoneFlight:

@@ -43,7 +43,7 @@ NO_GRAMMAR = [
     ({"json": "{"}, "json", "EOF|object"),
     ({"json": '{}}, {"lark_grammar": "start: /.*/"'}, "json", "trailing"),
     ({"json": []}, "json", "Expecting object schema"),
-    ({"json": {"type": "objekt"}}, "json", "Invalid type: objekt"),
+    ({"json": {"type": "thing"}}, "json", "Invalid type: thing"),
     ({"json": {"type": "array", "uniqueItems": True}}, "json", "uniqueItems"),
     ({"json": {"type": "string", "pattern": "("}}, "json", "unclosed group"),
     ({"json": {"$ref": "#/$defs/missing"}}, "json", "does not exist"),

@@ -25,8 +25,8 @@ def ids(text: str) -> list[int]:
     return tokenizer().encode(text, add_special_tokens=False)
 
 
-def stream(prompt_text: str | None = None, **params: object) -> TextStream:
-    return TextStream(tokenizer(), SamplingParams(max_tokens=1000, **params), prompt_text)
+def stream(**params: object) -> TextStream:
+    return TextStream(tokenizer(), SamplingParams(max_tokens=1000, **params))
 
 
 def run(tokens: list[int], sizes: list[int], output: TextStream, finish: str = "length"):
@@ -115,9 +115,3 @@ def test_after_the_end_nothing_counts():
     output = stream(stop=["fox"])
     output.push(ids("fox"))
     assert astuple(output.push(ids("more"), "abort")) == ("", 0, "stop", None)
-
-
-def test_the_prompt_comes_first_and_is_not_searched():
-    output = stream("a fox, ", stop=["fox"])
-    assert output.push(ids("the ")).text == "a fox, the "
-    assert output.push(ids("dog"), "length").text == "dog"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from infergc.server.settings import ServerSettings
+from infergc.server.tenants import Keyring
 from infergc.server.tracing import TracingError, tracing
 from samples import served_model, slow_sim
 from samples.servers import Server, infergc_result, serving, wait_for
@@ -133,6 +134,7 @@ def test_a_span_continues_the_trace_of_its_request(server: Server, receiver: Rec
         "gen_ai.usage.output_tokens": 6,
         "gen_ai.usage.cache_read.input_tokens": 0,
         "infergc.preemptions": 0,
+        "infergc.tenant": Keyring(["secret"]).tenant(b"secret").label,
     }
     assert receiver.resources[0]["service.name"] == "infergc"
 

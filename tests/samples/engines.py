@@ -61,12 +61,14 @@ class Results:
         self.pinned: dict[str, int | None] = {}
         self.errors: dict[str, str] = {}
         self.logprobs: dict[str, list[Logprobs]] = {}
+        self.prompts: dict[str, list[Logprobs]] = {}
         self.totals: dict[str, float | None] = {}
 
     def take(self, deltas: list[Delta]) -> None:
         for delta in deltas:
             self.tokens.setdefault(delta.request_id, []).extend(delta.tokens)
             self.logprobs.setdefault(delta.request_id, []).extend(delta.logprobs)
+            self.prompts.setdefault(delta.request_id, []).extend(delta.prompt_logprobs)
             self.cached[delta.request_id] = delta.cached_tokens
             self.pinned[delta.request_id] = delta.pinned_tokens
             self.totals[delta.request_id] = delta.cumulative_logprob

@@ -15,6 +15,7 @@ HEADINGS = {  # heading → fields; a field that is in none stands under the las
     "Memory": (
         "memory",
         "kv_cache_memory",
+        "kv_cache_dtype",
         "host_cache_memory",
         "disk_cache_dir",
         "disk_cache_size",

@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,14 +109,11 @@ def serve(
 
     MODEL_DIR is the directory of a Hugging Face model; without one the bundled model is served.
     """
-    if model is not None and model_option is not None:
-        raise click.UsageError("--model: the model is already named as MODEL_DIR; give one of the two")
     tenants = api_keys(keys, key_files)
-    if admin_key is not None and admin_key in {"", *tenants}:
-        raise click.UsageError("--admin-key: must not be empty, nor the API key, which every client has")
+    _check_admin_key(admin_key, tenants)
     if served_model_name == "":
         raise click.UsageError("--served-model-name: must not be empty; leave it out for the directory's name")
-    directory = model_dir(model or model_option, "MODEL_DIR" if model else "--model")
+    directory = _directory(model, model_option)
     config = configured(model=directory, **engine)
     if public_prefixes and not config.enable_prefix_caching:
         raise click.UsageError("--public-prefix: is only allowed with --enable-prefix-caching: else nothing is shared")
@@ -156,6 +154,17 @@ def _run(config: EngineConfig, settings: ServerSettings) -> None:
         raise StartFailure(str(error)) from error
     if not engine_lived:
         raise click.exceptions.Exit(StartFailure.exit_code)
+
+
+def _directory(argument: Path | None, option: Path | None) -> Path:
+    if argument is not None and option is not None:
+        raise click.UsageError("--model: the model is already named as MODEL_DIR; give one of the two")
+    return model_dir(argument or option, "MODEL_DIR" if argument else "--model")
+
+
+def _check_admin_key(key: str | None, others: Collection[str]) -> None:
+    if key is not None and key in {"", *others}:
+        raise click.UsageError("--admin-key: must not be empty, nor the API key, which every client has")
 
 
 def _size(text: str) -> int:

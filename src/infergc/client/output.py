@@ -28,6 +28,8 @@ class Piece:
         finish_reason: None while the output goes on, else "stop", "length" or "abort".
         stop_reason: the stop string or stop id that ended it.
         cumulative_logprob: the sum over all tokens, of a beam search's text, which comes as one piece.
+        prompt_logprobs: where asked for, one for each token of the prompt but the first, with a first choice's first
+            tokens.
     """
 
     index: int
@@ -37,6 +39,7 @@ class Piece:
     finish_reason: str | None = None
     stop_reason: str | int | None = None
     cumulative_logprob: float | None = None
+    prompt_logprobs: list[Logprobs] = field(default_factory=list)
 
 
 class Output:
@@ -59,6 +62,7 @@ class Output:
         self.generated = 0
         self.cached_tokens = 0
         self.pinned_tokens: int | None = None
+        self._prompt: list[Logprobs] = []
         self.preemptions = 0
         self._index = index
         self._text = TextStream(tokenizer, request.params)
@@ -89,6 +93,10 @@ class Output:
             self.pinned_tokens = delta.pinned_tokens
         news = self._text.push(delta.tokens, delta.finish, delta.stop_id)
         self.generated += news.tokens
+        self._prompt += delta.prompt_logprobs
+        prompt: list[Logprobs] = []
+        if news.tokens:
+            prompt, self._prompt = self._prompt, prompt
         return Piece(
             self._index,
             news.text,
@@ -97,6 +105,7 @@ class Output:
             news.finish_reason,
             news.stop_reason,
             delta.cumulative_logprob,
+            prompt,
         )
 
 

@@ -82,6 +82,7 @@ def absorb(earlier: Delta, later: Delta) -> None:
     """Add the later delta of a request to an earlier one."""
     earlier.tokens += later.tokens
     earlier.logprobs += later.logprobs
+    earlier.prompt_logprobs += later.prompt_logprobs
     earlier.cached_tokens = max(earlier.cached_tokens, later.cached_tokens)
     earlier.finish, earlier.stop_id, earlier.error = later.finish, later.stop_id, later.error
     earlier.preemptions = later.preemptions

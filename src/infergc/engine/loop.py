@@ -299,6 +299,8 @@ class Engine:
             sink.landed(outcome)
         progress = self.scheduler.commit(plan, outcome)
         outputs.ids, outputs.tokens = progress.ids, progress.tokens
+        for request, reports in progress.prompts:
+            outputs.deltas.append(Delta(request.id, [], prompt_logprobs=[*map(_logprobs, reports)]))
         for gain in progress.gains:
             outputs.deltas.append(self._delta(gain))
         for search in progress.searches:
@@ -334,6 +336,7 @@ class Engine:
             cached_tokens=request.cached or 0,
             logprobs=logprobs,
             pinned_tokens=request.pinned,
+            prompt_logprobs=[*map(_logprobs, gain.prompt)],
             preemptions=request.preemptions,
         )
         if finish is not None:

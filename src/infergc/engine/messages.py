@@ -98,7 +98,7 @@ def choice_names(request_id: str, choices: int) -> tuple[str, ...]:
 
 
 class Logprobs(msgspec.Struct, array_like=True):
-    """Log probabilities of one generated token and of the likeliest ones beside it, likeliest first."""
+    """Log probabilities of one token and of the likeliest ones at its place, likeliest first."""
 
     sampled: float
     rank: int
@@ -122,6 +122,8 @@ class Delta(msgspec.Struct, array_like=True):
         pinned_tokens: prompt tokens that are pinned because the request asked for it, 0 where the budget had no room;
             told as ``cached_tokens`` is. None if it did not ask.
         preemptions: how often it had to give way; told as ``cached_tokens`` is.
+        prompt_logprobs: where asked for, one for each token of the prompt but the first, in order: as they are
+            computed, at the latest with the first token. Told of a request's first choice alone.
     """
 
     request_id: str
@@ -134,6 +136,7 @@ class Delta(msgspec.Struct, array_like=True):
     cumulative_logprob: float | None = None
     pinned_tokens: int | None = None
     preemptions: int = 0
+    prompt_logprobs: list[Logprobs] = []
 
 
 class Answer(msgspec.Struct, array_like=True):

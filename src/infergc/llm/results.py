@@ -1,5 +1,6 @@
 """Results of the offline API, named and shaped as in vLLM's."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +47,8 @@ class RequestOutput:
     """What came of one prompt; ``prompt`` is None if it was given as ids.
 
     ``num_pinned_tokens`` is None where no pin was asked for, and 0 where the pin budget had no room. ``outputs`` are in
-    order of their index; those of a beam search from the best score to the worst.
+    order of their index; those of a beam search from the best score to the worst. ``prompt_logprobs``, where asked for,
+    has id → Logprob for each token of the prompt, of the likeliest ones and of itself; None for the first.
     """
 
     request_id: str
@@ -56,7 +58,7 @@ class RequestOutput:
     finished: bool = False
     num_cached_tokens: int = 0
     num_pinned_tokens: int | None = None
-    prompt_logprobs: None = None
+    prompt_logprobs: list[dict[int, Logprob] | None] | None = None
     metrics: dict[str, Any] | None = None
 
 
@@ -72,12 +74,15 @@ class ResultBuilder:
             for index in range(request.params.n)
         ]
         self.result = RequestOutput(request.request_id, prompt, request.prompt, outputs)
+        if request.params.prompt_logprobs is not None:
+            self.result.prompt_logprobs = [None]  # nothing foretells the first token
 
     def add(self, output: Output, piece: Piece) -> None:
         """Take news of a choice; the result is complete once each choice's piece with a finish reason was taken."""
         done = self.result.outputs[output.choice]
         self._texts[output.choice].append(piece.text)
         done.token_ids += piece.tokens
+        self._add_prompt(piece.prompt_logprobs)
         for token, report in zip(piece.tokens, piece.logprobs, strict=False):
             self._add_logprobs(done, token, report)
         if piece.finish_reason is not None:
@@ -90,12 +95,22 @@ class ResultBuilder:
                 self.result.num_pinned_tokens = output.pinned_tokens
             self.result.finished = all(one.finish_reason is not None for one in self.result.outputs)
 
+    def _add_prompt(self, reports: Sequence[Logprobs]) -> None:
+        if self.result.prompt_logprobs is not None:
+            first = len(self.result.prompt_logprobs)
+            following = self.result.prompt_token_ids[first:]
+            self.result.prompt_logprobs += map(self._entries, following, reports)
+
     def _add_logprobs(self, done: CompletionOutput, token: int, report: Logprobs) -> None:
         if done.logprobs is None or done.cumulative_logprob is None:
             return
+        done.logprobs.append(self._entries(token, report))
+        done.cumulative_logprob += report.sampled
+
+    def _entries(self, token: int, report: Logprobs) -> dict[int, Logprob]:
+        """The likeliest tokens at a place, and the one that stands there."""
         name = self._tokenizer.token_text
         likeliest = zip(report.top_ids, report.top, strict=True)
         entries = {other: Logprob(value, rank, name(other)) for rank, (other, value) in enumerate(likeliest, 1)}
         entries[token] = Logprob(report.sampled, report.rank, name(token))
-        done.logprobs.append(entries)
-        done.cumulative_logprob += report.sampled
+        return entries

@@ -1,7 +1,8 @@
 """Choices of one request that part after its prompt: computed once, then forked.
 
 A branch shares the prompt's tokens but the last, which it computes itself: so it has logits of its own there, and
-draws by its own seed. The first choice is what the request would be alone.
+draws by its own seed. The first choice is what the request would be alone; what there is to say of the prompt is said
+with it.
 """
 
 from dataclasses import replace
@@ -51,7 +52,8 @@ def with_branches(request: Request, names: tuple[str, ...]) -> list[Request]:
     """
     prompt = request.tokens.view()
     for index, name in enumerate(names[1:], 1):
-        params = replace(request.params, seed=branch_seed(request.params.seed or 0, index))
+        seed = branch_seed(request.params.seed or 0, index)
+        params = replace(request.params, seed=seed, prompt_logprobs=None)
         branch = replace(
             request, id=name, number=request.number + index, tokens=TokenLog(prompt), params=params,
             status=Status.PARKED, branches=[],

@@ -93,24 +93,33 @@ class Landing(Seating):
             watched |= tokens == end
         goes_on = ~watched
         progress = Progress(self._rows.ids[slots[goes_on]].tolist(), tokens[goes_on].tolist())
+        self._note_prompts(flight, outcome, progress)
         late = (sampled & ~running).nonzero()[0]
         for row in (*rows[watched].tolist(), *late.tolist()):
             request = self._owner(int(flight.slots[row]), int(flight.owners[row]))
             if isinstance(request, Hypothesis):
                 self._stand(request, outcome.logprobs[row], progress)
             elif request is not None:
-                progress.gains.append(self._gain(request, int(outcome.tokens[row]), outcome.logprobs.get(row)))
+                gain = self._gain(request, int(outcome.tokens[row]), outcome.logprobs.get(row))
+                progress.gains.append(gain._replace(prompt=outcome.prompts.get(row, ())))
         self.counters.generation_tokens += len(progress.tokens) + len(progress.gains)
         return progress
+
+    def _note_prompts(self, flight: Flight, outcome: StepOutcome, progress: Progress) -> None:
+        """Of these prompts so much more was told: it is not computed for that again."""
+        for row, reports in outcome.prompts.items():
+            request = self._owner(int(flight.slots[row]), int(flight.owners[row]))
+            if request is None:
+                continue
+            request.told += len(reports)
+            if outcome.tokens[row] < 0:
+                progress.prompts.append((request, reports))
 
     def _failures(self, flight: Flight, outcome: StepOutcome) -> Iterator[tuple[Request, str]]:
         """End the requests of rows at fault, and the choices that wait for their prompts."""
         for row, why in outcome.errors.items():
             request = self._owner(int(flight.slots[row]), int(flight.owners[row]))
-            for each in () if request is None else (request, *release(request)):
-                self._part(each)
-                self._finish(each)
-                yield each, why
+            yield from ((each, why) for each in self._end_all([] if request is None else [request]))
 
     def _stand(self, request: Hypothesis, report: TokenLogprobs, progress: Progress) -> None:
         """It is known what may follow a hypothesis; the last of a group to come so far takes all of it on."""
@@ -178,7 +187,7 @@ class Landing(Seating):
     def _concerned(self, flight: Flight) -> dict[Request, range]:
         """Requests that a step computed for, or whose slots it bound, and the positions that it was to compute.
 
-        Whoever was preempted since awaits nothing of it any more.
+        Whoever was preempted since is among them; ``_settle`` lets nobody wait for its token any longer.
         """
         places = map(range, flight.starts.tolist(), flight.ends.tolist())
         rows = zip(flight.slots.tolist(), flight.owners.tolist(), places, strict=True)
@@ -187,7 +196,6 @@ class Landing(Seating):
             request = self._owner(slot, owner)
             if request is not None:
                 concerned.setdefault(request, place)
-                self._awaiting.pop(owner, None)
         return concerned
 
     def _end_all(self, requests: Iterable[Request]) -> list[Request]:

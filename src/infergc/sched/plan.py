@@ -32,7 +32,8 @@ class Binding:
     """A slot now belongs to this request: the worker resets the slot's sampler state to it.
 
     ``output`` is empty for a new request and holds what was generated before a preemption otherwise. ``reported``
-    is how many likeliest tokens a beam search needs reported, 0 where what ``params`` ask for is enough.
+    is how many likeliest tokens a beam search needs reported, 0 where what ``params`` ask for is enough; ``told``
+    at how many positions of the prompt the next token's log probability was reported before, where that is asked for.
     """
 
     slot: int
@@ -40,6 +41,7 @@ class Binding:
     prompt: I32
     output: I32
     reported: int = 0
+    told: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,10 @@ class TokenLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """What a step gave: one sampled token a row, -1 where ``plan.sample`` is false or the row is at fault."""
+    """What a step gave: one sampled token a row, -1 where ``plan.sample`` is false or the row is at fault.
+
+    ``prompts`` has row → reports of the prompt's tokens after those the step computed, in order, where asked for.
+    """
 
     step: int
     tokens: I32  # [S]
@@ -83,3 +88,4 @@ class StepOutcome:
     copied_bytes: int = 0  # between device and host
     copy_seconds: float = 0.0
     errors: dict[int, str] = field(default_factory=dict)  # row → why its request, and no other, cannot go on
+    prompts: dict[int, list[TokenLogprobs]] = field(default_factory=dict)

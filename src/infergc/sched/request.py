@@ -52,6 +52,7 @@ class Request:
         read: tokens whose pages were read from disk for it.
         restored: tokens whose pages were copied from the host tier when it was last looked for them.
         reported: likeliest tokens to be reported with each token whatever ``params`` ask for, 0 for none.
+        told: prompt tokens after which the next one's log probability was told, where ``params`` ask for that.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Request:
     branches: list["Request"] = field(default_factory=list)
     choices: list["Request"] = field(default_factory=list, repr=False)
     reported: int = 0
+    told: int = 0
     cache_control: CacheControl | None = None
     pinned: int | None = None
     claim: list[bytes] = field(default_factory=list)
@@ -87,6 +89,19 @@ class Request:
     def started(self) -> bool:
         """Whether it ever ran; who was preempted did."""
         return self.cached is not None
+
+    @property
+    def tells_prompt(self) -> bool:
+        """Whether log probabilities of its prompt are still to be told."""
+        return self.params.prompt_logprobs is not None and self.told < self.prompt_len - 1
+
+    @property
+    def reusable(self) -> int:
+        """How many of its first tokens need not be computed where their KV is at hand.
+
+        All but the last, whose logits choose the next token; and of a prompt that is to be told of only those told.
+        """
+        return self.told if self.tells_prompt else self.tokens.size - 1
 
     @property
     def gate(self) -> int:

@@ -128,7 +128,7 @@ def binding_of(request: Request) -> Binding:
     """What the worker is told of a request that has come to run."""
     tokens, prompt = request.tokens.view(), request.prompt_len
     slot, reported = request.held.slot, request.reported
-    return Binding(slot, request.params, tokens[:prompt].copy(), tokens[prompt:].copy(), reported)
+    return Binding(slot, request.params, tokens[:prompt].copy(), tokens[prompt:].copy(), reported, request.told)
 
 
 def spread(wanted: I32, budget: int, early: SequenceOf[int] = ()) -> I32:

@@ -277,7 +277,7 @@ class Scheduler(Landing):
         if sequence is None:
             return 0
         known = request.tokens.size
-        cached = self.heap.share_prefix(sequence, known - 1, whole_pages=whole_pages)
+        cached = self.heap.share_prefix(sequence, request.reusable, whole_pages=whole_pages)
         if isinstance(request, Hypothesis):
             sequence, cached = self._rejoin(request, sequence, cached)
             if sequence is None:
@@ -307,7 +307,7 @@ class Scheduler(Landing):
             self.started.append(request)
             self.heap.asked(sequence, request.prompt_len)
             self.counters.prompt_tokens += request.prompt_len
-            self.counters.prefix_queries += request.prompt_len
+            self.counters.prefix_queries += 0 if request.tells_prompt else request.prompt_len
             self.counters.prefix_hits += cached
             self.counters.prefix_hits_host += request.restored
             self.counters.prefix_hits_disk += min(request.restored, request.read)

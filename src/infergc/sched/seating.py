@@ -124,7 +124,8 @@ class Seating:
                 self.waiting.rekey(request, self._at_hand(request))
 
     def _at_hand(self, request: Request) -> int:
-        return self.heap.found(request.namespace, request.tokens.view())
+        text = request.tokens.view()
+        return self.heap.found(request.namespace, text[: request.reusable] if request.tells_prompt else text)
 
     def tick(self, now: int) -> None:
         """So late it is, in seconds: an input of the run. What was to be kept for a time is kept no longer."""

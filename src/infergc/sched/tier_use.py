@@ -172,7 +172,7 @@ class TierUse:
         Cost: as ``Heap.below``.
         """
         request.restored = 0
-        pages, names = self._heap.below(request.namespace, request.tokens.view()[: request.tokens.size - 1])
+        pages, names = self._heap.below(request.namespace, request.tokens.view()[: request.reusable])
         first, count = pages * self._heap.page_tokens, len(names) * self._heap.page_tokens
         ways = Ways(self.copying.seconds(len(names) * self._page_bytes), self._times.prefill(first, first + count))
         return names if not names or request.claim or self._chosen(self._loads, ways, self.copying) else []
@@ -197,7 +197,7 @@ class TierUse:
         disk, size = self._tiers.disk, self._heap.page_tokens
         if disk is None or self._late or not (disk.keys or disk.reading):
             return False
-        pages, stream = self._heap.stream(request.namespace, request.tokens.view()[: request.tokens.size - 1])
+        pages, stream = self._heap.stream(request.namespace, request.tokens.view()[: request.reusable])
         found = disk.find(stream)
         number = found.reading
         if found.names:

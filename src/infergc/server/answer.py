@@ -49,7 +49,9 @@ async def answer(service: Service, job: Job, receive: Receive) -> Response:
     options = job.body.usage_in_stream
     job.place.submit()
     record = job.record
-    record.generation = generation = Generation(service, job.requests, job.shape.tokenizer, record.arrival)
+    record.generation = generation = Generation(
+        service, job.requests, job.shape.tokenizer, record.arrival, job.place, prompt_only=job.body.prompt_only
+    )
     record.is_streamed = bool(job.body.stream)
     try:
         if job.body.stream:
@@ -80,6 +82,7 @@ async def _gather(generation: Generation, count: int) -> list[Piece]:
             texts[piece.index].append(piece.text)
             whole.tokens += piece.tokens
             whole.logprobs += piece.logprobs
+            whole.prompt_logprobs += piece.prompt_logprobs
             whole.finish_reason, whole.stop_reason = piece.finish_reason, piece.stop_reason
     for whole, parts in zip(wholes, texts, strict=True):
         whole.text = "".join(parts)
@@ -107,9 +110,9 @@ async def _events(generation: Generation, head: Answer, job: Job, options: Strea
 def _choices(shape: Shape, pieces: list[Piece]) -> Iterator[Any]:
     """The choices of the chunks that a step's pieces make; some wait for more."""
     for piece in pieces:
-        if piece.text or piece.logprobs or piece.finish_reason is not None:
-            if (choice := shape.chunk(piece)) is not None:
-                yield choice
+        has_news = piece.text or piece.logprobs or piece.finish_reason is not None
+        if has_news and (choice := shape.chunk(piece)) is not None:
+            yield choice
 
 
 def _chunk(head: Answer, choices: list[object], usage: Usage | UnsetType | None) -> bytes:

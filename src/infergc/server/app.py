@@ -21,6 +21,7 @@ from infergc.server.sessions import SessionClock, sessions_router
 from infergc.server.settings import ServerSettings
 from infergc.server.state import metrics_router, state_router
 from infergc.server.tenants import Keyring
+from infergc.server.token_limit import TokenLimit
 from infergc.server.tokens import tokens_router
 from infergc.server.tools.turn import ToolSupport
 from infergc.text.chat import ChatTemplate
@@ -46,8 +47,10 @@ def create_app(
     door = Door()
     tools = ToolSupport(settings.tool_call_parser, chat_template, tokenizer)
     service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line, tools, public)
-    is_keyed = bool(settings.api_keys)
-    app = DescribedApp(title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, is_keyed=is_keyed)
+    app = DescribedApp(
+        title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, is_keyed=bool(settings.api_keys),
+        redirect_slashes=False,  # a path that is not there is not found: a POST would lose its body on the way
+    )  # fmt: skip
     app.state.sessions, app.state.door = sessions, door
     errors.install(app)
     app.include_router(completions_router(service))
@@ -61,6 +64,7 @@ def create_app(
     app.add_api_route("/", lambda: _paths(app), include_in_schema=False)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(Gate, door=door, line=line)
+    app.add_middleware(TokenLimit, door=door)
     if settings.api_keys or settings.admin_key is not None:
         app.add_middleware(Keys, keys=Keyring(settings.api_keys), admin_key=settings.admin_key)
     app.add_middleware(Head)  # the last added is the outermost

@@ -2,12 +2,16 @@
 
 from fastapi import APIRouter, Request, Response
 
+from infergc.engine.messages import Submit
+from infergc.params import SamplingParams
 from infergc.server.answer import Job, answer
 from infergc.server.description import generated
+from infergc.server.echo import PromptShape, echoed
 from infergc.server.gate import place_of
 from infergc.server.record import record_of
 from infergc.server.service import Service
 from infergc.server.shapes import ChatShape, CompletionShape
+from infergc.server.structure import BoundedRoute
 from infergc.server.tenants import tenant_of
 from infergc.server.tools.shape import ToolShape
 from infergc.server.tools.turn import named_as_tools
@@ -16,7 +20,7 @@ from infergc.server.types import ChatRequest, CompletionRequest
 
 def completions_router(service: Service) -> APIRouter:
     """The routes that generate."""
-    router = APIRouter(prefix="/v1", tags=["generation"])
+    router = APIRouter(prefix="/v1", tags=["generation"], route_class=BoundedRoute)
 
     @router.post("/completions", responses=generated("Completion", "Completion"))
     async def complete(body: CompletionRequest, http: Request) -> Response:
@@ -28,7 +32,7 @@ def completions_router(service: Service) -> APIRouter:
         place.widen(len(body.prompt) * params.n)
         prompts = [await _ids(service, prompt, body) for prompt in body.prompt]
         requests = [service.request(prompt, params, body, tenant_of(http)) for prompt in prompts]
-        shape = CompletionShape(service.tokenizer, len(requests) * params.n)
+        shape = _completion_shape(service, body, params, requests)
         return await answer(service, Job(body, requests, shape, record_of(http.scope), place), http.receive)
 
     @router.post("/chat/completions", responses=generated("ChatCompletion", "ChatCompletionChunk"))
@@ -39,7 +43,9 @@ def completions_router(service: Service) -> APIRouter:
         await service.check_grammar(params, body)
         place = place_of(http)
         place.widen(params.n)
-        text = service.conversation(body.messages, body.tools, add_generation_prompt=body.add_generation_prompt)
+        text = service.conversation(
+            body.messages, body.tools, add_generation_prompt=body.add_generation_prompt is not False
+        )
         shape = ChatShape(service.tokenizer)
         if (turn := service.tools.turn(body)) is not None:
             shape = ToolShape(turn, params.n)
@@ -55,5 +61,15 @@ def completions_router(service: Service) -> APIRouter:
 
 async def _ids(service: Service, prompt: str | list[int], body: CompletionRequest) -> list[int]:
     if isinstance(prompt, str):
-        return await service.encode_prompt(prompt, add_special_tokens=body.add_special_tokens)
+        return await service.encode_prompt(prompt, add_special_tokens=body.add_special_tokens is not False)
     return prompt
+
+
+def _completion_shape(
+    service: Service, body: CompletionRequest, params: SamplingParams, requests: list[Submit]
+) -> CompletionShape:
+    texts = [echoed(service.tokenizer, prompt) if body.echo else "" for prompt in body.prompt]
+    prompts = [
+        PromptShape(service.tokenizer, body, text, request) for text, request in zip(texts, requests, strict=True)
+    ]
+    return CompletionShape(service.tokenizer, prompts, params)

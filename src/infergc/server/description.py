@@ -46,6 +46,12 @@ def generated(whole: str, chunk: str) -> dict[int | str, Schema]:
     }
 
 
+def answered(kind: type[msgspec.Struct]) -> dict[int | str, Schema]:
+    """What a route answers that writes a plain struct of plain fields, for its ``responses``."""
+    _, schemas = msgspec.json.schema_components([kind])
+    return {200: {"content": {"application/json": {"schema": schemas[kind.__name__]}}}}
+
+
 class DescribedApp(FastAPI):
     """An application whose description is whole.
 

@@ -21,6 +21,7 @@ SERVER_ERROR = "server_error"
 RATE_LIMIT = "rate_limit_error"
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is there to read it
+MISSING = "missing_required_parameter"
 UNSUPPORTED = "unsupported"  # pydantic's type of a problem: the field is known but not served
 
 
@@ -133,7 +134,7 @@ _CODES = {  # pydantic's type of a problem → the word for programs
     UNSUPPORTED: "unsupported_parameter",
     INVALID_VALUE: INVALID_VALUE,
     "literal_error": INVALID_VALUE,
-    "missing": "missing_required_parameter",
+    "missing": MISSING,
 }
 
 

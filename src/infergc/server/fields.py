@@ -14,25 +14,31 @@ from infergc.wording import shown
 MAX_PROMPTS = 2048
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Only:
-    """A field that is known but not served: only ``allowed``, values that ask for nothing, are taken."""
+    """A field that is known but not served: only these values, which ask for nothing, are taken."""
 
     allowed: tuple[object, ...]
 
+    @property
+    def names(self) -> str:
+        """The values, as they are written in JSON."""
+        return " or ".join(map(shown, self.allowed))
+
+    def check(self, value: Any) -> Any:
+        """Refuse every other value."""
+        if any(value == harmless and type(value) is type(harmless) for harmless in self.allowed):
+            return value
+        message = "is not supported yet; leave it out (or send {names})"
+        raise PydanticCustomError(UNSUPPORTED, message, {"names": self.names})
+
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """How pydantic looks at a value."""
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
+        """As pydantic's own ``AfterValidator``."""
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """What the server's description says of the field."""
         return {**handler(schema), "enum": list(self.allowed)}
-
-    def _check(self, value: Any) -> Any:
-        if any(value == harmless and type(value) is type(harmless) for harmless in self.allowed):
-            return value
-        names = " or ".join(map(shown, self.allowed))
-        raise PydanticCustomError(UNSUPPORTED, "is not supported yet; leave it out (or send {names})", {"names": names})
 
 
 def only(*allowed: object) -> Only:
@@ -67,6 +73,16 @@ def stop_strings(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def token_biases(value: Any) -> Any:
+    """A number for each token id; ids are strings, as keys of JSON are."""
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f'takes token ids and numbers, as in {{"50256": -100}}, not {shown(value)}')
+    for key, bias in (value or {}).items():
+        if isinstance(bias, bool) or not isinstance(bias, int | float):
+            raise ValueError(f"of token {shown(key)} is {shown(bias)}; it must be a number from -100 to 100")
+    return value
+
+
 def message_text(value: Any) -> str:
     """A chat message's content: a string, or a list of text parts that are joined by line ends."""
     if isinstance(value, str):
@@ -94,11 +110,16 @@ _PART = {
 _TEXTS = [{"type": "string"}, {"type": "array", "items": _PART, "minItems": 1}]
 
 Prompts = Annotated[list[str] | list[list[int]], BeforeValidator(prompts), WithJsonSchema({"anyOf": _PROMPTS})]
-Stops = Annotated[list[str] | None, BeforeValidator(stop_strings), WithJsonSchema({"anyOf": _STOPS})]
+Ids = Annotated[list[int], Field(fail_fast=True)]  # of a million wrong items, the first is enough to tell
+Stops = Annotated[
+    Annotated[list[str], Field(fail_fast=True)] | None,
+    BeforeValidator(stop_strings),
+    WithJsonSchema({"anyOf": _STOPS}),
+]
+Biases = Annotated[dict[str, float] | None, BeforeValidator(token_biases)]
 MessageText = Annotated[str, BeforeValidator(message_text), WithJsonSchema({"anyOf": _TEXTS})]
 Unserved = Annotated[Any, only(None)]
 OffOnly = Annotated[Any, only(None, False)]
-OneOnly = Annotated[Any, only(None, 1)]
 EmptyOnly = Annotated[Any, only(None, [])]
 Harmless = Annotated[Any, Field(description="Accepted; changes nothing here.")]
 

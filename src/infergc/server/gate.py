@@ -54,7 +54,7 @@ class Gate:
         scope.setdefault("state", {})["place"] = place
         self._door.enter()
         try:
-            await self.app(scope, _Timed(receive, self._door, self._patience).receive, send)
+            await self.app(scope, TimedBody(receive, self._door, self._patience).receive, send)
         finally:
             place.leave()
             self._door.leave()
@@ -66,7 +66,7 @@ def place_of(http: Request) -> Place:
     return place
 
 
-class _Timed:
+class TimedBody:
     """A ``receive`` for which the body is to be there within a time, and before a server that stops has done so."""
 
     def __init__(self, receive: Receive, door: Door, patience: float) -> None:
@@ -77,6 +77,11 @@ class _Timed:
         self._is_complete = False
 
     async def receive(self) -> Message:
+        """The next message.
+
+        Raises:
+            ApiError: 408, the time is over.
+        """
         if self._is_complete:
             return await self._receive()
         try:

@@ -7,7 +7,7 @@ from infergc.client import Piece, QueueTimeoutError, RequestFailedError, outputs
 from infergc.engine.messages import Delta, Submit
 from infergc.params import SamplingParams
 from infergc.server.errors import ApiError
-from infergc.server.line import QUEUE_TIMEOUT
+from infergc.server.line import QUEUE_TIMEOUT, Place
 from infergc.server.metrics import Stopwatch
 from infergc.server.responses import Usage
 from infergc.server.service import Service
@@ -46,16 +46,30 @@ class Generation:
         requests: started at once; a piece's index is its place among these and their choices, in order.
         tokenizer: makes their text.
         arrival: ``time.perf_counter()`` when the HTTP request came.
+        place: in the line.
+        prompt_only: what is generated is not told, nor counted.
 
     Raises:
         EngineDeadError: there is no engine.
     """
 
-    def __init__(self, service: Service, requests: list[Submit], tokenizer: Tokenizer, arrival: float) -> None:
+    def __init__(
+        self,
+        service: Service,
+        requests: list[Submit],
+        tokenizer: Tokenizer,
+        arrival: float,
+        place: Place,
+        *,
+        prompt_only: bool = False,
+    ) -> None:
+        self._prompt_only = prompt_only
         self._client = service.client
         self._sessions = service.sessions
-        self._line = service.line
+        self._place = place
         self._outputs = outputs_of(requests, tokenizer)
+        for request in requests:
+            service.latencies.prompt.observe(len(request.prompt))
         self._watches = {name: Stopwatch(service.latencies, arrival) for name in self._outputs}
         self._stream = service.client.submit(*requests)
         self._unfinished = len(self._outputs)
@@ -84,7 +98,7 @@ class Generation:
         pinned = [output.pinned_tokens for output in firsts if output.pinned_tokens is not None]
         return Usage.of(
             prompt=sum(len(output.request.prompt) for output in firsts),
-            completion=sum(output.generated for output in outputs),
+            completion=0 if self._prompt_only else sum(output.generated for output in outputs),
             cached=sum(output.cached_tokens for output in firsts),
             pinned=sum(pinned) if pinned else None,
         )
@@ -115,7 +129,7 @@ class Generation:
         try:
             return [self._take(delta) for delta in deltas if not self._outputs[delta.request_id].finished]
         except QueueTimeoutError as error:
-            headers = self._line.refuse(QUEUE_TIMEOUT)
+            headers = self._place.time_out()
             message = f"the request was not started in time: {error}; try again in {headers['retry-after']} s"
             raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=QUEUE_TIMEOUT, headers=headers) from error
         except RequestFailedError as error:
@@ -132,4 +146,9 @@ class Generation:
             self._sessions.touch(request.salt, request.session)
             if not delta.finish:
                 self._client.stop(name)  # a stop string in the text: the engine does not know yet
-        return piece
+        return _without_text(piece) if self._prompt_only else piece
+
+
+def _without_text(piece: Piece) -> Piece:
+    finish = None if piece.finish_reason is None else "length"
+    return Piece(piece.index, "", [], finish_reason=finish, prompt_logprobs=piece.prompt_logprobs)

@@ -77,6 +77,10 @@ class Line:
             self._drain.left(choices)
         else:
             self.reading -= choices
+        self.left_unserved()
+
+    def left_unserved(self) -> None:
+        """A request waited in vain. That it is gone says nothing of how fast others go."""
         if not self.waiting:
             self._drain.stands_empty()
 
@@ -112,6 +116,7 @@ class Place:
         self._line = line
         self._choices = 1
         self._is_submitted = False
+        self._is_late = False
         self._is_over = False
 
     def widen(self, choices: int) -> None:
@@ -128,10 +133,19 @@ class Place:
         self._is_submitted = True
         self._line.reading -= self._choices
 
+    def time_out(self) -> dict[str, str]:
+        """The engine did not come to the request in time; returns the header that says when to come again."""
+        self._is_late = True
+        return self._line.refuse(QUEUE_TIMEOUT)
+
     def leave(self) -> None:
         """The request was answered, or not. Harmless when repeated."""
-        if not self._is_over:
-            self._is_over = True
+        if self._is_over:
+            return
+        self._is_over = True
+        if self._is_late:
+            self._line.left_unserved()
+        else:
             self._line.left(self._choices, served=self._is_submitted)
 
 

@@ -56,10 +56,13 @@ class Observed:
             record.status = record.status or HTTPStatus.INTERNAL_SERVER_ERROR
             raise
         finally:
-            record.end()
-            if record.path not in _PROBES or record.error:
-                for observer in self._observers:
-                    observer(record)
+            record.end(scope["state"].get("tenant"))
+            self._tell(record)
+
+    def _tell(self, record: Record) -> None:
+        if record.path not in _PROBES or record.error:
+            for observer in self._observers:
+                observer(record)
 
 
 class _Error(msgspec.Struct):

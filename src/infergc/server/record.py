@@ -8,6 +8,7 @@ from starlette.types import Scope
 
 from infergc.server.errors import CLIENT_CLOSED_REQUEST, ApiError
 from infergc.server.generation import Generation
+from infergc.server.tenants import Tenant
 
 
 @dataclass(slots=True)
@@ -24,6 +25,7 @@ class Record:
         has_left: whether the client went before the end of the answer.
         error: the error's code, or its type where it has none; "" while all is well.
         param: the field that the error names.
+        tenant: label of whose key it came with; "" where none is asked for, or it was wrong.
         generation: the engine's requests behind it, if it came so far.
         ended: when all was over, by ``time.perf_counter()``.
     """
@@ -39,6 +41,7 @@ class Record:
     has_left: bool = False
     error: str = ""
     param: str | None = None
+    tenant: str = ""
     generation: Generation | None = None
     ended: float = 0.0
 
@@ -56,8 +59,9 @@ class Record:
         """The client has left."""
         self.has_left = True
 
-    def end(self) -> None:
-        """The request is over. A client that left before an answer began is as good as told so."""
+    def end(self, tenant: Tenant | None) -> None:
+        """The request of this tenant is over. A client that left before an answer began is as good as told so."""
+        self.tenant = "" if tenant is None else tenant.label
         self.ended = perf_counter()
         self.status = self.status or CLIENT_CLOSED_REQUEST
         self.has_left = self.has_left or self.status == CLIENT_CLOSED_REQUEST

@@ -29,6 +29,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     error: str = ""
     param: str | None = None
     client_left: bool = False
+    tenant: str = ""
     model: str | None = None
     stream: bool | None = None
     prompt_tokens: int | None = None
@@ -84,6 +85,7 @@ def line_of(record: Record, model: str) -> Line:
         record.error,
         record.param,
         record.has_left,
+        record.tenant,
     )
     if record.generation is not None:
         line.model, line.stream = model, record.is_streamed

@@ -6,7 +6,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from infergc.server.logprobs import ChatLogprobs, CompletionLogprobs
+from infergc.server.logprobs import ChatLogprobs, CompletionLogprobs, PromptLogprob
 
 
 class PromptTokensDetails(Struct):
@@ -39,6 +39,7 @@ class CompletionChoice(Struct):
     logprobs: CompletionLogprobs | None = None
     finish_reason: str | None = None
     stop_reason: str | int | None = None
+    prompt_logprobs: list[dict[str, PromptLogprob] | None] | UnsetType = UNSET
 
 
 class FunctionCall(Struct):

@@ -26,7 +26,7 @@ from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 from infergc.wording import shown
 
-_LONG_TEXT = 2048  # characters; tokenising fewer takes less time than handing them to a thread
+LONG_TEXT = 2048  # characters; tokenising fewer takes less time than handing them to a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Service:
 
     async def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Ids of a text; the event loop goes on while a long one is tokenised."""
-        if len(text) < _LONG_TEXT:
+        if len(text) < LONG_TEXT:
             return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
         return await asyncio.to_thread(self.tokenizer.encode, text, add_special_tokens=add_special_tokens)
 
@@ -85,7 +85,7 @@ class Service:
                 await asyncio.to_thread(grammars.check, outputs)
 
     def conversation(
-        self, messages: list[Message], tools: list[ToolField] | None, *, add_generation_prompt: bool
+        self, messages: list[Message], tools: list[ToolField] | None, *, add_generation_prompt: bool | None
     ) -> str:
         """A conversation as text, special tokens included, with the functions that may be called in it.
 
@@ -95,7 +95,7 @@ class Service:
         """
         return self.template.render(
             [message.for_template() for message in messages],
-            add_generation_prompt=add_generation_prompt,
+            add_generation_prompt=add_generation_prompt is not False,
             tools=[tool.for_template() for tool in tools] if tools else None,
         )
 

@@ -1,8 +1,11 @@
 """How pieces of text become choices of an answer: completions and chat completions."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from infergc.client import Piece
+from infergc.params import SamplingParams
+from infergc.server.echo import PromptShape
 from infergc.server.logprobs import CompletionReporter, chat_logprobs
 from infergc.server.responses import ChatChoice, ChatChunkChoice, ChatDelta, ChatMessage, CompletionChoice
 from infergc.text.tokenizer import Tokenizer
@@ -41,19 +44,32 @@ class CompletionShape:
     prefix = "cmpl"
     whole_object = chunk_object = "text_completion"
 
-    def __init__(self, tokenizer: Tokenizer, choices: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompts: Sequence[PromptShape], params: SamplingParams) -> None:
         self.tokenizer = tokenizer
-        self._reporters = [CompletionReporter(tokenizer) for _ in range(choices)]
+        self._prompts = [prompt for prompt in prompts for _ in range(params.n)]  # by choice
+        self._reporters = [
+            CompletionReporter(tokenizer, skip_special_tokens=params.skip_special_tokens, begins_at=len(prompt.text))
+            for prompt in self._prompts
+        ]
+        self._begun: set[int] = set()  # choices
 
     def opening(self, index: int) -> None:
         """No chunk before the first text."""
 
     def chunk(self, piece: Piece) -> CompletionChoice:
-        """The choice of a chunk."""
-        logprobs = self._reporters[piece.index].report(piece)
-        return CompletionChoice(piece.index, piece.text, logprobs, piece.finish_reason, piece.stop_reason)
+        """The choice of a chunk; a prompt to be echoed stands before the first text."""
+        logprobs, text, prompt = self._reporters[piece.index].report(piece), piece.text, self._prompts[piece.index]
+        if piece.index not in self._begun:
+            self._begun.add(piece.index)
+            prompt.note(piece)
+            text, logprobs = prompt.text + text, prompt.before(logprobs)
+        return CompletionChoice(piece.index, text, logprobs, piece.finish_reason, piece.stop_reason)
 
-    whole = chunk
+    def whole(self, piece: Piece) -> CompletionChoice:
+        """The choice of an unstreamed answer."""
+        choice = self.chunk(piece)
+        choice.prompt_logprobs = self._prompts[piece.index].logprobs()
+        return choice
 
 
 class ChatShape:

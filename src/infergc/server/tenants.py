@@ -12,7 +12,9 @@ from typing import Any
 from fastapi import Request
 
 _PERSON = b"infergc-tenant"  # so that digests of a key made elsewhere, for something else, are others
+_LABEL_PERSON = b"infergc-label"
 _BYTES = 32
+_LABEL_BYTES = 4  # enough to tell some hundred tenants apart, far too few to find a key by
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,13 @@ class Tenant:
     """
 
     secret: bytes = field(default=b"", repr=False)
+
+    @property
+    def label(self) -> str:
+        """A name for logs, 8 hexadecimal digits, which stays the same; "" where the server asks for no key."""
+        if not self.secret:
+            return ""
+        return blake2b(self.secret, digest_size=_LABEL_BYTES, person=_LABEL_PERSON).hexdigest()
 
     def salt(self, cache_salt: str = "") -> str:
         """The salt of the tenant's cache that it calls so itself, the same after a restart.

@@ -112,6 +112,7 @@ def attributes_of(record: Record, model: str) -> dict[str, Any]:
         "url.path": record.path,
         "error.type": record.error or None,
         "gen_ai.request.id": record.request_id,
+        "infergc.tenant": record.tenant or None,
     }
     if record.generation is not None:
         report = record.generation.report()

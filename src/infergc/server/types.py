@@ -6,16 +6,17 @@ silence. ``sampling()`` gives the request's ``SamplingParams``.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from infergc.cache_control import CacheControl
 from infergc.params import MAX_COUNT, MAX_LOGPROBS, ParameterError, SamplingParams, check_number
 from infergc.server.bounds import tell_bounds, tell_cache_bounds
 from infergc.server.fields import (
+    Biases,
     EmptyOnly,
     Harmless,
+    Ids,
     OffOnly,
-    OneOnly,
     Prompts,
     Stops,
     Unserved,
@@ -32,8 +33,8 @@ class StreamOptions(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    include_usage: bool = False
-    continuous_usage_stats: bool = False
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
     include_obfuscation: Harmless = None
 
 
@@ -73,10 +74,10 @@ class GenerationRequest(BaseModel):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: Biases = None
     seed: int | None = None
     stop: Stops = None
-    stop_token_ids: list[int] | None = None
+    stop_token_ids: Ids | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
     include_stop_str_in_output: bool | None = None
@@ -90,7 +91,7 @@ class GenerationRequest(BaseModel):
     safety_identifier: Harmless = None
     prompt_cache_key: Harmless = None
     n: int | None = None
-    best_of: OneOnly = None
+    best_of: int | None = None
     use_beam_search: bool | None = None
     beam_width: int | None = None
     length_penalty: float | None = None
@@ -108,11 +109,20 @@ class GenerationRequest(BaseModel):
         if self.logit_bias is not None:
             given["logit_bias"] = {_token_id(key): bias for key, bias in self.logit_bias.items()}
         given["structured_outputs"] = structured_outputs(self.response_format, self.structured_outputs)
-        return SamplingParams(**given, **self.limits())
+        params = SamplingParams(**given, **self.limits())
+        if self.best_of not in {None, params.n}:
+            message = f"{self.best_of} is not n ({params.n}): all texts that are generated are told; leave it out"
+            raise ParameterError("best_of", message)
+        return params
 
     def limits(self) -> dict[str, Any]:
         """The parameters that the two kinds of request spell differently: max_tokens and logprobs."""
         raise NotImplementedError
+
+    @property
+    def prompt_only(self) -> bool:
+        """Whether the answer holds no more than the prompt: a token is generated all the same, and told to nobody."""
+        return False
 
     @property
     def usage_in_stream(self) -> StreamOptions:
@@ -154,24 +164,44 @@ class CompletionRequest(GenerationRequest):
 
     prompt: Prompts
     logprobs: int | None = None
-    add_special_tokens: bool = True
-    echo: OffOnly = None
+    prompt_logprobs: int | None = None
+    add_special_tokens: bool | None = None  # true
+    echo: bool | None = None
     suffix: Annotated[Any, only(None, "")] = None
 
     def limits(self) -> dict[str, Any]:
-        """max_tokens is 16 unless given, as in the OpenAI API."""
-        given = {"max_tokens": self.max_tokens, "logprobs": self.logprobs}
+        """max_tokens is 16 unless given, as in the OpenAI API; with ``echo`` it may be 0."""
+        if self.max_tokens == 0 and not self.echo:
+            raise ParameterError("max_tokens", "0 is only allowed with echo; else it must be ≥ 1")
+        if self.prompt_logprobs is not None:
+            check_number("prompt_logprobs", self.prompt_logprobs, 0, MAX_LOGPROBS)
+            if self.stream:
+                raise ParameterError("prompt_logprobs", "is not allowed in streams; echo with logprobs is")
+        told = [self.prompt_logprobs, self.logprobs if self.echo else None]
+        given = {
+            "max_tokens": 1 if self.prompt_only else self.max_tokens,
+            "logprobs": self.logprobs,
+            "prompt_logprobs": max((count for count in told if count is not None), default=None),
+        }
         return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def prompt_only(self) -> bool:
+        """As for all, with ``echo`` and ``max_tokens`` of 0."""
+        return bool(self.echo) and self.max_tokens == 0
+
+
+Messages = Annotated[list[Message], Field(fail_fast=True)]
 
 
 class ChatRequest(GenerationRequest):
     """Body of POST /v1/chat/completions."""
 
-    messages: list[Message]
+    messages: Messages
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    add_generation_prompt: bool = True
+    add_generation_prompt: bool | None = None  # true
     tools: Tools | None = None
     tool_choice: ToolChoice = None
     parallel_tool_calls: bool | None = None
@@ -214,10 +244,10 @@ class TokenizeRequest(BaseModel):
     model: str | None = None
     prompt: str | None = None
     content: str | None = None
-    messages: list[Message] | None = None
+    messages: Messages | None = None
     tools: Tools | None = None
-    add_special_tokens: bool | None = None
-    add_generation_prompt: bool = True
+    add_special_tokens: bool | None = None  # true
+    add_generation_prompt: bool | None = None  # true
 
 
 class DetokenizeRequest(BaseModel):
@@ -226,7 +256,7 @@ class DetokenizeRequest(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     model: str | None = None
-    tokens: list[int]
+    tokens: Ids
 
 
 def _token_id(key: str) -> int:

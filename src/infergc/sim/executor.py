@@ -14,10 +14,11 @@ from infergc.heap.groups import GroupSpec
 from infergc.heap.jobs import Job
 from infergc.heap.moves import TRANSFERS
 from infergc.sched.plan import I32, StepOutcome, StepPlan
+from infergc.sched.prompt_spans import PromptSpans
 from infergc.sim.cost import CostModel, FixedCost
 from infergc.sim.disk import SimDisk
 from infergc.sim.hf_geometry import read_geometry
-from infergc.sim.likely import reports
+from infergc.sim.likely import prompt_reports, reports
 
 STEP_SECONDS = 0.01
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -75,6 +76,7 @@ class SimExecutor:
         self._latest: DoneFlight | None = None
         self._seeds = np.zeros(0, np.uint64)
         self._reported = np.zeros(0, np.int32)
+        self._prompts = PromptSpans()
 
     def allocate(self, groups: tuple[GroupSpec, ...], max_num_seqs: int, host_slots: int = 0) -> None:
         """Make room for the slots' seeds; pages need no storage."""
@@ -88,7 +90,9 @@ class SimExecutor:
         """Let the clock go on by one step."""
         for binding in plan.bindings:
             self._seeds[binding.slot] = binding.params.seed or 0
-            self._reported[binding.slot] = binding.reported
+            wanted = binding.params.logprobs
+            self._reported[binding.slot] = binding.reported or (-1 if wanted is None else wanted)
+            self._prompts.bind(binding)
         outcome = self._outcome(plan)
         self.seconds += outcome.seconds
         self._latest = DoneFlight(outcome)
@@ -123,11 +127,12 @@ class SimExecutor:
     def _draw(self, plan: StepPlan) -> StepOutcome:
         drawn = _hash(self._seeds[plan.slots], plan.starts + plan.counts) % np.uint64(self.facts.vocab_size)
         tokens = np.where(plan.sample, drawn, -1).astype(np.int32)
-        likely = reports(plan, self._reported[plan.slots], _hash, self.facts.vocab_size)
+        likely = reports(plan, tokens, self._reported[plan.slots], _hash, self.facts.vocab_size)
         size = sum(self._page_bytes[move.group] * move.pages for move in plan.moves if move.kind in TRANSFERS)
         copying = self._cost.copying(size)
         seconds = self._cost.seconds(plan) + max(0.0, copying - self._hidden())
-        return StepOutcome(plan.step, tokens, likely, seconds, size, copying)
+        prompts = prompt_reports(plan, self._prompts.of(plan), _hash, self.facts.vocab_size)
+        return StepOutcome(plan.step, tokens, likely, seconds, size, copying, prompts=prompts)
 
     def _hidden(self) -> float:
         """Seconds of copying that nobody waits for: the step before is computing."""

@@ -33,17 +33,14 @@ class TextStream:
     Args:
         tokenizer: of the model.
         params: the request's.
-        prompt_text: put before the first delta, for requests that want their prompt echoed; stop strings
-            are not looked for in it.
     """
 
-    def __init__(self, tokenizer: Tokenizer, params: SamplingParams, prompt_text: str | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer, params: SamplingParams) -> None:
         self._params = params
         self._detokenizer = IncrementalDetokenizer(
             tokenizer, skip_special_tokens=params.skip_special_tokens, continues=True
         )
         self._scanner = StopScanner(params.stop, include=params.include_stop_str_in_output)
-        self._ahead = prompt_text or ""
         self._seen = 0  # tokens of the output so far
         self.finish_reason: str | None = None
 
@@ -62,9 +59,7 @@ class TextStream:
             text += last + (self._scanner.flush() if stop is None else "")
         self._seen += used
         self.finish_reason = "stop" if stop is not None else finish or None
-        delta = TextDelta(self._ahead + text, used, self.finish_reason, stop_id if stop is None else stop)
-        self._ahead = ""
-        return delta
+        return TextDelta(text, used, self.finish_reason, stop_id if stop is None else stop)
 
     def _scan(self, token_ids: Sequence[int], finish: str) -> tuple[str, int, str | None]:
         """Text of the ids up to the first stop string, how many ids that took, and the string."""

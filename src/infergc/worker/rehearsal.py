@@ -8,14 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from infergc.heap.groups import GroupSpec, pages_for, split_budget
-from infergc.params import SamplingParams
+from infergc.params import MAX_LOGPROBS, SamplingParams
 from infergc.sched.plan import I32, MAX_REPORTED, Binding, PageTable, StepPlan
 from infergc.units import ceil_div
 from infergc.worker.executor import TorchExecutor
 
 _NO_TOKENS = np.zeros(0, np.int32)
-# Everything that makes sampling keep or compute more: a nucleus, counts for penalties; a report comes with the binding.
-_DEAREST = SamplingParams(max_tokens=None, top_p=0.9, min_p=0.01, repetition_penalty=1.1, frequency_penalty=0.1, seed=0)
+# Everything that makes sampling keep or compute more: a nucleus, counts for penalties, reports of prompts; those of
+# sampled tokens come with the binding.
+_DEAREST = SamplingParams(
+    max_tokens=None, top_p=0.9, min_p=0.01, repetition_penalty=1.1, frequency_penalty=0.1, seed=0,
+    prompt_logprobs=MAX_LOGPROBS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Rehearsal:
         return PageTable(first, pages, np.full(rows, skipped, np.int32))
 
     def _bindings(self) -> tuple[Binding, ...]:
-        prompt = np.zeros(1, np.int32)
+        prompt = np.zeros(self.tokens + 1, np.int32)  # each step's last sampled token and all before it are told of
         return tuple(Binding(slot, _DEAREST, prompt, _NO_TOKENS, MAX_REPORTED) for slot in range(self.slots))
 
     @staticmethod

@@ -15,12 +15,14 @@ from infergc.heap.errors import Finding, StorageLost
 from infergc.heap.moves import Move
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
-from infergc.sched.plan import StepOutcome, StepPlan
+from infergc.sched.plan import StepOutcome, StepPlan, TokenLogprobs
+from infergc.sched.prompt_spans import PromptSpans
 from infergc.worker.batch import Batch, build_batch
 from infergc.worker.copier import Copied
 from infergc.worker.forward import create_forward
 from infergc.worker.moving import make
 from infergc.worker.sampler import Sampled, Sampler
+from infergc.worker.sampling.prompts import report_prompts
 from infergc.worker.storage import KVStorage, LayerGroups
 
 _Found = TypeVar("_Found")
@@ -51,6 +53,7 @@ class StepRunner:
         self._storage = storage
         self._forward = create_forward(decoder, attention, groups, storage)
         self._sampler = sampler
+        self._prompts = PromptSpans()
         self._latest = np.zeros(max_num_seqs, np.int32)  # slot → token sampled last
 
     def run(self, plan: StepPlan, moves: tuple[Move, ...], copied: Future[Copied] | None, moved: Event) -> StepOutcome:
@@ -81,16 +84,21 @@ class StepRunner:
             started = time.perf_counter()  # a wait is no work: what copies take is learnt apart from what steps take
             make(moves, self._storage.apply, self._storage.page_tokens)
             moved.set()
-        tokens, logprobs, errors = self._compute(plan)
+        (tokens, logprobs, errors), prompts = self._compute(plan)
         seconds = time.perf_counter() - started
-        return StepOutcome(plan.step, tokens, logprobs, seconds, transfer.size, transfer.seconds, errors)
+        return StepOutcome(plan.step, tokens, logprobs, seconds, transfer.size, transfer.seconds, errors, prompts)
 
     @torch.inference_mode()
-    def _compute(self, plan: StepPlan) -> Sampled:
+    def _compute(self, plan: StepPlan) -> tuple[Sampled, dict[int, list[TokenLogprobs]]]:
+        """What each row samples, and what is to be told of prompts."""
         for binding in plan.bindings:
             self._sampler.bind(binding)
+            self._prompts.bind(binding)
         batch = build_batch(plan, self._latest)
-        return self._sample(plan, batch, self._forward(plan, batch))
+        hidden_TE = self._forward(plan, batch)
+        spec = self._decoder.spec
+        prompts = report_prompts(self._prompts.of(plan), hidden_TE, self._decoder.logits, spec.vocab_size)
+        return self._sample(plan, batch, hidden_TE), prompts
 
     @torch.inference_mode()
     def inspect(self) -> list[Finding]:
