@@ -152,12 +152,14 @@ class Person(BaseModel):
     is_old: bool
 
 
-def test_parse_gives_an_object_of_the_class(client: openai.OpenAI) -> None:
+def test_parse_gives_an_object_of_the_class(server: Server, client: openai.OpenAI) -> None:
     asked: dict[str, Any] = {"model": "real", "messages": MESSAGES, "max_tokens": 60, "seed": 3}
     answer = client.chat.completions.parse(**asked, response_format=Person)
     assert isinstance(answer.choices[0].message.parsed, Person)
     with client.chat.completions.stream(**asked, response_format=Person) as stream:
         assert stream.get_final_completion().choices[0].message.parsed == answer.choices[0].message.parsed
+    server.wait_until_idle()
+    assert not server.metrics()["infergc_step_failures_total"], "its end is the end of all that was constrained"
 
 
 def test_the_asynchronous_client_is_answered(server: Server) -> None:

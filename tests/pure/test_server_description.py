@@ -25,14 +25,14 @@ TEXTS = st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=3)
 ELSEWHERE = {
     "use_beam_search", "beam_width", "length_penalty", "early_stopping", "min_tokens", "max_completion_tokens",
     "top_logprobs", "stream_options", "model", "priority", "cache_control", "logit_bias", "stop_token_ids",
-    "structured_outputs", "response_format", "echo", "prompt_logprobs", "tools", "tool_choice", "functions",
+    "structured_outputs", "response_format", "best_of", "echo", "prompt_logprobs", "tools", "tool_choice", "functions",
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     model = served_model.save(tmp_path_factory.mktemp("served"))
-    flags = ("--executor", slow_sim.NAME, "--kv-cache-memory", "4MiB")
+    flags = ("--executor", "infergc.sim.executor:create_executor", "--kv-cache-memory", "4MiB")
     with serving(model, *flags, INFERGC_ADMIN_KEY=ADMIN_KEY) as running:
         yield running
 
