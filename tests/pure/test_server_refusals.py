@@ -370,7 +370,7 @@ def test_paths_and_methods(server: Server) -> None:
     for path in ("/v1/nothing", "/health/", "/v1/sessions", "/v1/completions/"):
         assert error(server.http.get(path), 404)["message"] == missing
     assert error(server.http.post("/v1/completions/", json=GOOD), 404)["message"] == missing, "no redirect"
-    for method, path, allowed in (("GET", "/v1/completions", "POST"), ("DELETE", "/v1/models", "GET")):
+    for method, path, allowed in (("GET", "/v1/completions", "POST"), ("DELETE", "/v1/models", "GET, HEAD")):
         answer = server.http.request(method, path)
         error(answer, 405)
         assert answer.headers["allow"] == allowed
