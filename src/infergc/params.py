@@ -104,7 +104,7 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         _coerce(self)
-        for name, low, high in _BOUNDS:
+        for name, low, high in BOUNDS:
             if not (name in _OPTIONAL and getattr(self, name) is None):
                 check_number(name, getattr(self, name), low, high)
         check_number("top_p", self.top_p, 0.0, 1.0, open_low=True)
@@ -129,7 +129,7 @@ class SamplingParams:
         return self.n if self.beam_width is None else self.beam_width
 
 
-_BOUNDS: tuple[tuple[str, float, float], ...] = (
+BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("max_tokens", 1, MAX_COUNT),
     ("min_tokens", 0, MAX_COUNT),
     ("temperature", 0.0, 100.0),

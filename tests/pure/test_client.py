@@ -284,7 +284,12 @@ def test_seeds_are_drawn_from_the_engines_seed() -> None:
         (["a"], PARAMS, "prompt", "0 to 49"),
         ([True], PARAMS, "prompt", "0 to 49"),
         ([1] * 100, PARAMS, "prompt", "at most 99"),
-        ([1] * 81, PARAMS, "max_tokens", "20 is too many; the context is 100 tokens, .* of 81 at most 19 are allowed"),
+        (
+            [1] * 81,
+            PARAMS,
+            "max_tokens",
+            "20 is too many; .* 100 tokens, .* of 81 at most 19 are allowed",
+        ),
         ([1], replace(PARAMS, stop_token_ids=(50,)), "stop_token_ids", "0 to 49"),
         ([1], replace(PARAMS, logit_bias={60: 1.0}), "logit_bias", "0 to 49"),
     ],

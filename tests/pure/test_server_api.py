@@ -39,8 +39,6 @@ def test_the_root_lists_what_there_is(server: Server) -> None:
     assert {"POST /v1/completions", "POST /tokenize", "GET /health"} <= set(paths)
     page = (ROOT / "docs" / "api.md").read_text()
     assert all(f"`{path}`" in page for path in paths)
-    schema = server.http.get("/openapi.json").json()["paths"]
-    assert all(set(method["responses"]) == {"200", "4XX"} for path in schema.values() for method in path.values())
 
 
 def test_models(client: openai.OpenAI) -> None:

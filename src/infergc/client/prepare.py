@@ -108,8 +108,8 @@ class RequestBuilder:
         limit = self.ready.max_model_len
         if tokens >= limit:
             raise PromptError(
-                f"{measure} {tokens} tokens long; the context is {limit} tokens and one is needed for the "
-                f"output, so at most {limit - 1} are allowed",
+                f"{measure} {tokens} tokens long; this model's maximum context length is {limit} tokens "
+                f"and one is needed for the output, so at most {limit - 1} are allowed",
                 CONTEXT_LENGTH,
             )
 
@@ -131,8 +131,8 @@ class RequestBuilder:
         limit = self.ready.max_model_len
         if wanted is not None and prompt + wanted > limit:
             raise PromptError(
-                f"{wanted} is too many; the context is {limit} tokens, so after this prompt of {prompt} at most "
-                f"{limit - prompt} are allowed",
+                f"{wanted} is too many; this model's maximum context length is {limit} tokens, so after this "
+                f"prompt of {prompt} at most {limit - prompt} are allowed",
                 CONTEXT_LENGTH,
                 "max_tokens",
             )

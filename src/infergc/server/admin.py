@@ -9,6 +9,7 @@ from infergc.client import EngineSupervisor
 from infergc.client.prepare import INVALID_VALUE
 from infergc.config import EngineConfig
 from infergc.params import ParameterError, check_number
+from infergc.server.bounds import tell_flag_bounds
 from infergc.server.errors import bad_request
 from infergc.server.sessions import SessionClock
 from infergc.server.settings import LEAST_SESSION_TIMEOUT, MOST_SECONDS
@@ -18,7 +19,7 @@ from infergc.wording import fault
 class HeapSettings(BaseModel):
     """Body of PATCH /v1/kv/heap/settings: what to change, by the names of the flags. A field that is null is left."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, json_schema_extra=tell_flag_bounds)
 
     gc_step_us: float | None = None
     gc_idle_us: float | None = None
@@ -35,6 +36,13 @@ class HeapSettings(BaseModel):
     session_timeout: float | None = None
 
 
+class Verification(BaseModel):
+    """What a recount found, and how many heap objects it freed."""
+
+    found: str
+    freed_objects: int
+
+
 def admin_router(client: EngineSupervisor, clock: SessionClock) -> APIRouter:
     """The routes. They ask for no key: ``limits.Keys`` does, before anything of a request is read."""
     router = APIRouter(prefix="/v1/kv", tags=["heap"])
@@ -45,12 +53,12 @@ def admin_router(client: EngineSupervisor, clock: SessionClock) -> APIRouter:
         return dict(await client.ask("heap"))
 
     @router.post("/heap/verify")
-    async def verify() -> dict[str, Any]:
+    async def verify() -> Verification:
         """Recount every reference, mend what is wrong and check the laws; "found" is "" when all is well.
 
         Beside it "freed_objects": how many heap objects went that nothing outside their cycles held.
         """
-        return dict(await client.ask("verification"))
+        return Verification(**await client.ask("verification"))
 
     @router.get("/heap/settings")
     async def settings() -> dict[str, Any]:

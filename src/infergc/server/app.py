@@ -1,7 +1,5 @@
 """The application: routes, errors and limits put together."""
 
-from typing import Any
-
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
@@ -10,10 +8,11 @@ from infergc.client import EngineSupervisor
 from infergc.server import errors
 from infergc.server.admin import admin_router
 from infergc.server.completions import completions_router
+from infergc.server.description import DescribedApp
 from infergc.server.door import Door
 from infergc.server.gate import Gate
 from infergc.server.health import health_router
-from infergc.server.limits import BodyLimit, Keys
+from infergc.server.limits import BodyLimit, Head, Keys
 from infergc.server.line import Line
 from infergc.server.metrics import EngineCollector, EngineFigures, Latencies, LifeCollector, LineCollector
 from infergc.server.public_texts import PublicTexts
@@ -27,8 +26,6 @@ from infergc.server.tokens import tokens_router
 from infergc.server.tools.turn import ToolSupport
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
-
-_REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused; the message says what is allowed."}}
 
 
 def create_app(
@@ -50,8 +47,8 @@ def create_app(
     door = Door()
     tools = ToolSupport(settings.tool_call_parser, chat_template, tokenizer)
     service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line, tools, public)
-    app = FastAPI(
-        title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS,
+    app = DescribedApp(
+        title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, is_keyed=bool(settings.api_keys),
         redirect_slashes=False,  # a path that is not there is not found: a POST would lose its body on the way
     )  # fmt: skip
     app.state.sessions, app.state.door = sessions, door
@@ -69,7 +66,8 @@ def create_app(
     app.add_middleware(Gate, door=door, line=line)
     app.add_middleware(TokenLimit, door=door)
     if settings.api_keys or settings.admin_key is not None:
-        app.add_middleware(Keys, keys=Keyring(settings.api_keys), admin_key=settings.admin_key)  # the last is outermost
+        app.add_middleware(Keys, keys=Keyring(settings.api_keys), admin_key=settings.admin_key)
+    app.add_middleware(Head)  # the last added is the outermost
     return app
 
 

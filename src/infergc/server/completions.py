@@ -5,6 +5,7 @@ from fastapi import APIRouter, Request, Response
 from infergc.engine.messages import Submit
 from infergc.params import SamplingParams
 from infergc.server.answer import Job, answer
+from infergc.server.description import generated
 from infergc.server.echo import PromptShape, echoed
 from infergc.server.gate import place_of
 from infergc.server.record import record_of
@@ -21,7 +22,7 @@ def completions_router(service: Service) -> APIRouter:
     """The routes that generate."""
     router = APIRouter(prefix="/v1", tags=["generation"], route_class=BoundedRoute)
 
-    @router.post("/completions")
+    @router.post("/completions", responses=generated("Completion", "Completion"))
     async def complete(body: CompletionRequest, http: Request) -> Response:
         """Complete one prompt or a batch of them, each in one choice of the answer or in ``n``."""
         service.check_model(body.model)
@@ -34,7 +35,7 @@ def completions_router(service: Service) -> APIRouter:
         shape = _completion_shape(service, body, params, requests)
         return await answer(service, Job(body, requests, shape, record_of(http.scope), place), http.receive)
 
-    @router.post("/chat/completions")
+    @router.post("/chat/completions", responses=generated("ChatCompletion", "ChatCompletionChunk"))
     async def chat(body: ChatRequest, http: Request) -> Response:
         """Answer a conversation."""
         service.check_model(body.model)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import BaseRoute, Match
 
 from infergc.client import EngineDeadError, EngineRestartingError, EngineStuckError, PromptError
 from infergc.client.prepare import INVALID_VALUE
@@ -18,9 +19,25 @@ from infergc.wording import fault, shown
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
 RATE_LIMIT = "rate_limit_error"
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is there to read it
 MISSING = "missing_required_parameter"
 UNSUPPORTED = "unsupported"  # pydantic's type of a problem: the field is known but not served
+
+
+class Problem(TypedDict):
+    """What was wrong: in words, by its class, at which field, and a word for programs."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(TypedDict):
+    """The body of every error."""
+
+    error: Problem
 
 
 class ApiError(HTTPException):
@@ -48,7 +65,7 @@ class ApiError(HTTPException):
         self.param = param
         self.code = code
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> ErrorBody:
         """The JSON body."""
         kind = INVALID_REQUEST if self.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else SERVER_ERROR
         if self.status_code == HTTPStatus.TOO_MANY_REQUESTS:
@@ -78,11 +95,25 @@ def error_response(error: ApiError, headers: Mapping[str, str] | None = None) ->
 def install(app: FastAPI) -> None:
     """Answer every exception of the app's routes in the OpenAI API's shape."""
 
-    async def answer(_request: Request, error: Exception) -> Response:
-        return error_response(as_api_error(error))
+    async def answer(request: Request, error: Exception) -> Response:
+        told = as_api_error(error)
+        if told.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            told.headers = {**(told.headers or {}), "Allow": ", ".join(_allowed(request))}
+        return error_response(told)
 
     for kind in (*(kind for kind, _ in _TRANSLATIONS), Exception):
         app.add_exception_handler(kind, answer)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of a path. Each has a route of its own here, and the framework tells those of the first alone."""
+    return [method for method in _METHODS if any(_takes(route, request, method) for route in request.app.routes)]
+
+
+def _takes(route: BaseRoute, request: Request, method: str) -> bool:
+    asked = "GET" if method == "HEAD" else method  # ``limits.Head``
+    match, _ = route.matches({**request.scope, "method": asked})
+    return match is Match.FULL
 
 
 def _from_validation(problems: Sequence[Any]) -> ApiError:

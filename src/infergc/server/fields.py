@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from infergc.client.prepare import INVALID_VALUE
+from infergc.params import MAX_COUNT, MAX_STOP_LENGTH, MAX_STOPS
 from infergc.server.errors import UNSUPPORTED
 from infergc.wording import shown
 
@@ -31,9 +32,13 @@ class Only:
         message = "is not supported yet; leave it out (or send {names})"
         raise PydanticCustomError(UNSUPPORTED, message, {"names": self.names})
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """As pydantic's own ``AfterValidator``."""
         return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """What the server's description says of the field."""
+        return {**handler(schema), "enum": list(self.allowed)}
 
 
 def only(*allowed: object) -> Only:
@@ -87,11 +92,32 @@ def message_text(value: Any) -> str:
     return "\n".join(_part_text(part, number) for number, part in enumerate(value))
 
 
-Prompts = Annotated[list[str] | list[list[int]], BeforeValidator(prompts)]
+_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}, "minItems": 1}
+_PROMPT = {"type": "string", "minLength": 1}
+_PROMPTS = [
+    _PROMPT,
+    _IDS,
+    *({"type": "array", "items": one, "minItems": 1, "maxItems": MAX_PROMPTS} for one in (_PROMPT, _IDS)),
+]
+_STOP = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_LENGTH}
+_STOPS = [_STOP, {"type": "array", "items": _STOP, "maxItems": MAX_STOPS}, {"type": "null"}]
+_PART = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+    "required": ["type", "text"],
+    "additionalProperties": False,
+}
+_TEXTS = [{"type": "string"}, {"type": "array", "items": _PART, "minItems": 1}]
+
+Prompts = Annotated[list[str] | list[list[int]], BeforeValidator(prompts), WithJsonSchema({"anyOf": _PROMPTS})]
 Ids = Annotated[list[int], Field(fail_fast=True)]  # of a million wrong items, the first is enough to tell
-Stops = Annotated[Annotated[list[str], Field(fail_fast=True)] | None, BeforeValidator(stop_strings)]
+Stops = Annotated[
+    Annotated[list[str], Field(fail_fast=True)] | None,
+    BeforeValidator(stop_strings),
+    WithJsonSchema({"anyOf": _STOPS}),
+]
 Biases = Annotated[dict[str, float] | None, BeforeValidator(token_biases)]
-MessageText = Annotated[str, BeforeValidator(message_text)]
+MessageText = Annotated[str, BeforeValidator(message_text), WithJsonSchema({"anyOf": _TEXTS})]
 Unserved = Annotated[Any, only(None)]
 OffOnly = Annotated[Any, only(None, False)]
 EmptyOnly = Annotated[Any, only(None, [])]

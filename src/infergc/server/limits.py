@@ -1,4 +1,4 @@
-"""ASGI middleware around the whole app: keys, the size of a body."""
+"""ASGI middleware around the whole app: HEAD, keys, the size and the encoding of a body."""
 
 from http import HTTPStatus
 
@@ -8,9 +8,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from infergc.server.errors import ApiError, error_response
 from infergc.server.tenants import Keyring, Tenant
 from infergc.units import format_bytes
+from infergc.wording import shown
 
 OPEN_PATHS = frozenset({"/health", "/health/ready", "/health/live"})
 ADMIN_PATHS = "/v1/kv/"
+
+
+class Head:
+    """HEAD is answered as GET; the HTTP server leaves the body out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on."""
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        await self.app({**scope, "method": "GET"} if is_head else scope, receive, send)
 
 
 class Keys:
@@ -50,7 +63,10 @@ def _holder(scope: Scope, keys: Keyring) -> Tenant | None:
 
 
 class BodyLimit:
-    """A body over ``limit`` bytes gets a 413 as soon as that is known; at most ``limit`` bytes are ever held."""
+    """A body over ``limit`` bytes gets a 413 as soon as that is known; at most ``limit`` bytes are ever held.
+
+    A compressed one gets a 415, since nothing here would unpack it.
+    """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self.app = app
@@ -61,11 +77,20 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdecimal() and int(announced) > self.limit:
-            await error_response(_too_large(self.limit))(scope, receive, send)
+        if refused := self._refused(Headers(scope=scope)):
+            await error_response(refused)(scope, receive, send)
             return
         await self.app(scope, _Counted(receive, self.limit).receive, send)
+
+    def _refused(self, headers: Headers) -> ApiError | None:
+        announced = headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > self.limit:
+            return _too_large(self.limit)
+        encoding = headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            message = f"Content-Encoding: {shown(encoding)} is not taken; send the body as it is"
+            return ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message, code="unsupported_encoding")
+        return None
 
 
 def _too_large(limit: int) -> ApiError:

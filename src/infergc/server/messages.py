@@ -65,6 +65,7 @@ class Message(BaseModel):
     audio: Unserved = None
     annotations: EmptyOnly = None
     parsed: Harmless = None  # openai-python sends back what it made of an answer
+    provider_specific_fields: Harmless = None  # litellm sends back what it put there
 
     @field_validator("tool_calls")
     @classmethod

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from time import monotonic
-from typing import Any
+from typing import Literal
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel
 
 from infergc.client import EngineDeadError, EngineSupervisor
 from infergc.server.errors import ApiError
@@ -107,12 +108,20 @@ class SessionClock:
             return True
 
 
+class Deleted(BaseModel):
+    """A session that is closed."""
+
+    id: str
+    object: Literal["session"] = "session"
+    deleted: Literal[True] = True
+
+
 def sessions_router(clock: SessionClock) -> APIRouter:
     """The routes of sessions."""
     router = APIRouter(prefix="/v1", tags=["sessions"])
 
     @router.delete("/sessions/{session_id:path}")
-    async def delete(session_id: str, http: Request, cache_salt: str = "") -> dict[str, Any]:
+    async def delete(session_id: str, http: Request, cache_salt: str = "") -> Deleted:
         """Close a session: its KV may be reclaimed. Requests of it that run go on."""
         if not await clock.close(tenant_of(http).salt(cache_salt), session_id):
             raise ApiError(
@@ -121,6 +130,6 @@ def sessions_router(clock: SessionClock) -> APIRouter:
                 param="session_id",
                 code="session_not_found",
             )
-        return {"id": session_id, "object": "session", "deleted": True}
+        return Deleted(id=session_id)
 
     return router

@@ -1,40 +1,64 @@
 """GET /version, /metrics and /v1/models."""
 
 from time import time
-from typing import Any
+from typing import Literal
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
 
 from infergc import __version__
 from infergc.server.metrics import EngineFigures, render
 from infergc.server.service import Service
 
 
+class Version(BaseModel):
+    """The server's version."""
+
+    version: str
+
+
+class Model(BaseModel):
+    """A model that is served; ``max_model_len`` is its context, in tokens."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "infergc"
+    root: str
+    max_model_len: int
+
+
+class ModelList(BaseModel):
+    """All models that are served."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
 def state_router(service: Service) -> APIRouter:
     """The routes that say what the server is."""
     router = APIRouter(tags=["state"])
-    model = {
-        "id": service.settings.model_name,
-        "object": "model",
-        "created": int(time()),
-        "owned_by": "infergc",
-        "root": str(service.client.config.model),
-        "max_model_len": service.client.ready.max_model_len,
-    }
+    model = Model(
+        id=service.settings.model_name,
+        created=int(time()),
+        root=str(service.client.config.model),
+        max_model_len=service.client.ready.max_model_len,
+    )
 
     @router.get("/version")
-    async def version() -> dict[str, str]:
+    async def version() -> Version:
         """The version of infergc."""
-        return {"version": __version__}
+        return Version(version=__version__)
 
     @router.get("/v1/models")
-    async def models() -> dict[str, Any]:
+    async def models() -> ModelList:
         """The one model that is served."""
-        return {"object": "list", "data": [model]}
+        return ModelList(data=[model])
 
     @router.get("/v1/models/{name:path}")
-    async def one_model(name: str) -> dict[str, Any]:
+    async def one_model(name: str) -> Model:
         """The model of this name."""
         service.check_model(name)
         return model
@@ -46,7 +70,7 @@ def metrics_router(registry: CollectorRegistry, figures: EngineFigures) -> APIRo
     """The route of Prometheus; what it shows of the engine is asked for each scrape."""
     router = APIRouter(tags=["state"])
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics(http: Request) -> Response:
         """Prometheus metrics."""
         await figures.refresh()

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from msgspec import Struct
 
 from infergc.params import ParameterError
+from infergc.server.description import answered
 from infergc.server.errors import MISSING, bad_request
 from infergc.server.service import LONG_TEXT, Service
 from infergc.server.structure import BoundedRoute
@@ -32,14 +33,14 @@ def tokens_router(service: Service) -> APIRouter:
     """The routes between text and token ids."""
     router = APIRouter(tags=["tokens"], route_class=BoundedRoute)
 
-    @router.post("/tokenize")
+    @router.post("/tokenize", responses=answered(Tokens))
     async def tokenize(body: TokenizeRequest) -> Response:
         """Ids of a text, or of a conversation through the chat template."""
         service.check_model(body.model)
         tokens = await _tokens(service, body)
         return _json(Tokens(tokens, len(tokens), service.client.ready.max_model_len))
 
-    @router.post("/detokenize")
+    @router.post("/detokenize", responses=answered(Text))
     async def detokenize(body: DetokenizeRequest) -> Response:
         """The text of ids, special tokens included."""
         service.check_model(body.model)

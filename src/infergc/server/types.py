@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from infergc.cache_control import CacheControl
 from infergc.params import MAX_COUNT, MAX_LOGPROBS, ParameterError, SamplingParams, check_number
+from infergc.server.bounds import tell_bounds, tell_cache_bounds
 from infergc.server.fields import (
     Biases,
     EmptyOnly,
@@ -40,7 +41,7 @@ class StreamOptions(BaseModel):
 class CacheControlField(BaseModel):
     """How the pages of the prompt are to be kept; ``control()`` gives it as the engine takes it."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra=tell_cache_bounds)
 
     type: Literal["ephemeral"] = "ephemeral"
     ttl: Any = None  # "5m", "1h" or seconds; checked with the others
@@ -59,7 +60,7 @@ class CacheControlField(BaseModel):
 class GenerationRequest(BaseModel):
     """What completions and chat completions share. A field that is null takes its default."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, json_schema_extra=tell_bounds)
 
     model: str | None = None
     stream: bool | None = None

@@ -152,6 +152,8 @@ class Constraints:
                 slot.matcher = None
             if slot.matcher is not None:
                 going.append((slot.matcher, token))
+        if not going:  # all have ended; llguidance takes no empty list
+            return
         consume_token_par(self._executor, going)
         self._look([slot for slot, _ in steps if slot.matcher is not None])
 
