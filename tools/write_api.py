@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from infergc.cli.serve import serve
-from infergc.server import types
-from infergc.server.fields import Only
-from infergc.server.messages import Message
+from infergc.server.requests import types
+from infergc.server.requests.fields import Only
+from infergc.server.requests.messages import Message
 
 TARGET = Path(__file__).parents[1] / "docs" / "api.md"
 REQUESTS: Mapping[str, type[BaseModel]] = {

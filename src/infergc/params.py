@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from infergc.faults import ParameterError, check_text
+from infergc.field_errors import ParameterError, check_text
 from infergc.structured_outputs import FIELD, StructuredOutputs, as_structured_outputs
 from infergc.wording import shown
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infergc.faults import ParameterError, check_text
+from infergc.field_errors import ParameterError, check_text
 from infergc.wording import shown
 
 FIELD = "structured_outputs"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from infergc.server import line_writer
-from infergc.server.line_writer import LineWriter
+from infergc.server.observing import line_writer
+from infergc.server.observing.line_writer import LineWriter
 from samples.processes import run_child
 from samples.servers import wait_for
 
@@ -65,7 +65,7 @@ def test_who_does_not_read_costs_lines_and_no_time(tmp_path: Path, monkeypatch: 
 _TORN = """
 import resource, sys
 from pathlib import Path
-from infergc.server.line_writer import LineWriter
+from infergc.server.observing.line_writer import LineWriter
 
 log, said = Path(sys.argv[1]), []
 resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))  # a disk with room for ten bytes

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infergc.server.tenants import Keyring
+from infergc.server.entrance.tenants import Keyring
 from samples import served_model, slow_sim
 from samples.servers import Server, infergc, post_and_leave, serving, wait_for
 

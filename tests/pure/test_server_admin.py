@@ -15,9 +15,9 @@ from infergc.cli import main
 from infergc.client import EngineSupervisor, RestartBudget
 from infergc.config import EngineConfig, engine_config
 from infergc.params import SamplingParams
-from infergc.server.admin import HeapSettings, admin_router
 from infergc.server.metrics import EngineFigures
-from infergc.server.sessions import SessionClock
+from infergc.server.routes.admin import HeapSettings, admin_router
+from infergc.server.routes.sessions import SessionClock
 from samples import served_model, slow_sim
 from samples.inspection import ADMIN_KEY as KEY
 from samples.inspection import HEADERS, check_same, check_under_load, in_state

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from infergc.server.histogram import Distribution
+from infergc.server.metrics.histogram import Distribution
 
 BOUNDS = (0.1, 0.5, 1.0, 2.5)
 

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from infergc.server.crowd import allow_files
+from infergc.server.entrance.crowd import allow_files
 from infergc.server.run import _frozen, _listen
 from samples import served_model, slow_sim
 from samples.servers import PATIENCE, Server, infergc, infergc_result, post_and_leave, serving, wait_for

@@ -13,10 +13,10 @@ from fastapi import FastAPI, Request
 
 from infergc.client import EngineDeadError
 from infergc.server import errors
-from infergc.server.door import Door
+from infergc.server.entrance.door import Door
+from infergc.server.entrance.gate import Gate, place_of
+from infergc.server.entrance.line import Drain, Line, Place
 from infergc.server.errors import ApiError
-from infergc.server.gate import Gate, place_of
-from infergc.server.line import Drain, Line, Place
 
 
 @dataclass

@@ -13,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from infergc.server.gate import GENERATING
+from infergc.server.entrance.gate import GENERATING
 from samples import served_model, slow_sim
 from samples.inspection import ADMIN_KEY, dump_of
 from samples.servers import PATIENCE, Server, post_and_leave, serving, wait_for

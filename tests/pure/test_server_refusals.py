@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from infergc.server.token_limit import MOST_TOKENISING
+from infergc.server.entrance.token_limit import MOST_TOKENISING
 from samples import served_model, slow_sim
 from samples.servers import PATIENCE, Server, serving, wait_for
 

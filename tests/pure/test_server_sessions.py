@@ -11,12 +11,12 @@ from prometheus_client import CollectorRegistry
 from infergc.client import EngineClient
 from infergc.config import engine_config
 from infergc.params import SamplingParams
-from infergc.server.generation import Generation
-from infergc.server.line import Line
+from infergc.server.answers.generation import Generation
+from infergc.server.entrance.line import Line
 from infergc.server.metrics import Latencies
 from infergc.server.public_texts import PublicTexts
+from infergc.server.routes.sessions import SessionClock
 from infergc.server.service import Service
-from infergc.server.sessions import SessionClock
 from infergc.server.settings import ServerSettings
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer

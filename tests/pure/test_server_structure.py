@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infergc.server.errors import ApiError
-from infergc.server.structure import MOST_CONTAINERS, MOST_DEPTH, MOST_FIELDS, check_structure
+from infergc.server.requests.structure import MOST_CONTAINERS, MOST_DEPTH, MOST_FIELDS, check_structure
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.text(alphabet='a"\\[]{}:é', max_size=8),

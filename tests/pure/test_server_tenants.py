@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from infergc.server.entrance.tenants import Keyring, Tenant
 from infergc.server.public_texts import PublicTexts
-from infergc.server.tenants import Keyring, Tenant
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 from samples import served_model

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infergc.client import EngineDeadError
-from infergc.server.sessions import SessionClock
+from infergc.server.routes.sessions import SessionClock
 
 
 class Engine:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infergc.server.messages import Message
+from infergc.server.requests.messages import Message
 from infergc.server.tools.fields import ToolField
 from infergc.text.chat import ChatTemplate, ConversationError, NoToolsError
 from infergc.text.tools.formats import find_format

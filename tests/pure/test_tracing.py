@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from infergc.server.entrance.tenants import Keyring
+from infergc.server.observing.tracing import TracingError, tracing
 from infergc.server.settings import ServerSettings
-from infergc.server.tenants import Keyring
-from infergc.server.tracing import TracingError, tracing
 from samples import served_model, slow_sim
 from samples.servers import Server, infergc_result, serving, wait_for
 

@@ -6,23 +6,23 @@ from prometheus_client import CollectorRegistry
 from infergc import __version__
 from infergc.client import EngineSupervisor
 from infergc.server import errors
-from infergc.server.admin import admin_router
-from infergc.server.completions import completions_router
 from infergc.server.description import DescribedApp
-from infergc.server.door import Door
-from infergc.server.gate import Gate
-from infergc.server.health import health_router
-from infergc.server.limits import BodyLimit, Head, Keys
-from infergc.server.line import Line
+from infergc.server.entrance.door import Door
+from infergc.server.entrance.gate import Gate
+from infergc.server.entrance.limits import BodyLimit, Head, Keys
+from infergc.server.entrance.line import Line
+from infergc.server.entrance.tenants import Keyring
+from infergc.server.entrance.token_limit import TokenLimit
 from infergc.server.metrics import EngineCollector, EngineFigures, Latencies, LifeCollector, LineCollector
 from infergc.server.public_texts import PublicTexts
+from infergc.server.routes.admin import admin_router
+from infergc.server.routes.completions import completions_router
+from infergc.server.routes.health import health_router
+from infergc.server.routes.sessions import SessionClock, sessions_router
+from infergc.server.routes.state import metrics_router, state_router
+from infergc.server.routes.tokens import tokens_router
 from infergc.server.service import Service
-from infergc.server.sessions import SessionClock, sessions_router
 from infergc.server.settings import ServerSettings
-from infergc.server.state import metrics_router, state_router
-from infergc.server.tenants import Keyring
-from infergc.server.token_limit import TokenLimit
-from infergc.server.tokens import tokens_router
 from infergc.server.tools.turn import ToolSupport
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer

@@ -5,10 +5,10 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
+from infergc.server.answers.responses import Answer, ChatChoice, ChatChunkChoice, CompletionChoice
+from infergc.server.entrance.limits import ADMIN_PATHS, OPEN_PATHS
 from infergc.server.errors import ErrorBody
-from infergc.server.limits import ADMIN_PATHS, OPEN_PATHS
-from infergc.server.observed import REQUEST_ID
-from infergc.server.responses import Answer, ChatChoice, ChatChunkChoice, CompletionChoice
+from infergc.server.observing.observed import REQUEST_ID
 
 Schema = dict[str, Any]
 

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Match
 from infergc.client import EngineDeadError, EngineRestartingError, EngineStuckError, PromptError
 from infergc.client.prepare import INVALID_VALUE
 from infergc.params import ParameterError
-from infergc.server.disconnect import ClientGoneError
+from infergc.server.answers.disconnect import ClientGoneError
 from infergc.wording import fault, shown
 
 INVALID_REQUEST = "invalid_request_error"

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from infergc.server.messages import Message
+from infergc.server.requests.messages import Message
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 

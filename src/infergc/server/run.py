@@ -16,9 +16,9 @@ from infergc.client import EngineSupervisor, RestartBudget
 from infergc.config import EngineConfig
 from infergc.engine.messages import Ready
 from infergc.server.app import create_app
-from infergc.server.crowd import Crowd, allow_files
-from infergc.server.observed import Observed
-from infergc.server.observing import observing
+from infergc.server.entrance.crowd import Crowd, allow_files
+from infergc.server.observing.observed import Observed
+from infergc.server.observing.observers import observing
 from infergc.server.public_texts import PublicTexts
 from infergc.server.settings import ServerSettings
 from infergc.server.stopping import LAST_WORDS, Stop, stop_gently, stop_signals

@@ -10,18 +10,18 @@ from infergc.client.prepare import check_label
 from infergc.config import HEEDING
 from infergc.engine.messages import Submit
 from infergc.params import ParameterError, SamplingParams
+from infergc.server.entrance.line import Line
+from infergc.server.entrance.tenants import Tenant
 from infergc.server.errors import ApiError
-from infergc.server.line import Line
-from infergc.server.messages import Message
 from infergc.server.metrics import Latencies
 from infergc.server.public_texts import PublicTexts
-from infergc.server.sessions import SessionClock
+from infergc.server.requests.messages import Message
+from infergc.server.requests.structured import named_as_sent
+from infergc.server.requests.types import GenerationRequest
+from infergc.server.routes.sessions import SessionClock
 from infergc.server.settings import ServerSettings
-from infergc.server.structured import named_as_sent
-from infergc.server.tenants import Tenant
 from infergc.server.tools.fields import ToolField
 from infergc.server.tools.turn import ToolSupport
-from infergc.server.types import GenerationRequest
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 from infergc.wording import shown

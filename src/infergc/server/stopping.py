@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from infergc.client import EngineSupervisor
-from infergc.server.door import Door
+from infergc.server.entrance.door import Door
 from infergc.wording import counted
 
 LAST_WORDS = 5.0  # seconds that aborted requests have to tell their clients so

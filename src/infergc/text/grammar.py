@@ -5,7 +5,7 @@ from functools import cached_property
 from llguidance import LLTokenizer, TokenizerWrapper
 
 from infergc import grammars
-from infergc.faults import ParameterError
+from infergc.field_errors import ParameterError
 from infergc.grammars import GrammarError
 from infergc.structured_outputs import FIELD, StructuredOutputs
 

@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from infergc.engine.pacing import PAUSE_BOUNDS
 from infergc.heap.generations import GENERATIONS
-from infergc.server.histogram import cumulative
+from infergc.server.metrics.histogram import cumulative
 
 _TOTALS = {  # figure of the engine → (name, help)
     "cycles": ("cycles", "Times that trial deletion found cycles of heap objects that nothing held."),

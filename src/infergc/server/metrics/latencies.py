@@ -5,7 +5,7 @@ from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter
 
-from infergc.server.histogram import Distribution
+from infergc.server.metrics.histogram import Distribution
 from infergc.server.metrics.vllm import LABELS
 
 _SECONDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0,

@@ -8,8 +8,8 @@ from prometheus_client.registry import Collector
 
 from infergc.engine.queue_times import WAIT_BOUNDS
 from infergc.sched.waits import REASONS
-from infergc.server.histogram import cumulative
-from infergc.server.line import REFUSED_FOR, Line
+from infergc.server.entrance.line import REFUSED_FOR, Line
+from infergc.server.metrics.histogram import cumulative
 
 
 class LineCollector(Collector):

@@ -6,7 +6,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
 from infergc.heap.residency import BOUNDS
-from infergc.server.histogram import cumulative
+from infergc.server.metrics.histogram import cumulative
 
 
 def reclaim(evicted: dict[str, int], residency: dict[str, Any]) -> Iterator[Metric]:

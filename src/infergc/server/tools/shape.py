@@ -4,8 +4,8 @@ import secrets
 import string
 
 from infergc.client import Piece
-from infergc.server.logprobs import chat_logprobs
-from infergc.server.responses import (
+from infergc.server.answers.logprobs import chat_logprobs
+from infergc.server.answers.responses import (
     CallChunk,
     CalledChunk,
     ChatChoice,
@@ -15,7 +15,7 @@ from infergc.server.responses import (
     FunctionCall,
     ToolCall,
 )
-from infergc.server.shapes import ChatShape
+from infergc.server.answers.shapes import ChatShape
 from infergc.server.tools.turn import ToolTurn
 from infergc.text.tools.calls import CallDelta, ToolDelta
 

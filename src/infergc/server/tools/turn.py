@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from infergc.params import ParameterError, SamplingParams, StructuredOutputs
+from infergc.server.requests.types import ChatRequest
 from infergc.server.tools.fields import NamedChoice, ToolField
-from infergc.server.types import ChatRequest
 from infergc.structured_outputs import FIELD
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer

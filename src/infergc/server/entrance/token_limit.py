@@ -4,9 +4,9 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infergc.server.door import Door
+from infergc.server.entrance.door import Door
+from infergc.server.entrance.gate import BODY_SECONDS, TimedBody
 from infergc.server.errors import ApiError, error_response
-from infergc.server.gate import BODY_SECONDS, TimedBody
 
 TOKENISING = frozenset({"/tokenize", "/detokenize"})
 MOST_TOKENISING = 16  # each holds a body and what is made of it

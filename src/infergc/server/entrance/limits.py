@@ -5,8 +5,8 @@ from http import HTTPStatus
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from infergc.server.entrance.tenants import Keyring, Tenant
 from infergc.server.errors import ApiError, error_response
-from infergc.server.tenants import Keyring, Tenant
 from infergc.units import format_bytes
 from infergc.wording import shown
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from infergc.cache_control import CacheControl
 from infergc.params import MAX_COUNT, MAX_LOGPROBS, ParameterError, SamplingParams, check_number
-from infergc.server.bounds import tell_bounds, tell_cache_bounds
-from infergc.server.fields import (
+from infergc.server.requests.bounds import tell_bounds, tell_cache_bounds
+from infergc.server.requests.fields import (
     Biases,
     EmptyOnly,
     Harmless,
@@ -22,8 +22,8 @@ from infergc.server.fields import (
     Unserved,
     only,
 )
-from infergc.server.messages import Message
-from infergc.server.structured import ResponseFormat, StructuredOutputsField, structured_outputs
+from infergc.server.requests.messages import Message
+from infergc.server.requests.structured import ResponseFormat, StructuredOutputsField, structured_outputs
 from infergc.server.tools.fields import ToolChoice, Tools
 from infergc.wording import shown
 

@@ -7,10 +7,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infergc.client import EngineDeadError
-from infergc.server.door import Door
+from infergc.server.entrance.door import Door
+from infergc.server.entrance.line import Line, Place
+from infergc.server.entrance.refusal import turn_away
 from infergc.server.errors import ApiError, as_api_error, error_response
-from infergc.server.line import Line, Place
-from infergc.server.refusal import turn_away
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 GENERATING = frozenset({COMPLETIONS, CHAT})

@@ -12,8 +12,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from infergc.client import EngineDeadError, EngineSupervisor
+from infergc.server.entrance.tenants import tenant_of
 from infergc.server.errors import ApiError
-from infergc.server.tenants import tenant_of
 from infergc.wording import shown
 
 _log = logging.getLogger(__name__)

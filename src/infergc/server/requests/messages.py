@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from pydantic_core import PydanticCustomError
 
 from infergc.client.prepare import INVALID_VALUE
-from infergc.server.fields import EmptyOnly, Harmless, MessageText, Unserved
+from infergc.server.requests.fields import EmptyOnly, Harmless, MessageText, Unserved
 from infergc.wording import shown
 
 _Value = TypeVar("_Value")

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from infergc.client import EngineSupervisor
-from infergc.server.door import Door
+from infergc.server.entrance.door import Door
 
 
 def health_router(engine: EngineSupervisor, door: Door) -> APIRouter:

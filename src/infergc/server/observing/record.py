@@ -6,9 +6,9 @@ from time import perf_counter, time
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from infergc.server.answers.generation import Generation
+from infergc.server.entrance.tenants import Tenant
 from infergc.server.errors import CLIENT_CLOSED_REQUEST, ApiError
-from infergc.server.generation import Generation
-from infergc.server.tenants import Tenant
 
 
 @dataclass(slots=True)

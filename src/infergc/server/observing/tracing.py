@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from infergc import __version__
-from infergc.server.gate import CHAT, COMPLETIONS
-from infergc.server.generation import Report
-from infergc.server.observed import Observer
-from infergc.server.record import Record
+from infergc.server.answers.generation import Report
+from infergc.server.entrance.gate import CHAT, COMPLETIONS
+from infergc.server.observing.observed import Observer
+from infergc.server.observing.record import Record
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

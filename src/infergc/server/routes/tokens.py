@@ -9,9 +9,9 @@ from msgspec import Struct
 from infergc.params import ParameterError
 from infergc.server.description import answered
 from infergc.server.errors import MISSING, bad_request
+from infergc.server.requests.structure import BoundedRoute
+from infergc.server.requests.types import DetokenizeRequest, TokenizeRequest
 from infergc.server.service import LONG_TEXT, Service
-from infergc.server.structure import BoundedRoute
-from infergc.server.types import DetokenizeRequest, TokenizeRequest
 
 
 class Tokens(Struct):

@@ -5,9 +5,9 @@ from typing import Any, Protocol
 
 from infergc.client import Piece
 from infergc.params import SamplingParams
-from infergc.server.echo import PromptShape
-from infergc.server.logprobs import CompletionReporter, chat_logprobs
-from infergc.server.responses import ChatChoice, ChatChunkChoice, ChatDelta, ChatMessage, CompletionChoice
+from infergc.server.answers.echo import PromptShape
+from infergc.server.answers.logprobs import CompletionReporter, chat_logprobs
+from infergc.server.answers.responses import ChatChoice, ChatChunkChoice, ChatDelta, ChatMessage, CompletionChoice
 from infergc.text.tokenizer import Tokenizer
 
 

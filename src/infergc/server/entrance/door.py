@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 
+from infergc.server.entrance.refusal import CLOSE
 from infergc.server.errors import ApiError
-from infergc.server.refusal import CLOSE
 
 SHUTTING_DOWN = "shutting_down"
 

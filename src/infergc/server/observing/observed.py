@@ -9,9 +9,9 @@ import msgspec
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from infergc.server.entrance.limits import OPEN_PATHS
 from infergc.server.errors import SERVER_ERROR
-from infergc.server.limits import OPEN_PATHS
-from infergc.server.record import Record
+from infergc.server.observing.record import Record
 
 REQUEST_ID = "x-request-id"
 _PROBES = OPEN_PATHS | {"/metrics"}  # asked every few seconds: only where they fail is it worth a word

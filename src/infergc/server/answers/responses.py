@@ -6,7 +6,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from infergc.server.logprobs import ChatLogprobs, CompletionLogprobs, PromptLogprob
+from infergc.server.answers.logprobs import ChatLogprobs, CompletionLogprobs, PromptLogprob
 
 
 class PromptTokensDetails(Struct):

@@ -8,10 +8,10 @@ from time import time
 
 import msgspec
 
-from infergc.server.generation import Report
-from infergc.server.line_writer import LineWriter
-from infergc.server.observed import Observer
-from infergc.server.record import Record
+from infergc.server.answers.generation import Report
+from infergc.server.observing.line_writer import LineWriter
+from infergc.server.observing.observed import Observer
+from infergc.server.observing.record import Record
 
 STDERR = "-"
 _MOST_TEXT = 256  # characters of what clients choose

@@ -9,9 +9,9 @@ from infergc.client import EngineSupervisor
 from infergc.client.prepare import INVALID_VALUE
 from infergc.config import EngineConfig
 from infergc.params import ParameterError, check_number
-from infergc.server.bounds import tell_flag_bounds
 from infergc.server.errors import bad_request
-from infergc.server.sessions import SessionClock
+from infergc.server.requests.bounds import tell_flag_bounds
+from infergc.server.routes.sessions import SessionClock
 from infergc.server.settings import LEAST_SESSION_TIMEOUT, MOST_SECONDS
 from infergc.wording import fault
 

@@ -6,10 +6,10 @@ from http import HTTPStatus
 from infergc.client import Piece, QueueTimeoutError, RequestFailedError, outputs_of
 from infergc.engine.messages import Delta, Submit
 from infergc.params import SamplingParams
+from infergc.server.answers.responses import Usage
+from infergc.server.entrance.line import QUEUE_TIMEOUT, Place
 from infergc.server.errors import ApiError
-from infergc.server.line import QUEUE_TIMEOUT, Place
 from infergc.server.metrics import Stopwatch
-from infergc.server.responses import Usage
 from infergc.server.service import Service
 from infergc.text.tokenizer import Tokenizer
 

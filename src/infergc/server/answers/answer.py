@@ -12,15 +12,15 @@ from starlette.types import Receive
 
 from infergc.client import EngineDeadError, Piece
 from infergc.engine.messages import Submit
-from infergc.server.disconnect import EventStream, unless_gone
+from infergc.server.answers.disconnect import EventStream, unless_gone
+from infergc.server.answers.generation import Generation
+from infergc.server.answers.responses import LAST_EVENT, Answer, Usage, event, new_id
+from infergc.server.answers.shapes import Shape
+from infergc.server.entrance.line import Place
 from infergc.server.errors import ApiError, as_api_error
-from infergc.server.generation import Generation
-from infergc.server.line import Place
-from infergc.server.record import Record
-from infergc.server.responses import LAST_EVENT, Answer, Usage, event, new_id
+from infergc.server.observing.record import Record
+from infergc.server.requests.types import GenerationRequest, StreamOptions
 from infergc.server.service import Service
-from infergc.server.shapes import Shape
-from infergc.server.types import GenerationRequest, StreamOptions
 
 
 @dataclass(frozen=True, slots=True)

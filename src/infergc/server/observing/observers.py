@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from infergc.server.observed import Observer
-from infergc.server.request_log import request_log
+from infergc.server.observing.observed import Observer
+from infergc.server.observing.request_log import request_log
+from infergc.server.observing.tracing import tracing
 from infergc.server.settings import ServerSettings
-from infergc.server.tracing import tracing
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from msgspec import UNSET, UnsetType
 
 from infergc.client import Piece
 from infergc.engine.messages import Logprobs, Submit
-from infergc.server.logprobs import CompletionLogprobs, PromptLogprob, echoed_logprobs, prompt_logprobs
-from infergc.server.types import CompletionRequest
+from infergc.server.answers.logprobs import CompletionLogprobs, PromptLogprob, echoed_logprobs, prompt_logprobs
+from infergc.server.requests.types import CompletionRequest
 from infergc.text.tokenizer import Tokenizer
 
 

@@ -6,9 +6,9 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from infergc.server.entrance.limits import OPEN_PATHS
+from infergc.server.entrance.refusal import CLOSE, turn_away
 from infergc.server.errors import ApiError
-from infergc.server.limits import OPEN_PATHS
-from infergc.server.refusal import CLOSE, turn_away
 
 _OTHER_FILES = 256  # that the server has open beside connections, at most
 _ALWAYS = OPEN_PATHS | {"/metrics"}  # who watches is not to lose sight of a server because it is full

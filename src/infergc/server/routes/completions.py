@@ -4,18 +4,18 @@ from fastapi import APIRouter, Request, Response
 
 from infergc.engine.messages import Submit
 from infergc.params import SamplingParams
-from infergc.server.answer import Job, answer
+from infergc.server.answers.answer import Job, answer
+from infergc.server.answers.echo import PromptShape, echoed
+from infergc.server.answers.shapes import ChatShape, CompletionShape
 from infergc.server.description import generated
-from infergc.server.echo import PromptShape, echoed
-from infergc.server.gate import place_of
-from infergc.server.record import record_of
+from infergc.server.entrance.gate import place_of
+from infergc.server.entrance.tenants import tenant_of
+from infergc.server.observing.record import record_of
+from infergc.server.requests.structure import BoundedRoute
+from infergc.server.requests.types import ChatRequest, CompletionRequest
 from infergc.server.service import Service
-from infergc.server.shapes import ChatShape, CompletionShape
-from infergc.server.structure import BoundedRoute
-from infergc.server.tenants import tenant_of
 from infergc.server.tools.shape import ToolShape
 from infergc.server.tools.turn import named_as_tools
-from infergc.server.types import ChatRequest, CompletionRequest
 
 
 def completions_router(service: Service) -> APIRouter:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from infergc.params import ParameterError, StructuredOutputs
-from infergc.server.fields import Harmless, OffOnly, Unserved, only
+from infergc.server.requests.fields import Harmless, OffOnly, Unserved, only
 from infergc.structured_outputs import FIELD
 
 _FORMAT = "response_format"

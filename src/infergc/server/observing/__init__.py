@@ -1,0 +1,1 @@
+"""What is told of each request when it is over: the request log and traces."""
