@@ -16,7 +16,7 @@ SELECTOR = re.compile(r"((?:infergc_|vllm:)\w+)\{([^}]*)\}")
 IDEAS = ("infergc_kv_pages_by_generation", "infergc_kv_collections", "infergc_memory", "infergc_sessions", "vllm:",
          "infergc_prefix", "infergc_kv_residency", "infergc_kv_evicted", "infergc_kv_leaked", "infergc_kv_pin",
          "infergc_kv_transfer_bytes", "infergc_disk_cache_failures", "infergc_preemptions_by_way", "infergc_queue",
-         "infergc_requests_refused")  # fmt: skip
+         "infergc_requests_refused", "infergc_step_failures", "infergc_engine_restarts")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
