@@ -141,14 +141,20 @@ USAGE = [
     *(
         (
             ("serve", "MODEL", name, value),
-            f"'{name}': {value} is not allowed; it must be ≥ {least} and ≤ 1000000000.0\n",
+            f"'{name}': {value} is not allowed; it must be from {least} to 1,000,000,000 s\n",
         )
         for name, least in (("--shutdown-timeout", 0), ("--session-timeout", 0.1))
-        for value in ("nan", "inf", "-1.0", "2000000000.0")
+        for value in ("nan", "inf", "-1", "2e+09")
     ),
     (("serve", "MODEL", "--max-num-queued-reqs", "-1"), "'--max-num-queued-reqs': -1 is not in the range 0<=x<="),
-    (("serve", "MODEL", "--queue-timeout", "0"), "'--queue-timeout': 0 is not in the range 1<=x<=86400"),
-    (("serve", "MODEL", "--queue-timeout", "soon"), "'--queue-timeout': 'soon' is not a valid integer"),
+    (("serve", "MODEL", "--queue-timeout", "0"), "'--queue-timeout': 0 is not allowed; it must be a whole"),
+    *(
+        (
+            ("serve", "MODEL", "--queue-timeout", value),
+            f"'--queue-timeout': {value} is not allowed; it must be a whole number of seconds from 1 to 86400\n",
+        )
+        for value in ("0.5", "soon", "86401")
+    ),
     (("serve", "MODEL", "--session-timeout", "soon"), "'--session-timeout': 'soon' is not a valid float"),
     (("serve", "MODEL", "--max-num-seqs", "0"), "--max-num-seqs: 0 is not allowed; it must be ≥ 1 and ≤ 4096\n"),
     (("serve", "MODEL", "--max-num-seqs", "x"), "--max-num-seqs"),
@@ -165,6 +171,14 @@ USAGE = [
     (
         ("generate", "hello", "--model", "MODEL", "--use-beam-search", "--n", "3", "--beam-width", "2"),
         "--n: 3 is over --beam-width (2)",
+    ),
+    (
+        ("generate", "hello", "--model", "MODEL", "--json-schema", __file__, "--regex", "a"),
+        "--json-schema, --regex: the text cannot keep to both",
+    ),
+    (
+        ("generate", "hello", "--model", "MODEL", "--json-schema", __file__),
+        f"--json-schema: {__file__} is not JSON: Expecting value: line 1 column 1",
     ),
     (("generate", "", "--model", "MODEL"), "PROMPT: must not be empty"),
     (("generate", "-", "--model", "MODEL"), "PROMPT: must not be empty"),

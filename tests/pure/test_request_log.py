@@ -178,6 +178,6 @@ def test_a_closed_pipe_disturbs_nobody(model: Path) -> None:
 def test_a_file_that_cannot_be_is_an_error_at_the_start(model: Path, tmp_path: Path) -> None:
     with infergc("serve", model, "--port", "0", *FLAGS[:2], "--request-log", tmp_path / "no" / "file") as process:
         _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert "--request-log: cannot write" in err
     assert "No such file or directory" in err

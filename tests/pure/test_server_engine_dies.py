@@ -109,6 +109,7 @@ def test_meanwhile_requests_and_readiness_get_503_and_metrics_show_no_engine(ser
         metrics = server.metrics()
         assert metrics["infergc_engine_up"] == 0
         assert 'infergc_requests{state="running"}' not in metrics
+        assert not [name for name in metrics if name.startswith("vllm:num_requests_")]
         assert server.http.get("/health/live").status_code == 200
         assert server.http.get("/v1/models").status_code == 200
     wait_for(lambda: is_ready(server))

@@ -171,7 +171,7 @@ def test_a_session_is_used_until_its_client_leaves(model: Path, monkeypatch: pyt
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("wrong", [7, ["a"], "x" * 1025])
+@pytest.mark.parametrize("wrong", [7, ["a"], "", "x" * 1025])
 def test_a_bad_session_id_is_refused_by_name(server: Server, wrong: Any) -> None:
     answer = server.http.post("/v1/completions", json={"prompt": "hello", "session_id": wrong})
     assert answer.status_code == 400

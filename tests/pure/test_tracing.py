@@ -201,6 +201,6 @@ def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_bad_url_ends_the_command_in_a_line(model: Path) -> None:
     code, _, err = infergc_result("serve", model, "--port", "0", FLAG, "nowhere")
-    assert code == 1
+    assert code == 2
     assert err.strip().splitlines()[-1].startswith(f"Error: {FLAG}: must be a URL")
     assert ServerSettings("tiny").otlp_traces_endpoint is None, "off unless asked for"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from infergc import __version__
+from infergc.config import ConfigError
 from infergc.server.answers.generation import Report
 from infergc.server.entrance.gate import CHAT, COMPLETIONS
 from infergc.server.observing.observed import Observer
@@ -40,7 +41,7 @@ def tracing(endpoint: str, model: str, say: Callable[[str], None]) -> Iterator[O
         say: is called where spans are lost at the end.
 
     Raises:
-        ValueError: it is no such URL.
+        ConfigError: it is no such URL.
         TracingError: the extra is not installed.
     """
     _check_url(endpoint)
@@ -62,7 +63,7 @@ def _check_url(endpoint: str) -> None:
     except ValueError:
         is_url = False
     if not is_url:
-        raise ValueError(f"{_FLAG}: must be a URL such as http://127.0.0.1:4318/v1/traces, not {endpoint!r}")
+        raise ConfigError(f"{_FLAG}: must be a URL such as http://127.0.0.1:4318/v1/traces, not {endpoint!r}")
 
 
 def _tracer(endpoint: str, model: str) -> tuple["TracerProvider", Observer]:
