@@ -150,6 +150,8 @@ def test_a_stuck_step_fails_readiness_until_it_goes_on(server: Server, clients: 
         said = server.process.stderr.readline()
         assert said.startswith("Error: the engine has work and has taken no step for ")
         assert said.endswith(" s (--stuck-timeout); /health gets 503\n")
+        for answer in (server.http.delete("/v1/sessions/talk"), server.http.get("/v1/kv/heap", headers=HEADERS)):
+            assert error_of(answer)["code"] == "engine_stuck"
         assert not any(answer.done() for answer in asked), "they wait"
     assert all(answer.result(PATIENCE).status_code == 200 for answer in asked)
     wait_for(lambda: is_ready(server))

@@ -103,6 +103,35 @@ def test_a_second_signal_aborts_at_once(model: Path, clients: ThreadPoolExecutor
         assert not engine.is_running()
 
 
+ECHO = {"prompt": "hello there", "echo": True, "logprobs": 1, "max_tokens": 1}
+
+
+def test_what_is_aborted_before_its_prompt_was_computed_says_so(model: Path, clients: ThreadPoolExecutor) -> None:
+    """Nothing is known of the tokens: their log probabilities are null."""
+    with dawdling(model, "--max-num-seqs", "1") as server:
+        clients.submit(server.http.post, "/v1/completions", json=LONG)
+        wait_for(lambda: server.requests("running") == 1)
+        bodies = [ECHO, {**ECHO, "stream": True}, {**ECHO, "max_tokens": 0}, {**ECHO, "prompt_logprobs": 1}]
+        asked = [clients.submit(server.http.post, "/v1/completions", json=body) for body in bodies]
+        wait_for(lambda: server.requests("waiting") == 4)
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: server.http.get("/health").status_code == 503)
+        server.process.send_signal(signal.SIGTERM)
+        whole, streamed, empty, reported = (answer.result(PATIENCE) for answer in asked)
+        first, done = [line.removeprefix("data: ") for line in streamed.text.splitlines() if line]
+        assert done == "[DONE]"
+        answers = [whole.json(), json.loads(first), empty.json(), reported.json()]
+        for (choice,) in (answer["choices"] for answer in answers):
+            assert (choice["text"], choice["finish_reason"]) == ("hello there", "abort")
+            told = choice["logprobs"]
+            assert len(told["tokens"]) == len(told["text_offset"]) > 1
+            assert told["token_logprobs"] == told["top_logprobs"] == [None] * len(told["tokens"])
+        (choice,) = answers[-1]["choices"]
+        assert choice["prompt_logprobs"] == choice["logprobs"]["token_logprobs"]
+        assert server.process.wait(PATIENCE) == 0
+        assert "Traceback" not in server.process.stderr.read()
+
+
 def test_a_stuck_engine_does_not_keep_the_server(model: Path, clients: ThreadPoolExecutor) -> None:
     """Nobody answers to the abort: requests fail after a moment, and nothing is left behind."""
     with dawdling(model) as server:
@@ -166,6 +195,21 @@ def test_bodies_that_never_come_do_not_keep_it(model: Path) -> None:
             with suppress(ConnectionResetError):
                 assert not other.recv(1)
         assert server.process.wait(PATIENCE) == 0
+
+
+def test_a_question_that_is_not_answered_does_not_keep_it(model: Path, clients: ThreadPoolExecutor) -> None:
+    with dawdling(model) as server:
+        (engine,) = psutil.Process(server.process.pid).children()
+        engine.suspend()
+        asked = clients.submit(server.http.delete, "/v1/sessions/talk")
+        with httpx.Client(base_url=server.url, timeout=0.2) as hasty, pytest.raises(httpx.ReadTimeout):
+            hasty.delete("/v1/sessions/talk")
+        assert not asked.done()
+        server.process.send_signal(signal.SIGTERM)
+        answer = asked.result(PATIENCE)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_stuck")
+        assert server.process.wait(PATIENCE) == 0
+        assert "Traceback" not in server.process.stderr.read()
 
 
 def half_a_request(server: Server, path: bytes) -> socket.socket:

@@ -1,19 +1,25 @@
 """EngineSupervisor: the engine that runs now; where its process dies, another is started in its place."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from math import ceil
 from time import monotonic
 from typing import Any, Self
 
 from infergc.client.engine import EngineClient, EngineDeadError, EngineStartError
+from infergc.client.patience import Patience
 from infergc.client.pulse import Pulse
-from infergc.client.restarts import RESTARTS_WITHIN, RestartBudget
+from infergc.client.restarts import RESTARTS_WITHIN, RestartBudget, start_limit
 from infergc.client.spawn import CLOSE_SECONDS
 from infergc.client.stream import RequestStream
 from infergc.config import EngineConfig
 from infergc.engine.messages import Ready, Submit
 from infergc.wording import counted
+
+_LONGEST_ANSWER = 30.0  # seconds that an answer is waited for; it comes between two steps
+_LAST_ANSWER = 2.0  # the same while the server stops
+_log = logging.getLogger(__name__)
 
 
 class EngineRestartingError(EngineDeadError):
@@ -47,7 +53,7 @@ class EngineSupervisor:
         builder: of requests.
         request: a checked request, ready for ``submit``; see ``RequestBuilder.build``.
         restarts: engines that were started again.
-        has_given_up: whether the budget is used up: there will be no other engine.
+        has_given_up: whether there will be no other engine: the budget is used up, or looking after it has failed.
     """
 
     def __init__(
@@ -73,6 +79,8 @@ class EngineSupervisor:
         self._say = say
         self._start_seconds = start_seconds  # that the latest start took
         self._expected = 0.0  # when the next engine should run, by ``monotonic``
+        self._start_limit = start_limit(start_seconds)
+        self._patience = Patience(min(stuck_timeout, _LONGEST_ANSWER))
         self._tuned: dict[str, Any] = {}
         self._pulse = Pulse(engine.ask, stuck_timeout)
         self._keeping = asyncio.create_task(self._keep(), name="engine-supervisor")
@@ -146,19 +154,24 @@ class EngineSupervisor:
 
         Raises:
             EngineDeadError: there is no engine.
+            EngineStuckError: it does not answer.
         """
-        self.check_alive()
-        return await self._engine.close_session(session, salt, reason)
+        return str(await self.ask("close_session", session=session, salt=salt, reason=reason))
 
     async def ask(self, what: str, **about: Any) -> Any:
         """Ask the engine something, see ``EngineClient.ask``. Settings that it takes are kept for engines to come.
 
         Raises:
             EngineDeadError: there is no engine.
+            EngineStuckError: it does not answer in time.
             ValueError: it cannot answer this.
         """
         self.check_alive()
-        answer = await self._engine.ask(what, **about)
+        try:
+            async with self._patience.bound():
+                answer = await self._engine.ask(what, **about)
+        except TimeoutError:
+            raise EngineStuckError(f"the engine has not answered for {self._patience.seconds:g} s") from None
         if what == "settings":
             self._tuned |= about
         return answer
@@ -195,15 +208,19 @@ class EngineSupervisor:
             raise EngineStuckError(self._standstill())
 
     async def over(self) -> bool:
-        """Wait until no other engine will be started; whether that is because too many have died."""
+        """Wait until no other engine will be started; whether that is because it was given up."""
         await asyncio.wait((self._keeping,))
         return self.has_given_up
 
     # ---- the end
 
     def retire(self) -> None:
-        """From now on no engine is started; one that is starting is killed, one that runs goes on."""
+        """From now on no engine is started; one that is starting is killed, one that runs goes on.
+
+        Answers of it are waited for a moment at most: who asks is not to keep a server that stops.
+        """
         self._is_retired = True
+        self._patience.shorten(_LAST_ANSWER)
         if not self._engine.healthy:
             self._keeping.cancel()
 
@@ -225,9 +242,14 @@ class EngineSupervisor:
 
     async def _keep(self) -> None:
         """Look after the engine, and after those that follow it."""
-        while (death := await self._attend()) is not None and not self._is_retired:
-            if not await self._replace(death):
-                return
+        try:
+            while (death := await self._attend()) is not None and not self._is_retired:
+                if not await self._replace(death):
+                    return
+        except Exception as error:  # noqa: BLE001 - a fault of ours: nobody would notice how the engine does from now on
+            _log.exception("the engine cannot be looked after")
+            self.has_given_up = True
+            self._say(f"Error: the engine cannot be looked after any more ({error!r}); the server ends")
 
     async def _attend(self) -> EngineDeadError | None:
         """Feel the engine's pulse until it is gone; returns how it died, None where it was closed."""
@@ -265,12 +287,19 @@ class EngineSupervisor:
             await self._engine.close(0.0)  # nothing of it stays
             await asyncio.sleep(pause)
             try:
-                await self._start_another()
+                await self._start_in_time()
             except (EngineStartError, EngineDeadError, OSError) as error:
                 reason = f"the engine could not be started again: {error}"
             else:
                 self._say(f"The engine runs again, after {monotonic() - begun:.1f} s")
                 return True
+
+    async def _start_in_time(self) -> None:
+        try:
+            async with asyncio.timeout(self._start_limit):
+                await self._start_another()
+        except TimeoutError:
+            raise EngineStartError(f"it was not ready after {self._start_limit:.0f} s, and was killed") from None
 
     async def _start_another(self) -> None:
         begun = monotonic()

@@ -157,5 +157,6 @@ def _patience(seconds: int | None, most: int | None) -> str:
 
 
 def _without_text(piece: Piece) -> Piece:
-    finish = None if piece.finish_reason is None else "length"
+    """What ends the token that nobody wanted is no matter; that it was not even computed is."""
+    finish = piece.finish_reason if piece.finish_reason in {None, "abort"} else "length"
     return Piece(piece.index, "", [], finish_reason=finish, prompt_logprobs=piece.prompt_logprobs)
