@@ -260,7 +260,11 @@ class EngineClient:
 
     async def _end_words(self, reason: str) -> str:
         how = await ending(self._process)
-        return f"the engine {self._killed_for} and was killed" if self._killed_for else f"the engine died ({reason}; {how})"
+        return (
+            f"the engine {self._killed_for} and was killed"
+            if self._killed_for
+            else f"the engine died ({reason}; {how})"
+        )
 
     def _take(self, outputs: Outputs) -> None:
         if outputs.stats is not None:

@@ -104,4 +104,6 @@ def _refusal(error: Exception) -> Ready:
 if __name__ == "__main__":
     code = main()
     logging.shutdown()
-    os._exit(code)  # else Python frees a model object by object, for a second, and who killed the server waits for memory
+    os._exit(
+        code
+    )  # else Python frees a model object by object, for a second, and who killed the server waits for memory
