@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from infergc.server.entrance.tenants import Keyring
@@ -124,6 +125,21 @@ def test_a_full_queue(server: Server, lines: Lines) -> None:
     waited = [line for line in left if "queue_ms" not in line]
     assert len(waited) == 2, "those that never started"
     assert {line["status"] for line in waited} == {499}
+
+
+def test_a_stream_that_its_engine_dies_under(server: Server, lines: Lines) -> None:
+    """The status line is long gone when the error comes."""
+    with server.http.stream("POST", "/v1/completions", json=LONG) as answer:
+        frames = answer.iter_lines()
+        next(frames)
+        (engine,) = psutil.Process(server.process.pid).children()
+        engine.kill()
+        assert "engine_unavailable" in "".join(frames)
+    (line,) = lines(1)
+    assert (line["status"], line["error"], line["stream"]) == (200, "engine_unavailable", True)
+    assert line["finish_reasons"] == [None]
+    assert "client_left" not in line
+    wait_for(lambda: 'infergc_requests{state="running"}' in server.metrics(), "another engine was to run")
 
 
 def leaving(server: Server, body: dict[str, Any]) -> AbstractContextManager[None]:

@@ -3,7 +3,7 @@
 import asyncio
 import shlex
 from collections.abc import Collection
-from functools import partial
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -150,13 +150,18 @@ def _run(config: EngineConfig, settings: ServerSettings) -> None:
         click.echo(_announcement(config, ready, url, settings.model_name, _authorization(settings.api_keys)))
 
     try:
-        engine_lived = asyncio.run(run_server(config, settings, announce, partial(click.echo, err=True)))
+        engine_lived = asyncio.run(run_server(config, settings, announce, _say))
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     except (OSError, ValueError, RuntimeError) as error:
         raise StartFailure(str(error)) from error
     if not engine_lived:
         raise click.exceptions.Exit(StartFailure.exit_code)
+
+
+def _say(text: str) -> None:
+    """On stderr, with the time as the engine's log has it."""
+    click.echo(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S,%f}"[:-3] + f" {text}", err=True)
 
 
 def _directory(argument: Path | None, option: Path | None) -> Path:

@@ -156,10 +156,11 @@ def _from_http(error: StarletteHTTPException) -> ApiError:
     return ApiError(error.status_code, message, headers=dict(error.headers or {}))
 
 
-def _unavailable(error: Exception, code: str, seconds: int = 1) -> ApiError:
-    """A 503; come again in so many seconds, or find out then how many it takes."""
-    headers = {"retry-after": str(seconds)}
-    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), code=code, headers=headers)
+def _unavailable(error: Exception, code: str, seconds: int | None = None) -> ApiError:
+    """A 503; come again in so many seconds, or after one to find out. A stream has no header left to say so."""
+    headers = {"retry-after": str(seconds or 1)}
+    message = f"{error}; try again in {seconds} s" if seconds else str(error)
+    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=code, headers=headers)
 
 
 _TRANSLATIONS: tuple[tuple[type[Exception], Callable[[Any], ApiError]], ...] = (  # the first that fits counts
@@ -169,7 +170,7 @@ _TRANSLATIONS: tuple[tuple[type[Exception], Callable[[Any], ApiError]], ...] = (
     (PromptError, lambda error: bad_request(str(error), error.field, error.code)),
     (ParameterError, lambda error: bad_request(str(error), error.field, INVALID_VALUE)),
     (EngineRestartingError, lambda error: _unavailable(error, "engine_restarting", error.seconds)),
-    (EngineDeadError, lambda error: _unavailable(error, "engine_unavailable")),
+    (EngineDeadError, lambda error: _unavailable(error, "engine_unavailable", error.seconds)),
     (EngineStuckError, lambda error: _unavailable(error, "engine_stuck")),
     (ClientGoneError, lambda _: ApiError(CLIENT_CLOSED_REQUEST, "the client closed the connection")),
 )
