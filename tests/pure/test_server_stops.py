@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from samples import served_model, slow_sim
-from samples.servers import PATIENCE, Server, infergc, serving, wait_for
+from samples.servers import PATIENCE, Server, infergc, serving, untimed, wait_for
 
 LONG = {"prompt": "hello", "max_tokens": 900, "ignore_eos": True, "seed": 1}
 
@@ -71,8 +71,8 @@ def test_under_load_all_that_was_accepted_finishes_and_others_are_sent_on(
         assert texts([answer.result(PATIENCE) for answer in asked])[:2] == alone
         assert server.process.wait(PATIENCE) == 0
         assert not engine.is_running()
-        assert server.process.stderr.readlines()[1:] == [
-            f"Stopping; 8 requests may go on for up to {PATIENCE:g} s, or until a second Ctrl-C\n"
+        assert untimed(server.process.stderr.read()).splitlines()[1:] == [
+            f"Stopping; 8 requests may go on for up to {PATIENCE:g} s, or until a second Ctrl-C"
         ]
 
 
@@ -83,7 +83,9 @@ def test_what_takes_too_long_is_aborted(model: Path, clients: ThreadPoolExecutor
         server.process.send_signal(signal.SIGTERM)
         assert answer.result().json()["choices"][0]["finish_reason"] == "abort"
         assert server.process.wait(PATIENCE) == 0
-        assert server.process.stderr.readlines()[-1].startswith("Stopping; 1 request may go on for up to 0.1 s, or ")
+        *_, begun, aborted = untimed(server.process.stderr.read()).splitlines()
+        assert begun.startswith("Stopping; 1 request may go on for up to 0.1 s, or ")
+        assert aborted == "0.1 s are over (--shutdown-timeout); 1 request aborted"
 
 
 def test_a_second_signal_aborts_at_once(model: Path, clients: ThreadPoolExecutor) -> None:
@@ -93,13 +95,14 @@ def test_a_second_signal_aborts_at_once(model: Path, clients: ThreadPoolExecutor
         wait_for(lambda: server.requests("running") == 3)
         engine = psutil.Process(server.process.pid).children()[0]
         server.process.send_signal(signal.SIGTERM)
-        server.process.stderr.readline()
-        assert server.process.stderr.readline().startswith("Stopping; 2 requests may go on for up to 1000 s")
+        server.said()
+        assert server.said().startswith("Stopping; 2 requests may go on for up to 1000 s")
         server.process.send_signal(signal.SIGTERM)
         assert {choice["finish_reason"] for choice in whole.result(PATIENCE).json()["choices"]} == {"abort"}
         *_, last, done = streamed.result(PATIENCE)
         assert (json.loads(last)["choices"][0]["finish_reason"], done) == ("abort", "[DONE]")
         assert server.process.wait(PATIENCE) == 0
+        assert server.said() == "A second signal came; 2 requests aborted\n"
         assert not engine.is_running()
 
 
@@ -145,6 +148,8 @@ def test_a_stuck_engine_does_not_keep_the_server(model: Path, clients: ThreadPoo
         assert asked.result(PATIENCE).json()["error"]["code"] == "engine_unavailable"
         assert server.process.wait(PATIENCE) == 0
         assert not engine.is_running()
+        *_, said = untimed(server.process.stderr.read()).splitlines()
+        assert said == "Error: the engine did not answer to the abort within 5 s and is killed"
 
 
 def test_a_third_signal_ends_server_and_engine_on_the_spot(model: Path, clients: ThreadPoolExecutor) -> None:

@@ -30,13 +30,19 @@ class RestartBudget:
 
     def take(self) -> float | None:
         """Take one: the pause before it in seconds, or None where all are used up."""
+        pause = self.pause()
+        if pause is not None:
+            self._lately.append(self._now())
+        return pause
+
+    def pause(self) -> float | None:
+        """What ``take`` would give now."""
         now = self._now()
         while self._lately and now - self._lately[0] > RESTARTS_WITHIN:
             self._lately.popleft()
         before = len(self._lately)
         if before >= self.most:
             return None
-        self._lately.append(now)
         return min(_LONGEST_PAUSE, 2.0 ** (before - 1)) if before else 0.0
 
 

@@ -26,12 +26,11 @@ class EngineRestartingError(EngineDeadError):
     """The engine died and another is being started: come again in so many ``seconds``."""
 
     def __init__(self, seconds: int) -> None:
-        super().__init__(f"the engine died and is being started again; try again in {seconds} s")
-        self.seconds = seconds
+        super().__init__("the engine died and is being started again", seconds)
 
 
 class EngineStuckError(RuntimeError):
-    """The engine has work and does not move."""
+    """The engine has work and does not move, or it does not answer."""
 
 
 class EngineSupervisor:
@@ -44,7 +43,7 @@ class EngineSupervisor:
     Args:
         engine: the first.
         budget: of restarts.
-        stuck_timeout: seconds without a step after which an engine with work counts as stuck.
+        stuck_timeout: seconds without a step, or an answer, after which an engine counts as stuck.
         kills_stuck: whether such a one is killed, and so started again.
         say: is called with what the operator should know.
 
@@ -83,6 +82,7 @@ class EngineSupervisor:
         self._patience = Patience(min(stuck_timeout, _LONGEST_ANSWER))
         self._tuned: dict[str, Any] = {}
         self._pulse = Pulse(engine.ask, stuck_timeout)
+        engine.replaced_in = self._until_another
         self._keeping = asyncio.create_task(self._keep(), name="engine-supervisor")
 
     @classmethod
@@ -180,7 +180,10 @@ class EngineSupervisor:
 
     @property
     def still_seconds(self) -> float:
-        """How long the engine has had work and taken no step, 0 without an engine; it is asked every few seconds."""
+        """How long the engine has had work and taken no step, or not answered; it is asked every few seconds.
+
+        0 while it moves or rests, and without an engine.
+        """
         return self._pulse.still if self._engine.healthy else 0.0
 
     def check_alive(self) -> None:
@@ -236,7 +239,8 @@ class EngineSupervisor:
         """
         self._keeping.cancel()
         await asyncio.wait((self._keeping,))
-        await self._engine.close(patience)
+        if not await self._engine.close(patience) and patience:
+            self._say(f"Error: the engine did not leave within {patience:g} s and was killed")
 
     # ---- one engine after the other
 
@@ -270,7 +274,7 @@ class EngineSupervisor:
         if stuck and not was_stuck:
             self._say(f"Error: {self._standstill()}; {'it is killed' if self._kills_stuck else '/health gets 503'}")
             if self._kills_stuck:
-                self._engine.kill()
+                self._engine.kill("was stuck")
         elif was_stuck and not stuck and self._engine.healthy:
             self._say("The engine moves again")
         return stuck
@@ -312,8 +316,14 @@ class EngineSupervisor:
             raise
         self._start_seconds = monotonic() - begun
         self.builder.ready = engine.ready
+        engine.replaced_in = self._until_another
         self._engine, self._pulse = engine, Pulse(engine.ask, self._stuck_timeout)
         self.restarts += 1
+
+    def _until_another(self) -> int | None:
+        """Seconds from a death now to the next engine; None where there will be none."""
+        pause = None if self._is_retired else self._budget.pause()
+        return None if pause is None else max(1, ceil(pause + self._start_seconds))
 
     def _give_up(self, reason: str) -> bool:
         self.has_given_up = True
@@ -322,4 +332,8 @@ class EngineSupervisor:
         return False
 
     def _standstill(self) -> str:
-        return f"the engine has work and has taken no step for {self.still_seconds:.0f} s (--stuck-timeout)"
+        silent = self._pulse.silent
+        if not silent:
+            return f"the engine has work and has taken no step for {self.still_seconds:.0f} s (--stuck-timeout)"
+        load = counted(self._engine.open_requests, "open request")
+        return f"the engine has not answered for {silent:.0f} s, with {load} (--stuck-timeout)"

@@ -55,7 +55,7 @@ def completions_router(service: Service) -> APIRouter:
             shape = ToolShape(turn, params.n)
             with named_as_tools():
                 params = turn.constrain(params)
-                await service.check_grammar(params, body)
+                await service.check_calls(turn, params)
         prompt = await service.encode_prompt(text, add_special_tokens=False)
         requests = [service.request(prompt, params, body, tenant_of(http))]
         return await answer(service, Job(body, requests, shape, record_of(http.scope), place), http.receive)
