@@ -171,8 +171,8 @@ def test_a_session_timeout_takes_effect(model: Path) -> None:
         ({"session_timeout": 0}, "session_timeout", "0.0 is not allowed; it must be ≥ 0.1 and ≤ 1000000000.0"),
         ({"session_timeout": 1e300}, "session_timeout", "1e+300 is not allowed; it must be ≥ 0.1 and ≤ 1000000000.0"),
         ({"max_sessions": "9"}, "max_sessions", "takes an integer"),
-        ({"gc_step": 5}, "gc_step", "not a field"),
-        ({"max_num_seqs": 5}, "max_num_seqs", "not a field"),
+        ({"gc_step": 5}, "gc_step", "not a known field"),
+        ({"max_num_seqs": 5}, "max_num_seqs", "not a known field"),
         ({"gc_step_us": 77, "gc_idle_us": 0}, "gc_idle_us", "must be ≥ 1"),
     ],
 )
