@@ -14,7 +14,8 @@ from infergc.client import EngineDeadError, EngineRestartingError, EngineStuckEr
 from infergc.client.prepare import INVALID_VALUE
 from infergc.params import ParameterError
 from infergc.server.answers.disconnect import ClientGoneError
-from infergc.wording import fault, shown
+from infergc.server.headers import retry_after
+from infergc.wording import cut, fault, shown
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
@@ -22,6 +23,9 @@ RATE_LIMIT = "rate_limit_error"
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is there to read it
 MISSING = "missing_required_parameter"
+TOO_COMPLEX = "body_too_complex"
+MOST_MESSAGE = 600  # characters: what clients sent may be repeated in a message, and is not to make it long
+MOST_PARAM = 256  # characters
 UNSUPPORTED = "unsupported"  # pydantic's type of a problem: the field is known but not served
 
 
@@ -45,7 +49,7 @@ class ApiError(HTTPException):
 
     Attributes:
         status_code: HTTP status code.
-        message: what was wrong and what is allowed.
+        message: what was wrong and what is allowed; cut where it is long, as is the next.
         param: the request field concerned, None if none is.
         code: a word for programs, None if there is none.
         headers: to be sent with it.
@@ -60,9 +64,9 @@ class ApiError(HTTPException):
         code: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(status, message, headers)
-        self.message = message
-        self.param = param
+        self.message = cut(message, MOST_MESSAGE)
+        super().__init__(status, self.message, headers)
+        self.param = None if param is None else cut(param, MOST_PARAM)
         self.code = code
 
     def body(self) -> ErrorBody:
@@ -111,7 +115,7 @@ def _allowed(request: Request) -> list[str]:
 
 
 def _takes(route: BaseRoute, request: Request, method: str) -> bool:
-    asked = "GET" if method == "HEAD" else method  # ``limits.Head``
+    asked = "GET" if method == "HEAD" else method  # ``head_requests.Head``
     match, _ = route.matches({**request.scope, "method": asked})
     return match is Match.FULL
 
@@ -133,6 +137,7 @@ def _from_validation(problems: Sequence[Any]) -> ApiError:
 _CODES = {  # pydantic's type of a problem → the word for programs
     UNSUPPORTED: "unsupported_parameter",
     INVALID_VALUE: INVALID_VALUE,
+    TOO_COMPLEX: TOO_COMPLEX,
     "literal_error": INVALID_VALUE,
     "missing": MISSING,
 }
@@ -153,7 +158,7 @@ def _path(location: Sequence[str | int]) -> str:
         if isinstance(part, int):
             path += f"[{part}]"
         elif part.isidentifier() and part not in _BRANCHES:
-            path += f".{part}" if path else part
+            path += f".{cut(part)}" if path else cut(part)
     return path
 
 
@@ -161,7 +166,7 @@ def _unknown(location: Sequence[str | int]) -> str:
     """The path of a field that no request has; its name may be any text, which a message must not repeat as it is."""
     name = str(location[-1])
     around = _path(location[:-1])
-    name = name if name and name.isprintable() else shown(name)
+    name = cut(name) if name and name[:MOST_PARAM].isprintable() else shown(name)
     return f"{around}.{name}" if around else name
 
 
@@ -180,8 +185,7 @@ def _from_http(error: StarletteHTTPException) -> ApiError:
 
 def _unavailable(error: Exception, code: str, seconds: int = 1) -> ApiError:
     """A 503; come again in so many seconds, or find out then how many it takes."""
-    headers = {"retry-after": str(seconds)}
-    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), code=code, headers=headers)
+    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), code=code, headers=retry_after(seconds))
 
 
 _TRANSLATIONS: tuple[tuple[type[Exception], Callable[[Any], ApiError]], ...] = (  # the first that fits counts
