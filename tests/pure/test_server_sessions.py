@@ -18,6 +18,7 @@ from infergc.server.public_texts import PublicTexts
 from infergc.server.routes.sessions import SessionClock
 from infergc.server.service import Service
 from infergc.server.settings import ServerSettings
+from infergc.server.tools.turn import ToolSupport
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 from samples import served_model, slow_sim
@@ -150,10 +151,10 @@ def test_a_session_is_used_until_its_client_leaves(model: Path, monkeypatch: pyt
         clock = SessionClock(client, 10.0, 100, lambda: now[0])
         settings = ServerSettings(model_name="tiny")
         latencies = Latencies(CollectorRegistry(), "tiny")
-        service = Service(
-            client, Tokenizer.load(model), ChatTemplate.load(model), settings, latencies, clock, Line(client, 1),
-            PublicTexts(),
-        )  # fmt: skip
+        template, tokenizer = ChatTemplate.load(model), Tokenizer.load(model)
+        tools, public = ToolSupport("auto", template, tokenizer), PublicTexts()
+        line = Line(client, 1)
+        service = Service(client, tokenizer, template, settings, latencies, clock, line, tools, public)
         try:
             clock.touch("", "left")
             params = SamplingParams(max_tokens=500, ignore_eos=True)
@@ -171,7 +172,7 @@ def test_a_session_is_used_until_its_client_leaves(model: Path, monkeypatch: pyt
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("wrong", [7, ["a"], "x" * 1025])
+@pytest.mark.parametrize("wrong", [7, ["a"], "", "x" * 1025])
 def test_a_bad_session_id_is_refused_by_name(server: Server, wrong: Any) -> None:
     answer = server.http.post("/v1/completions", json={"prompt": "hello", "session_id": wrong})
     assert answer.status_code == 400
