@@ -62,6 +62,15 @@ def test_who_does_not_read_costs_lines_and_no_time(tmp_path: Path, monkeypatch: 
     writer.close()
 
 
+def test_long_lines_count_by_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_writer, "MOST_BYTES", 1000)
+    writer = LineWriter(tmp_path / "log", print, lost)
+    writer.put(b"x" * 1000 + b"\n")
+    writer.put(b"y" * 500 + b"\n")
+    writer.close()
+    assert (tmp_path / "log").read_bytes() == b"lost 1\n" + b"y" * 500 + b"\n"
+
+
 _TORN = """
 import resource, sys
 from pathlib import Path

@@ -409,6 +409,38 @@ def test_a_body_of_too_much_structure_is_refused_before_it_is_read(server: Serve
             assert error(server.http.post(path, content=body, headers=JSON), 400)["code"] == "body_too_complex"
 
 
+def test_arguments_of_calls_are_json_with_the_same_limits(server: Server) -> None:
+    wide = '{"a": [' + ",".join(["[]"] * 10_000) + "]}"
+    deep = '{"a": ' * 65 + "1" + "}" * 65
+    long = json.dumps({"a": "b" * (1 << 20)})
+    for texts, words in (
+        ([wide] * 2, "20004 objects"),
+        ([deep], "65 objects and lists in one"),
+        ([long], "1048585 char"),
+    ):
+        calls = [{"id": "a", "function": {"name": "f", "arguments": text}} for text in texts]
+        messages = [*USER, {"role": "assistant", "tool_calls": calls}]
+        for path in ("/v1/chat/completions", "/tokenize"):
+            told = error(server.http.post(path, json={"messages": messages}), 400)
+            assert (told["param"], told["code"]) == ("messages", "body_too_complex")
+            assert told["message"].startswith(f"messages: the arguments of calls have {words}")
+
+
+LONG_NAME = "a" * 1_000_000
+LONG_TEXTS = [
+    {LONG_NAME: 1}, {"\n" + LONG_NAME: 1}, {"stream_options": {LONG_NAME: 1}}, {"prompt": {LONG_NAME: 1}},
+    {"logit_bias": {LONG_NAME: 1}}, {"model": LONG_NAME}, {"structured_outputs": {"regex": "(" + LONG_NAME}},
+    {"structured_outputs": {"json": {"type": LONG_NAME}}}, {"response_format": {"type": LONG_NAME}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", LONG_TEXTS, ids=lambda value: str(value)[:40])
+def test_errors_stay_small(server: Server, fields: dict[str, Any]) -> None:
+    answer = server.http.post("/v1/completions", json={**GOOD, **fields})
+    assert answer.is_client_error
+    assert len(answer.content) < 1200
+
+
 def test_no_more_than_so_many_texts_are_tokenised_at_once(server: Server) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     head = b"POST /tokenize HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n"

@@ -1,12 +1,15 @@
 """Calls in models' texts: what is one, what only looks like one, and that pieces of a text say what the whole says."""
 
 import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infergc.text.tools import call_reader
 from infergc.text.tools.formats import CHOICES, find_format
 from infergc.text.tools.hermes import Hermes
 from infergc.text.tools.llama3_json import Llama3Json
@@ -161,6 +164,43 @@ def test_nothing_is_lost_or_made_up(kind: str, text: str) -> None:
         assert answer.content == text
     for name, _ in answer.calls:
         assert name in NAMES
+
+
+class Looked:
+    """A pattern that counts the characters that it is given."""
+
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self._pattern = pattern
+        self.characters = 0
+
+    def __getattr__(self, name: str) -> Callable[[str], re.Match[str] | None]:
+        def look(text: str) -> re.Match[str] | None:
+            self.characters += len(text)
+            return getattr(self._pattern, name)(text)
+
+        return look
+
+
+@pytest.mark.parametrize("odd", ["{}", ":", "[{", '"" :', '{"name"', ", {"])
+@pytest.mark.parametrize("head", ['{"name":', "{", '{"name": "add", "x":'])
+def test_a_text_is_looked_at_once(head: str, odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    patterns = [Looked(getattr(call_reader, name)) for name in ("_HEAD", "_FIRST_KEY")]
+    for name, pattern in zip(("_HEAD", "_FIRST_KEY"), patterns, strict=True):
+        monkeypatch.setattr(call_reader, name, pattern)
+    text = f"<tool_call>{head}" + odd * 2000
+    assert read("hermes", text) == Answer(text)
+    assert sum(pattern.characters for pattern in patterns) < 1000
+
+
+@pytest.mark.parametrize(("kind", "text"), [
+    ("hermes", "<tool_call>{gap}"), ("hermes", hermes(PLAIN[0])[:-12] + "{gap}"), ("llama3_json", "{gap}"),
+    ("mistral", "[TOOL_CALLS]{gap}"), ("mistral", "[TOOL_CALLS][{gap}"), ("mistral", "[TOOL_CALLS]add{gap}"),
+])  # fmt: skip
+def test_little_is_held_before_a_call(kind: str, text: str) -> None:
+    parser: ToolParser = PARSERS[kind].parser(NAMES)
+    for char in text.replace("{gap}", " " * 5000):
+        parser.push(char)
+        assert len(parser._held) < 300
 
 
 TEMPLATES = {

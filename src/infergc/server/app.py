@@ -7,9 +7,11 @@ from infergc import __version__
 from infergc.client import EngineSupervisor
 from infergc.server import errors
 from infergc.server.description import DescribedApp
+from infergc.server.entrance.body_size import BodySize
 from infergc.server.entrance.door import Door
 from infergc.server.entrance.gate import Gate
-from infergc.server.entrance.limits import BodyLimit, Head, Keys
+from infergc.server.entrance.head_requests import Head
+from infergc.server.entrance.keys import Keys
 from infergc.server.entrance.line import Line
 from infergc.server.entrance.tenants import Keyring
 from infergc.server.entrance.token_limit import TokenLimit
@@ -62,7 +64,7 @@ def create_app(
     if settings.admin_key is not None:
         app.include_router(admin_router(client, sessions))
     app.add_api_route("/", lambda: _paths(app), include_in_schema=False)
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(BodySize, limit=settings.max_body_bytes)
     app.add_middleware(Gate, door=door, line=line)
     app.add_middleware(TokenLimit, door=door)
     if settings.api_keys or settings.admin_key is not None:

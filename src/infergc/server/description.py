@@ -6,8 +6,9 @@ import msgspec
 from fastapi import FastAPI
 
 from infergc.server.answers.responses import Answer, ChatChoice, ChatChunkChoice, CompletionChoice
-from infergc.server.entrance.limits import ADMIN_PATHS, OPEN_PATHS
+from infergc.server.entrance.paths import ADMIN_PATHS, OPEN_PATHS
 from infergc.server.errors import ErrorBody
+from infergc.server.headers import RETRY_AFTER
 from infergc.server.observing.observed import REQUEST_ID
 
 Schema = dict[str, Any]
@@ -15,7 +16,7 @@ Schema = dict[str, Any]
 _PLACE = "#/components/schemas/"
 _ERROR = {"application/json": {"schema": {"$ref": f"{_PLACE}ErrorBody"}}}
 _NAMED = {REQUEST_ID: {"$ref": "#/components/headers/RequestId"}}
-_RETRY = {"retry-after": {"description": "Whole seconds after which to come again.", "schema": {"type": "string"}}}
+_RETRY = {RETRY_AFTER: {"description": "Whole seconds after which to come again.", "schema": {"type": "string"}}}
 _ANSWERS = {"Completion": CompletionChoice, "ChatCompletion": ChatChoice, "ChatCompletionChunk": ChatChunkChoice}
 
 REFUSALS: dict[int | str, Schema] = {
@@ -91,7 +92,7 @@ def _completed(described: Schema, *, is_keyed: bool) -> Schema:
 
 
 def _keys(path: str, *, is_keyed: bool) -> list[str]:
-    """The key that a path wants, if any; ``limits.Keys`` is what asks for it."""
+    """The key that a path wants, if any; ``keys.Keys`` is what asks for it."""
     if path.startswith(ADMIN_PATHS):
         return ["admin"]
     return ["key"] if is_keyed and path not in OPEN_PATHS else []

@@ -15,7 +15,8 @@ from infergc.client.prepare import INVALID_VALUE
 from infergc.params import ParameterError
 from infergc.server.answers.disconnect import ClientGoneError
 from infergc.server.field_faults import fault_of
-from infergc.wording import shown
+from infergc.server.headers import retry_after
+from infergc.wording import cut, shown
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
@@ -23,6 +24,9 @@ RATE_LIMIT = "rate_limit_error"
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is there to read it
 MISSING = "missing_required_parameter"
+TOO_COMPLEX = "body_too_complex"
+MOST_MESSAGE = 600  # characters: what clients sent may be repeated in a message, and is not to make it long
+MOST_PARAM = 256  # characters
 UNSUPPORTED = "unsupported"  # pydantic's type of a problem: the field is known but not served
 
 
@@ -46,7 +50,7 @@ class ApiError(HTTPException):
 
     Attributes:
         status_code: HTTP status code.
-        message: what was wrong and what is allowed.
+        message: what was wrong and what is allowed; cut where it is long, as is the next.
         param: the request field concerned, None if none is.
         code: a word for programs, None if there is none.
         headers: to be sent with it.
@@ -61,9 +65,9 @@ class ApiError(HTTPException):
         code: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(status, message, headers)
-        self.message = message
-        self.param = param
+        self.message = cut(message, MOST_MESSAGE)
+        super().__init__(status, self.message, headers)
+        self.param = None if param is None else cut(param, MOST_PARAM)
         self.code = code
 
     def body(self) -> ErrorBody:
@@ -112,7 +116,7 @@ def _allowed(request: Request) -> list[str]:
 
 
 def _takes(route: BaseRoute, request: Request, method: str) -> bool:
-    asked = "GET" if method == "HEAD" else method  # ``limits.Head``
+    asked = "GET" if method == "HEAD" else method  # ``head_requests.Head``
     match, _ = route.matches({**request.scope, "method": asked})
     return match is Match.FULL
 
@@ -132,6 +136,7 @@ def _from_validation(problems: Sequence[Any]) -> ApiError:
 _CODES = {  # pydantic's type of a problem → the word for programs
     UNSUPPORTED: "unsupported_parameter",
     INVALID_VALUE: INVALID_VALUE,
+    TOO_COMPLEX: TOO_COMPLEX,
     "literal_error": INVALID_VALUE,
     "missing": MISSING,
     "extra_forbidden": "unknown_parameter",
@@ -158,9 +163,8 @@ def _from_http(error: StarletteHTTPException) -> ApiError:
 
 def _unavailable(error: Exception, code: str, seconds: int | None = None) -> ApiError:
     """A 503; come again in so many seconds, or after one to find out. A stream has no header left to say so."""
-    headers = {"retry-after": str(seconds or 1)}
     message = f"{error}; try again in {seconds} s" if seconds else str(error)
-    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=code, headers=headers)
+    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=code, headers=retry_after(seconds or 1))
 
 
 _TRANSLATIONS: tuple[tuple[type[Exception], Callable[[Any], ApiError]], ...] = (  # the first that fits counts

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infergc.wording import fault, shown
+from infergc.wording import cut, fault, shown
 
 Location = Sequence[str | int]
 
@@ -38,7 +38,7 @@ def path(location: Location) -> str:
         if isinstance(part, int):
             words += f"[{part}]"
         elif part.isidentifier() and part not in _BRANCHES:
-            words += f".{part}" if words else part
+            words += f".{cut(part)}" if words else cut(part)
     return words
 
 
@@ -50,5 +50,5 @@ def _unknown(location: Location) -> str:
     """The path of a field that nothing has; its name may be any text, which a message must not repeat as it is."""
     name = str(location[-1])
     around = path(location[:-1])
-    name = name if name and name.isprintable() else shown(name)
+    name = cut(name) if name and cut(name).isprintable() else shown(name)
     return f"{around}.{name}" if around else name

@@ -17,6 +17,7 @@ from infergc.config import EngineConfig
 from infergc.engine.messages import Ready
 from infergc.server.app import create_app
 from infergc.server.entrance.crowd import Crowd, allow_files
+from infergc.server.entrance.head_limit import LimitedHead
 from infergc.server.observing.observed import Observed
 from infergc.server.observing.observers import observing
 from infergc.server.public_texts import PublicTexts
@@ -128,7 +129,7 @@ class _Server(uvicorn.Server):
 def _uvicorn(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=LimitedHead,
         lifespan="off",
         log_config=None,
         log_level="warning",

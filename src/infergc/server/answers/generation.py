@@ -9,6 +9,7 @@ from infergc.params import SamplingParams
 from infergc.server.answers.responses import Usage
 from infergc.server.entrance.line import QUEUE_TIMEOUT, Place
 from infergc.server.errors import ApiError
+from infergc.server.headers import RETRY_AFTER
 from infergc.server.metrics import Stopwatch
 from infergc.server.service import Service
 from infergc.text.tokenizer import Tokenizer
@@ -132,7 +133,7 @@ class Generation:
         except QueueTimeoutError as error:
             headers = self._place.time_out()
             message = f"the request was not started in time: {error} ({self._patience}); "
-            message += f"try again in {headers['retry-after']} s"
+            message += f"try again in {headers[RETRY_AFTER]} s"
             raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=QUEUE_TIMEOUT, headers=headers) from error
         except RequestFailedError as error:
             raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), code="request_failed") from error

@@ -6,19 +6,18 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infergc.server.entrance.limits import OPEN_PATHS
-from infergc.server.entrance.refusal import CLOSE, turn_away
+from infergc.server.entrance.paths import WATCHED_PATHS
+from infergc.server.entrance.refusal import LEAVE, turn_away
 from infergc.server.errors import ApiError
 
 _OTHER_FILES = 256  # that the server has open beside connections, at most
-_ALWAYS = OPEN_PATHS | {"/metrics"}  # who watches is not to lose sight of a server because it is full
 
 
 class Crowd:
     """While there are more connections than ``most``, requests get 503 and their connection is closed.
 
-    Probes and ``/metrics`` are answered all the same: load is no illness. A connection without a request costs 11 KiB
-    and a file, and stays.
+    Probes and ``/metrics`` are answered all the same: load is no illness, and who watches is not to lose
+    sight of it. A connection without a request costs 11 KiB and a file, and stays.
 
     Args:
         app: what comes after.
@@ -35,11 +34,11 @@ class Crowd:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what has room."""
-        if len(self.connections) <= self._most or scope["type"] != "http" or scope["path"] in _ALWAYS:
+        if len(self.connections) <= self._most or scope["type"] != "http" or scope["path"] in WATCHED_PATHS:
             await self.app(scope, receive, send)
             return
         text = f"the server has more than {self._most} connections (--max-connections); try again in 1 s"
-        error = ApiError(HTTPStatus.SERVICE_UNAVAILABLE, text, code="too_many_connections", headers=CLOSE)
+        error = ApiError(HTTPStatus.SERVICE_UNAVAILABLE, text, code="too_many_connections", headers=LEAVE)
         await turn_away(error, scope, receive, send)
 
 

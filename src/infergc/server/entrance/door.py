@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 
-from infergc.server.entrance.refusal import CLOSE
+from infergc.server.entrance.refusal import LEAVE
 from infergc.server.errors import ApiError
 
 SHUTTING_DOWN = "shutting_down"
@@ -34,7 +34,7 @@ class Door:
         """
         if self.is_closed:
             text = "the server is shutting down and takes no new requests"
-            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, text, code=SHUTTING_DOWN, headers=CLOSE)
+            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, text, code=SHUTTING_DOWN, headers=LEAVE)
 
     def enter(self) -> None:
         """Come in.

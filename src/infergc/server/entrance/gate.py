@@ -11,6 +11,7 @@ from infergc.server.entrance.door import Door
 from infergc.server.entrance.line import Line, Place
 from infergc.server.entrance.refusal import turn_away
 from infergc.server.errors import ApiError, as_api_error, error_response
+from infergc.server.headers import CLOSE
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 GENERATING = frozenset({COMPLETIONS, CHAT})
@@ -91,7 +92,6 @@ class TimedBody:
         except TimeoutError:
             self._door.check()
             text = f"the request body was not complete after {self._patience:g} s"
-            headers = {"connection": "close"}
-            raise ApiError(HTTPStatus.REQUEST_TIMEOUT, text, code="body_timeout", headers=headers) from None
+            raise ApiError(HTTPStatus.REQUEST_TIMEOUT, text, code="body_timeout", headers=CLOSE) from None
         self._is_complete = not message.get("more_body", False)
         return message

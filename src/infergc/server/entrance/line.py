@@ -8,6 +8,7 @@ from time import monotonic
 
 from infergc.client import EngineSupervisor
 from infergc.server.errors import ApiError
+from infergc.server.headers import RETRY_AFTER, retry_after
 from infergc.wording import counted
 
 QUEUE_FULL, QUEUE_TIMEOUT = "queue_full", "queue_timeout"
@@ -87,7 +88,7 @@ class Line:
     def refuse(self, reason: str) -> dict[str, str]:
         """Count a refusal; returns the header that says when to come again."""
         self.refused[reason] += 1
-        return {"retry-after": str(self._drain.seconds(self.waiting))}
+        return retry_after(self._drain.seconds(self.waiting))
 
     def _length(self) -> int:
         """Below zero by the slots that are free beyond those who wait."""
@@ -104,7 +105,7 @@ class Line:
         more = f", and this one would bring {wanted} more; send it in parts" if wanted > 1 else ""
         message = (
             f"the queue is full: {max(0, length)} of at most {counted(self.most, 'request')} wait "
-            f"(--max-num-queued-reqs){more}; try again in {headers['retry-after']} s"
+            f"(--max-num-queued-reqs){more}; try again in {headers[RETRY_AFTER]} s"
         )
         raise ApiError(HTTPStatus.TOO_MANY_REQUESTS, message, code=QUEUE_FULL, headers=headers)
 

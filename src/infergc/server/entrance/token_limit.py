@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from infergc.server.entrance.door import Door
 from infergc.server.entrance.gate import BODY_SECONDS, TimedBody
 from infergc.server.errors import ApiError, error_response
+from infergc.server.headers import retry_after
 
 TOKENISING = frozenset({"/tokenize", "/detokenize"})
 MOST_TOKENISING = 16  # each holds a body and what is made of it
@@ -36,8 +37,7 @@ class TokenLimit:
             return
         if self._inside >= self._most:
             text = f"{self._inside} texts are being tokenised, as many as are allowed at once; try again in 1 s"
-            headers = {"retry-after": "1"}
-            error = ApiError(HTTPStatus.TOO_MANY_REQUESTS, text, code="too_many_requests", headers=headers)
+            error = ApiError(HTTPStatus.TOO_MANY_REQUESTS, text, code="too_many_requests", headers=retry_after())
             await error_response(error)(scope, receive, send)
             return
         self._inside += 1

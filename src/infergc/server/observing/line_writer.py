@@ -11,7 +11,8 @@ from threading import Thread
 from infergc.config import ConfigError
 from infergc.wording import counted
 
-MOST_WAITING = 10_000  # lines; about 4 MB
+MOST_WAITING = 10_000  # lines
+MOST_BYTES = 8 * 1024**2  # of the lines that wait
 _BATCH = 1000  # lines in one write
 _LAST_WORDS = 2.0  # seconds that the end waits for what is still to be written
 
@@ -37,9 +38,11 @@ class LineWriter:
         self._lost_line = lost_line
         self._stderr = -1
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
-        self._dropped = 0  # lines, counted by who puts
+        self._dropped = 0  # lines, counted by who puts, as the next
+        self._put = 0  # bytes
         self._failed = 0  # lines, counted by the thread, as what follows is kept by it
         self._told = 0
+        self._taken = 0  # bytes
         self._is_torn = False
         self._is_failing = False
         try:
@@ -53,7 +56,8 @@ class LineWriter:
 
     def put(self, line: bytes) -> None:
         """Write a line soon; it ends with a line feed. Never waits, never raises."""
-        if self._queue.qsize() < MOST_WAITING:
+        if self._queue.qsize() < MOST_WAITING and self._put - self._taken + len(line) <= MOST_BYTES:
+            self._put += len(line)
             self._queue.put(line)
         else:
             self._dropped += 1
@@ -70,6 +74,7 @@ class LineWriter:
             lines = [first]
             goes_on = self._gather(lines)
             self._write(lines)
+            self._taken += sum(map(len, lines))
             if not goes_on:
                 return
 

@@ -9,12 +9,12 @@ import msgspec
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infergc.server.entrance.limits import OPEN_PATHS
+from infergc.server.entrance.paths import WATCHED_PATHS
 from infergc.server.errors import SERVER_ERROR
 from infergc.server.observing.record import Record
 
 REQUEST_ID = "x-request-id"
-_PROBES = OPEN_PATHS | {"/metrics"}  # asked every few seconds: only where they fail is it worth a word
+MOST_ID = 128  # characters
 Observer: TypeAlias = Callable[[Record], None]
 
 
@@ -38,7 +38,7 @@ class Observed:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        record = Record.begin(scope, headers, headers.get(REQUEST_ID) or uuid4().hex)
+        record = Record.begin(scope, headers, _name(headers.get(REQUEST_ID, "")))
         scope.setdefault("state", {})["record"] = record
 
         async def watched(message: Message) -> None:
@@ -60,9 +60,15 @@ class Observed:
             self._tell(record)
 
     def _tell(self, record: Record) -> None:
-        if record.path not in _PROBES or record.error:
+        if record.path not in WATCHED_PATHS or record.error:
             for observer in self._observers:
                 observer(record)
+
+
+def _name(sent: str) -> str:
+    """What the client calls its request, if that is fit for a header and a log."""
+    is_fit = 0 < len(sent) <= MOST_ID and sent.isascii() and sent.isprintable()
+    return sent if is_fit else uuid4().hex
 
 
 class _Error(msgspec.Struct):

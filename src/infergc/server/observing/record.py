@@ -9,6 +9,9 @@ from starlette.types import Scope
 from infergc.server.answers.generation import Generation
 from infergc.server.entrance.tenants import Tenant
 from infergc.server.errors import CLIENT_CLOSED_REQUEST, ApiError
+from infergc.wording import cut
+
+_MOST_PATH = 256  # characters, of what may be any text
 
 
 @dataclass(slots=True)
@@ -17,6 +20,7 @@ class Record:
 
     Attributes:
         request_id: the answer's x-request-id.
+        path: cut where it is long.
         headers: the request's, for whoever continues a trace; they hold the key.
         time: when its head was read, in seconds since 1970.
         arrival: the same moment by ``time.perf_counter()``.
@@ -48,7 +52,7 @@ class Record:
     @classmethod
     def begin(cls, scope: Scope, headers: Headers, request_id: str) -> "Record":
         """A request whose head was read just now."""
-        return cls(request_id, scope["method"], scope["path"], headers, time(), perf_counter())
+        return cls(request_id, scope["method"], cut(scope["path"], _MOST_PATH), headers, time(), perf_counter())
 
     def went_wrong(self, error: ApiError) -> None:
         """Note what the client was told."""

@@ -14,10 +14,9 @@ from infergc.server.observing.observed import Observer
 from infergc.server.observing.record import Record
 
 STDERR = "-"
-_MOST_TEXT = 256  # characters of what clients choose
 
 
-class Line(msgspec.Struct, omit_defaults=True):
+class LogLine(msgspec.Struct, omit_defaults=True):
     """One line; what does not apply to a request is left out."""
 
     time: str
@@ -73,13 +72,13 @@ def request_log(place: str, model: str, say: Callable[[str], None]) -> Iterator[
         writer.close()
 
 
-def line_of(record: Record, model: str) -> Line:
+def line_of(record: Record, model: str) -> LogLine:
     """The line of a request that is over."""
-    line = Line(
+    line = LogLine(
         _timestamp(record.time),
-        record.request_id[:_MOST_TEXT],
+        record.request_id,
         record.method,
-        record.path[:_MOST_TEXT],
+        record.path,
         record.status,
         _millis(record.ended - record.arrival),
         record.error,
@@ -93,7 +92,7 @@ def line_of(record: Record, model: str) -> Line:
     return line
 
 
-def _add(line: Line, report: Report) -> None:
+def _add(line: LogLine, report: Report) -> None:
     usage = report.usage
     line.prompt_tokens, line.completion_tokens = usage.prompt_tokens, usage.completion_tokens
     line.cached_tokens = usage.prompt_tokens_details.cached_tokens

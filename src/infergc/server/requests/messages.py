@@ -1,36 +1,52 @@
 """The messages of a chat as request fields."""
 
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from infergc.client.prepare import INVALID_VALUE
+from infergc.server.errors import TOO_COMPLEX
+from infergc.server.requests.body_limits import excess
 from infergc.server.requests.fields import EmptyOnly, Harmless, MessageText, Unserved
 from infergc.wording import shown
+
+MOST_ARGUMENTS = 1_048_576  # characters of the JSON of all calls together
 
 _Value = TypeVar("_Value")
 
 
-def _arguments(text: str) -> str:
-    """The JSON of an object; models that call a function without any leave it empty at times."""
+def _arguments(text: object) -> dict[str, Any]:
+    """Of the JSON of an object; models that call a function without any leave it empty at times."""
+    if not isinstance(text, str):
+        raise PydanticKnownError("string_type")
     try:
         value = json.loads(text or "{}")
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise PydanticCustomError(INVALID_VALUE, "takes the JSON of an object, not {text}", {"text": shown(text)})
-    return text or "{}"
+    return value
 
 
 class CalledFunction(BaseModel):
-    """What an earlier answer called."""
+    """What an earlier answer called; of its arguments' JSON the object is kept."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     name: str
-    arguments: Annotated[str, AfterValidator(_arguments)]
+    arguments: Annotated[dict[str, Any], PlainValidator(_arguments), WithJsonSchema({"type": "string"})]
     parsed_arguments: Harmless = None  # openai-python sends back what it made of them
 
 
@@ -46,7 +62,7 @@ class MadeCall(BaseModel):
 
     def for_template(self) -> dict[str, Any]:
         """As chat templates know it: arguments are no text, for most templates write them as JSON themselves."""
-        function = {"name": self.function.name, "arguments": json.loads(self.function.arguments)}
+        function = {"name": self.function.name, "arguments": self.function.arguments}
         return {"id": self.id, "type": self.type, "function": function}
 
 
@@ -106,3 +122,33 @@ def _only_for(role: str, value: _Value, others: ValidationInfo) -> _Value:
         message = 'is only allowed in a message of the role "{role}"'
         raise PydanticCustomError(INVALID_VALUE, message, {"role": role})
     return value
+
+
+def _checked_arguments(messages: Any) -> Any:
+    """Arguments are JSON within JSON: what the body's limits took for text is to keep to them, too."""
+    texts = list(_texts_of_arguments(messages))
+    length = sum(map(len, texts))
+    if length > MOST_ARGUMENTS:
+        words = f"{length} characters; at most {MOST_ARGUMENTS} are allowed"
+    else:
+        words = excess([text.encode("utf-8", "surrogatepass") for text in texts]) or ""
+    if words:
+        raise PydanticCustomError(TOO_COMPLEX, "the arguments of calls have {words}", {"words": words})
+    return messages
+
+
+def _texts_of_arguments(messages: Any) -> Iterator[str]:
+    for message in messages if isinstance(messages, list) else ():
+        match message:
+            case {"tool_calls": [*calls]}:
+                yield from (text for call in calls if (text := _text_of_arguments(call)))
+
+
+def _text_of_arguments(call: Any) -> str | None:
+    match call:
+        case {"function": {"arguments": str(text)}}:
+            return text
+    return None
+
+
+Messages = Annotated[list[Message], Field(fail_fast=True), BeforeValidator(_checked_arguments)]

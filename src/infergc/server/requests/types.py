@@ -6,7 +6,7 @@ silence. ``sampling()`` gives the request's ``SamplingParams``.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from infergc.cache_control import CacheControl
 from infergc.params import MAX_COUNT, MAX_LOGPROBS, ParameterError, SamplingParams, check_number
@@ -22,7 +22,7 @@ from infergc.server.requests.fields import (
     Unserved,
     only,
 )
-from infergc.server.requests.messages import Message
+from infergc.server.requests.messages import Messages
 from infergc.server.requests.structured import (
     ResponseFormat,
     StructuredOutputsField,
@@ -195,9 +195,6 @@ class CompletionRequest(GenerationRequest):
     def prompt_only(self) -> bool:
         """As for all, with ``echo`` and ``max_tokens`` of 0."""
         return bool(self.echo) and self.max_tokens == 0
-
-
-Messages = Annotated[list[Message], Field(fail_fast=True)]
 
 
 class ChatRequest(GenerationRequest):

@@ -14,7 +14,7 @@ from infergc.server.description import generated
 from infergc.server.entrance.gate import place_of
 from infergc.server.entrance.tenants import tenant_of
 from infergc.server.observing.record import record_of
-from infergc.server.requests.structure import BoundedRoute
+from infergc.server.requests.body_limits import LimitedRoute
 from infergc.server.requests.types import ChatRequest, CompletionRequest
 from infergc.server.service import Service
 from infergc.server.tools.shape import ToolShape
@@ -23,7 +23,7 @@ from infergc.server.tools.turn import named_as_tools
 
 def completions_router(service: Service) -> APIRouter:
     """The routes that generate."""
-    router = APIRouter(prefix="/v1", tags=["generation"], route_class=BoundedRoute)
+    router = APIRouter(prefix="/v1", tags=["generation"], route_class=LimitedRoute)
 
     @router.post("/completions", responses=generated("Completion", "Completion"))
     async def complete(body: CompletionRequest, http: Request) -> Response:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from infergc.params import ParameterError
 from infergc.server.description import answered
 from infergc.server.errors import MISSING, bad_request
-from infergc.server.requests.structure import BoundedRoute
+from infergc.server.requests.body_limits import LimitedRoute
 from infergc.server.requests.types import DetokenizeRequest, TokenizeRequest
 from infergc.server.service import LONG_TEXT, Service
 
@@ -31,7 +31,7 @@ class Text(Struct):
 
 def tokens_router(service: Service) -> APIRouter:
     """The routes between text and token ids."""
-    router = APIRouter(tags=["tokens"], route_class=BoundedRoute)
+    router = APIRouter(tags=["tokens"], route_class=LimitedRoute)
 
     @router.post("/tokenize", responses=answered(Tokens))
     async def tokenize(body: TokenizeRequest) -> Response:

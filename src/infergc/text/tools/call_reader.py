@@ -13,6 +13,7 @@ from infergc.text.tools.json_scan import JsonScan
 _HEAD = re.compile(
     r'\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*"([\w-]+)"\s*,\s*"(?:arguments|parameters)"\s*:\s*'
 )
+_MOST_HEAD = 256  # characters: a name has at most 64, and the keys around it a few dozen
 _FIRST_KEY = re.compile(r'\{\s*"(?:name|arguments|parameters|type|id)"\s*')
 
 
@@ -44,6 +45,8 @@ class CallReader:
         self._before = before
         self._scan = JsonScan()
         self._chars: list[str] = []
+        self._has_key = False  # the first of the object
+        self._has_value = False  # the first that is an object or a list: of a head only the arguments are
         self._arguments_end = 1 if function is None else 0  # depth after them
         self._phase: Callable[[str], Progress] = self._head if function is None else self._arguments
         self.told = function is not None
@@ -62,30 +65,41 @@ class CallReader:
         return self._phase(char)
 
     def _head(self, char: str) -> Progress:
-        """Inside the object, before it is known for a call."""
+        """Inside the object, before it is known for a call. Each question is asked once, of a few characters."""
         scan = self._scan
         if scan.in_string:
-            return Progress.ALIEN if char < " " else self._keep(char)
-        if char == "{" and scan.depth == 2 and self._is_head():
-            self._phase = self._arguments
-            return self._arguments(char)
-        if char == ":" and scan.depth == 1 and not _FIRST_KEY.match("".join(self._chars)):
-            return Progress.ALIEN
+            return self._keep(char) if char >= " " else Progress.ALIEN
+        if char in "{[" and scan.depth == 2 and not self._has_value:
+            return self._first_value(char)
+        if char == ":" and not self._has_key:
+            return self._first_key(char)
         if scan.depth == 0:
             return self._complete(char)
         return self._keep(char)
 
     def _keep(self, char: str) -> Progress:
+        """One more; where no key came among as many as a head may have, none is to come."""
+        if not self._has_key and len(self._chars) >= _MOST_HEAD:
+            return Progress.ALIEN
         self._chars.append(char)
         return Progress.MORE
 
-    def _is_head(self) -> bool:
+    def _first_key(self, char: str) -> Progress:
+        """Whether a call begins with this key."""
+        self._has_key = True
+        return self._keep(char) if _FIRST_KEY.fullmatch("".join(self._chars)) else Progress.ALIEN
+
+    def _first_value(self, char: str) -> Progress:
         """Whether the text so far is that of a call up to its arguments; it is told then."""
+        self._has_value = True
+        if char == "[" or len(self._chars) > _MOST_HEAD:
+            return self._keep(char)
         head = _HEAD.fullmatch("".join(self._chars))
         if head is None or head[1] not in self._names:
-            return False
+            return self._keep(char)
         self._tell(head[1])
-        return True
+        self._phase = self._arguments
+        return self._arguments(char)
 
     def _complete(self, char: str) -> Progress:
         """The object ended before it was known for a call: its keys may stand in another order."""

@@ -38,20 +38,21 @@ class Gathered:
     def __init__(self) -> None:
         self.calls = 0
         self._content: list[str] = []
-        self._space = ""  # at the end of the content; what follows decides whether it belongs to it
+        self._space: list[str] = []  # at the end of the content; what follows decides whether it belongs to it
         self._news: list[tuple[int, str | None, list[str]]] = []
 
     def say(self, text: str) -> None:
         """Text that belongs to no call."""
         solid = text.rstrip()
         if solid:
-            self._content += (self._space, solid)
-            self._space = ""
-        self._space += text[len(solid) :]
+            self._content += (*self._space, solid)
+            self._space = []
+        if len(solid) < len(text):
+            self._space.append(text[len(solid) :])
 
     def begin(self, name: str) -> None:
         """A call of this function begins."""
-        self._space = ""
+        self._space = []
         self._news.append((self.calls, name, []))
         self.calls += 1
 
@@ -64,7 +65,7 @@ class Gathered:
     def take(self, *, last: bool = False) -> ToolDelta:
         """All of it; ``last`` where no more comes."""
         if last and not self.calls:
-            self._content.append(self._space)
+            self._content += self._space
         calls = [CallDelta(index, name, "".join(parts)) for index, name, parts in self._news]
         delta = ToolDelta("".join(self._content), calls)
         self._content, self._news = [], []

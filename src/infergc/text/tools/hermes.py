@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from infergc.text.tools.lark import Schemas, Spell, call_rules, grammar, literal, named_object, repeated
-from infergc.text.tools.parser import ToolParser
+from infergc.text.tools.parser import MOST_HELD, ToolParser
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 
@@ -35,7 +35,7 @@ class _Parser(ToolParser):
         if char == "{":
             self._read_call(char)
         elif char.isspace():
-            self._held += char
+            self._hold(char)
         else:
             self._no_call(char)
 
@@ -43,7 +43,7 @@ class _Parser(ToolParser):
         """After a call; models forget the closing mark at times."""
         self._held += char
         mark = self._held.lstrip()
-        if not _CLOSE.startswith(mark):
+        if not _CLOSE.startswith(mark) or len(self._held) > MOST_HELD:
             held, self._held = self._held, ""
             self._state = self._content
             for again in held:

@@ -39,12 +39,12 @@ class _Parser(ToolParser):
         if char == "{":
             self._read_call(char)
         elif char.isspace():
-            self._held += char
+            self._hold(char)
         else:
             self._no_call(char)
 
     def _next(self, char: str) -> None:
         if char == ";":
-            self._held += char
+            self._hold(char)
         else:
             self._opened(char)

@@ -54,7 +54,7 @@ class _Parser(ToolParser):
             self._after = self._rest
             self._state = self._first
         elif char.isspace():
-            self._held += char
+            self._hold(char)
         else:
             self._state = self._named
             self._named(char)
@@ -64,7 +64,7 @@ class _Parser(ToolParser):
         if char == "{":
             self._read_call(char)
         elif char.isspace():
-            self._held += char
+            self._hold(char)
         else:
             self._no_call(char)
 
@@ -74,7 +74,7 @@ class _Parser(ToolParser):
             self._held = ""
             self._state = self._content
         elif char == ",":
-            self._held += char
+            self._hold(char)
         else:
             self._first(char)
 
@@ -83,7 +83,7 @@ class _Parser(ToolParser):
         if char == "{":
             self._begin_named(char)
         elif char.isalnum() or char in _IN_HEAD:
-            self._held += char
+            self._hold(char)
         else:
             self._no_call(char)
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Collection
 from infergc.text.tools.call_reader import CallReader, Progress
 from infergc.text.tools.calls import Gathered, ToolDelta
 
+MOST_HELD = 256  # characters that stand between a mark and a call, or between two
+
 
 class ToolParser:
     """Finds calls in the text of one answer, in the same places however the text is cut into pieces.
@@ -49,6 +51,13 @@ class ToolParser:
 
     def _opened(self, char: str) -> None:
         raise NotImplementedError
+
+    def _hold(self, char: str) -> None:
+        """Keep a character of what may come before a call; no call is so far away."""
+        if len(self._held) < MOST_HELD:
+            self._held += char
+        else:
+            self._no_call(char)
 
     def _no_call(self, char: str) -> None:
         """What is held was no call; this character is the next."""

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infergc.server.errors import ApiError
-from infergc.server.requests.structure import MOST_CONTAINERS, MOST_DEPTH, MOST_FIELDS, check_structure
+from infergc.server.requests.body_limits import MOST_CONTAINERS, MOST_DEPTH, MOST_FIELDS, excess
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.text(alphabet='a"\\[]{}:é', max_size=8),
@@ -21,22 +20,22 @@ def nested(depth: int) -> bytes:
 
 
 def test_limits() -> None:
-    check_structure(nested(MOST_DEPTH))
-    check_structure(b"[" + b",".join([b"{}"] * (MOST_CONTAINERS - 1)) + b"]")
-    check_structure(b"{" + b",".join([b'"a":1'] * MOST_FIELDS) + b"}")
-    for body, what in (
-        (nested(MOST_DEPTH + 1), "in one another"),
-        (b"[" + b",".join([b"{}"] * MOST_CONTAINERS) + b"]", "objects and lists; at most"),
-        (b"{" + b",".join([b'"a":1'] * (MOST_FIELDS + 1)) + b"}", "fields; at most"),
+    full = b"[" + b",".join([b"{}"] * (MOST_CONTAINERS - 1)) + b"]"
+    fields = b"{" + b",".join([b'"a":1'] * MOST_FIELDS) + b"}"
+    for text in (nested(MOST_DEPTH), full, fields):
+        assert excess([text]) is None
+    for texts, words in (
+        ([nested(MOST_DEPTH + 1)], "65 objects and lists in one another; at most 64 are allowed"),
+        ([full, b"[]"], "16385 objects and lists; at most 16384 are allowed"),
+        ([fields, b'{"a":1}'], "16385 fields; at most 16384 are allowed"),
+        ([b"]" * 50, nested(MOST_DEPTH + 1)], "65 objects and lists in one another; at most 64 are allowed"),
     ):
-        with pytest.raises(ApiError, match=what) as refused:
-            check_structure(body)
-        assert refused.value.code == "body_too_complex"
+        assert excess(texts) == words
 
 
 def test_text_has_no_structure() -> None:
     text = '{"[\\\\' * 200_000 + ':"' * 200_000
-    check_structure(json.dumps({"prompt": text, "stop": ["]", '"[']}).encode())
+    assert excess([json.dumps({"prompt": text, "stop": ["]", '"[']}).encode()]) is None
 
 
 @pytest.mark.parametrize(
@@ -45,15 +44,14 @@ def test_text_has_no_structure() -> None:
     ids=range(6),
 )
 def test_what_is_no_json_is_left_to_the_parser(body: bytes) -> None:
-    check_structure(body)
+    assert excess([body]) is None
 
 
 @given(VALUES)
 def test_the_depth_of_any_json_is_found(value: object) -> None:
     wrapped = b"[" * (MOST_DEPTH - depth_of(value)) + json.dumps(value).encode() + b"]" * (MOST_DEPTH - depth_of(value))
-    check_structure(wrapped)
-    with pytest.raises(ApiError):
-        check_structure(b"[" + wrapped + b"]")
+    assert excess([wrapped]) is None
+    assert "in one another" in excess([b"[" + wrapped + b"]"])
 
 
 def depth_of(value: object) -> int:
