@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from infergc.client import EngineClient
+from infergc.client.grammars import GrammarProcess
 from infergc.config import engine_config
 from infergc.params import SamplingParams
 from infergc.server.answers.generation import Generation
@@ -18,6 +19,7 @@ from infergc.server.public_texts import PublicTexts
 from infergc.server.routes.sessions import SessionClock
 from infergc.server.service import Service
 from infergc.server.settings import ServerSettings
+from infergc.server.tools.turn import ToolSupport
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 from samples import served_model, slow_sim
@@ -150,9 +152,10 @@ def test_a_session_is_used_until_its_client_leaves(model: Path, monkeypatch: pyt
         clock = SessionClock(client, 10.0, 100, lambda: now[0])
         settings = ServerSettings(model_name="tiny")
         latencies = Latencies(CollectorRegistry(), "tiny")
+        tokenizer, template = Tokenizer.load(model), ChatTemplate.load(model)
         service = Service(
-            client, Tokenizer.load(model), ChatTemplate.load(model), settings, latencies, clock, Line(client, 1),
-            PublicTexts(),
+            client, tokenizer, template, settings, latencies, clock, Line(client, 1),
+            ToolSupport("", template, tokenizer), PublicTexts(), GrammarProcess(0),
         )  # fmt: skip
         try:
             clock.touch("", "left")
