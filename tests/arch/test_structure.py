@@ -167,6 +167,14 @@ def test_links_between_docs_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name} points to {target}"
 
 
+def test_files_that_docs_name_exist():
+    pages = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "benchmarks" / "RESULTS.md"]
+    path = re.compile(r"(?<![\w/.])((?:tests|benchmarks|tools|src|dashboards)/[\w./-]+?\.(?:py|md|json|cpp))")
+    named = {(page.name, name) for page in pages for name in path.findall(page.read_text())}
+    assert len(named) > 50
+    assert not [(page, name) for page, name in sorted(named) if not (ROOT / name).is_file()]
+
+
 def test_the_laws_page_names_what_exists():
     code = "\n".join(path.read_text() for path in sources())
     page = (ROOT / "docs" / "laws.md").read_text()
