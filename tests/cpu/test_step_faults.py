@@ -1,5 +1,6 @@
 """A step of a real model fails, at any point: who can be answered is, byte for byte as if nothing had been."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,33 @@ def test_a_step_that_cannot_be_launched_runs_again(rig: Rig, where: float, late:
     results = rig.run()
     setattr(owner, name, original)
     assert results.tokens == rig.expected.tokens
+
+
+def test_a_step_that_failed_leaves_no_tensors_in_cycles(rig: Rig) -> None:
+    """Its error came with a traceback, whose frames hold the step's tensors, and the future that holds the error."""
+    executor: Any = rig.engine._executor
+    sampler, sample, calls = executor._runner._sampler, executor._runner._sampler.sample, [0]
+
+    def fails_once(*arguments: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 3:
+            raise RuntimeError("for a test") from ValueError("why")
+        return sample(*arguments)
+
+    executor.census(0)  # what is there already is the model's
+    gc.collect()
+    gc.disable()
+    try:
+        sampler.sample = fails_once
+        rig.run()
+        executor.census(0)
+        gc.collect()
+        census = executor.census(0)
+    finally:
+        gc.enable()
+        del sampler.sample
+    assert calls[0] > 3
+    assert census.cycles == ()
 
 
 def test_what_cannot_be_moved_ends_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,6 +195,18 @@ def test_what_goes_wrong_with_one_leaves_the_others_unchanged(model: Path) -> No
     assert {name: together.tokens[name] for name in alone.tokens} == alone.tokens
 
 
+@pytest.mark.parametrize("neighbours", [(), ("free",)])
+def test_a_grammar_that_ends_by_itself_fails_no_step(model: Path, neighbours: tuple[str, ...]) -> None:
+    """The step after its end is planned already, and may have no other text in it that keeps to a grammar."""
+    load = [submit(name, [6], max_tokens=30, ignore_eos=True) for name in neighbours]
+    load.append(submit("ends", [5], max_tokens=300, structured_outputs=StructuredOutputs(choice=("yes", "no"))))
+    engine = engine_for(model, pipeline_depth=2)
+    found = run(engine, load)
+    assert found.finish["ends"] == "stop"
+    assert (engine.counters.failed_steps, engine.scheduler.trials.retried) == (0, 0)
+    engine.close()
+
+
 def test_the_offline_api_says_what_went_wrong(llm: LLM) -> None:
     with pytest.raises(RequestFailedError, match=r"^structured_outputs: "):
         llm.generate("x", SamplingParams(max_tokens=200, **WILD, **NO_END), use_tqdm=False)

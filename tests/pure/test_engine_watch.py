@@ -53,3 +53,32 @@ def test_stuck_is_who_has_work_and_takes_no_step(answers: list[dict[str, Any]], 
     asyncio.run(pulse.feel())
     now[0] -= 1  # the last question had no answer
     assert pulse.is_stuck == is_stuck
+    assert (pulse.still > 0) == is_stuck
+
+
+def test_an_idle_engine_stands_still_only_once_an_answer_is_overdue() -> None:
+    now = [0.0]
+
+    async def scene() -> None:
+        answers: list[asyncio.Future[dict[str, Any]]] = []
+
+        def ask(_what: str) -> asyncio.Future[dict[str, Any]]:
+            answers.append(asyncio.get_running_loop().create_future())
+            return answers[-1]
+
+        pulse = Pulse(ask, 3.0, lambda: now[0])
+        feeling = asyncio.ensure_future(pulse.feel())
+        while not answers:
+            await asyncio.sleep(0)
+        now[0] += pulse.beat / 2
+        assert pulse.still == 0, "it has a moment for its answer"
+        now[0] = 4.0
+        assert (pulse.still, pulse.silent, pulse.is_stuck) == (4, 4, True)
+        answers[0].set_result({"steps": 0, "has_work": False})
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        now[0] += 100
+        assert (pulse.still, pulse.is_stuck) == (0, False)
+        feeling.cancel()
+
+    asyncio.run(scene())

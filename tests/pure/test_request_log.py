@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from infergc.server.entrance.tenants import Keyring
@@ -126,6 +127,21 @@ def test_a_full_queue(server: Server, lines: Lines) -> None:
     assert {line["status"] for line in waited} == {499}
 
 
+def test_a_stream_that_its_engine_dies_under(server: Server, lines: Lines) -> None:
+    """The status line is long gone when the error comes."""
+    with server.http.stream("POST", "/v1/completions", json=LONG) as answer:
+        frames = answer.iter_lines()
+        next(frames)
+        (engine,) = psutil.Process(server.process.pid).children()
+        engine.kill()
+        assert "engine_unavailable" in "".join(frames)
+    (line,) = lines(1)
+    assert (line["status"], line["error"], line["stream"]) == (200, "engine_unavailable", True)
+    assert line["finish_reasons"] == [None]
+    assert "client_left" not in line
+    wait_for(lambda: 'infergc_requests{state="running"}' in server.metrics(), "another engine was to run")
+
+
 def leaving(server: Server, body: dict[str, Any]) -> AbstractContextManager[None]:
     return post_and_leave(server, "/v1/completions", body, key=KEY)
 
@@ -178,6 +194,6 @@ def test_a_closed_pipe_disturbs_nobody(model: Path) -> None:
 def test_a_file_that_cannot_be_is_an_error_at_the_start(model: Path, tmp_path: Path) -> None:
     with infergc("serve", model, "--port", "0", *FLAGS[:2], "--request-log", tmp_path / "no" / "file") as process:
         _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert "--request-log: cannot write" in err
     assert "No such file or directory" in err

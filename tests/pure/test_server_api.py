@@ -9,6 +9,9 @@ from typing import Any
 import openai
 import pytest
 
+from infergc.client.prepare import CONTEXT_LENGTH, INVALID_VALUE
+from infergc.server.entrance.door import SHUTTING_DOWN
+from infergc.server.entrance.line import REFUSED_FOR
 from samples import served_model, slow_sim
 from samples.servers import ROOT, Server, serving, wait_for
 
@@ -39,6 +42,18 @@ def test_the_root_lists_what_there_is(server: Server) -> None:
     assert {"POST /v1/completions", "POST /tokenize", "GET /health"} <= set(paths)
     page = (ROOT / "docs" / "api.md").read_text()
     assert all(f"`{path}`" in page for path in paths)
+
+
+_CODES = re.compile(r'(?:code=|_unavailable\(error, )"(\w+)"|"((?:invalid|missing|unknown|unsupported)_\w+)"')
+
+
+def test_the_page_has_every_code_of_errors() -> None:
+    sources = [path.read_text() for path in (ROOT / "src" / "infergc" / "server").rglob("*.py")]
+    told = {one or other for source in sources for one, other in _CODES.findall(source)}
+    told |= {CONTEXT_LENGTH, INVALID_VALUE, SHUTTING_DOWN, *REFUSED_FOR}
+    assert {"invalid_json", "model_not_found", "unknown_parameter", "engine_stuck"} <= told
+    page = (ROOT / "docs" / "api.md").read_text()
+    assert not [code for code in told if f"`{code}`" not in page]
 
 
 def test_models(client: openai.OpenAI) -> None:

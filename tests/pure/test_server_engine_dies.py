@@ -1,6 +1,7 @@
 """The engine's process is killed, or stands still: what clients get, what probes say, and that it is mended."""
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pytest
 
 from samples import served_model, slow_sim
 from samples.inspection import ADMIN_KEY, HEADERS
-from samples.servers import PATIENCE, Server, serving, wait_for
+from samples.servers import PATIENCE, Server, serving, untimed, wait_for
 
 LONG = {"prompt": "hello", "max_tokens": 900, "ignore_eos": True, "seed": 1}
 SHORT = {**LONG, "max_tokens": 30}
@@ -30,7 +31,7 @@ def server(model: Path) -> Iterator[Server]:
     flags = ("--executor", slow_sim.DAWDLING, "--stuck-timeout", str(STUCK_SECONDS), "--max-engine-restarts", "100",
              "--max-num-seqs", "4", "--max-num-queued-reqs", "4")  # fmt: skip
     with serving(model, *flags, INFERGC_ADMIN_KEY=ADMIN_KEY) as running:
-        running.process.stderr.readline()  # that it loads
+        running.said()  # that it loads
         yield running
 
 
@@ -43,6 +44,11 @@ def clients() -> Iterator[ThreadPoolExecutor]:
 def engine_of(server: Server) -> psutil.Process:
     (engine,) = psutil.Process(server.process.pid).children()
     return engine
+
+
+def is_another(found: psutil.Process, engine: psutil.Process) -> bool:
+    """Whether it has become an engine: until then the server waits for it as for a part of itself."""
+    return found.pid != engine.pid and "infergc.engine.process" in found.cmdline()
 
 
 def complete(server: Server, **fields: object) -> httpx.Response:
@@ -81,12 +87,14 @@ def test_killed_it_fails_its_requests_at_once_and_another_serves(server: Server,
     for answer in asked:
         error = error_of(answer.result(PATIENCE))
         assert error["code"] == "engine_unavailable"
-        assert "exit code -9" in error["message"]
-    assert server.process.stderr.readline() == (
-        "Error: the engine died (its socket closed; exit code -9); it is started again\n"
+        assert "killed by SIGKILL; the system may have been out of memory" in error["message"]
+        assert re.search(r"; try again in \d+ s$", error["message"])
+    assert server.said() == (
+        "Error: the engine died (its socket closed; killed by SIGKILL; the system may have been out of memory); "
+        "it is started again\n"
     )
     wait_for(lambda: is_ready(server))
-    assert server.process.stderr.readline().startswith("The engine runs again, after ")
+    assert server.said().startswith("The engine runs again, after ")
     assert not engine.is_running()
     assert complete(server).json()["choices"][0]["text"] == text
     metrics = server.metrics()
@@ -100,8 +108,8 @@ def test_meanwhile_requests_and_readiness_get_503_and_metrics_show_no_engine(ser
     """The engine that is to follow is stopped while it starts, so that there is a meanwhile."""
     engine = engine_of(server)
     engine.send_signal(signal.SIGKILL)
-    server.process.stderr.readline()
-    wait_for(lambda: (found := psutil.Process(server.process.pid).children()) and found[0].pid != engine.pid)
+    server.said()
+    wait_for(lambda: (found := psutil.Process(server.process.pid).children()) and is_another(found[0], engine))
     with halted(engine_of(server)):
         for answer in (complete(server), server.http.get("/health")):
             assert error_of(answer)["code"] == "engine_restarting"
@@ -109,10 +117,11 @@ def test_meanwhile_requests_and_readiness_get_503_and_metrics_show_no_engine(ser
         metrics = server.metrics()
         assert metrics["infergc_engine_up"] == 0
         assert 'infergc_requests{state="running"}' not in metrics
+        assert not [name for name in metrics if name.startswith("vllm:num_requests_")]
         assert server.http.get("/health/live").status_code == 200
         assert server.http.get("/v1/models").status_code == 200
     wait_for(lambda: is_ready(server))
-    server.process.stderr.readline()
+    server.said()
     assert complete(server).status_code == 200
 
 
@@ -121,9 +130,9 @@ def test_what_was_tuned_outlives_it_and_sessions_do_not(server: Server) -> None:
     complete(server, session_id="talk")
     assert server.metrics()["infergc_sessions"] == 1
     engine_of(server).send_signal(signal.SIGKILL)
-    server.process.stderr.readline()
+    server.said()
     wait_for(lambda: is_ready(server))
-    server.process.stderr.readline()
+    server.said()
     assert server.http.get("/v1/kv/heap/settings", headers=HEADERS).json()["max_sessions"] == 17
     assert server.metrics()["infergc_sessions"] == 0
     assert server.http.delete("/v1/sessions/talk").status_code == 404
@@ -146,13 +155,31 @@ def test_a_stuck_step_fails_readiness_until_it_goes_on(server: Server, clients: 
     with halted(engine_of(server)):
         wait_for(lambda: not is_ready(server))
         assert error_of(server.http.get("/health"))["code"] == "engine_stuck"
-        said = server.process.stderr.readline()
-        assert said.startswith("Error: the engine has work and has taken no step for ")
-        assert said.endswith(" s (--stuck-timeout); /health gets 503\n")
+        said = server.said()
+        assert said.startswith("Error: the engine has not answered for ")
+        assert said.endswith(" s, with 4 open requests (--stuck-timeout); /health gets 503
+")
+        for answer in (server.http.delete("/v1/sessions/talk"), server.http.get("/v1/kv/heap", headers=HEADERS)):
+            assert error_of(answer)["code"] == "engine_stuck"
         assert not any(answer.done() for answer in asked), "they wait"
     assert all(answer.result(PATIENCE).status_code == 200 for answer in asked)
     wait_for(lambda: is_ready(server))
-    assert server.process.stderr.readline() == "The engine moves again\n"
+    assert server.said() == "The engine moves again\n"
+
+
+def test_an_idle_engine_that_stands_still_is_not_said_to_have_work(server: Server) -> None:
+    wait_for(lambda: is_ready(server))
+    server.wait_until_idle()
+    assert server.metrics()["infergc_engine_still_seconds"] == 0
+    with halted(engine_of(server)):
+        wait_for(lambda: not is_ready(server))
+        error = error_of(server.http.get("/health"))
+        assert error["message"].startswith("the engine has not answered for ")
+        assert "with 0 open requests" in error["message"]
+        assert server.metrics()["infergc_engine_still_seconds"] > STUCK_SECONDS
+        assert server.said().endswith("; /health gets 503\n")
+    wait_for(lambda: is_ready(server))
+    assert server.said() == "The engine moves again\n"
 
 
 def test_ten_times_what_it_can_serve_changes_no_probe(server: Server, clients: ThreadPoolExecutor) -> None:
@@ -171,7 +198,12 @@ def test_a_stuck_engine_is_killed_where_that_was_asked_for(model: Path, clients:
     with serving(model, *flags) as server:
         asked, engine = loaded(server, clients), engine_of(server)
         engine.suspend()
-        assert {error_of(answer.result(PATIENCE))["code"] for answer in asked} == {"engine_unavailable"}
+        errors = [error_of(answer.result(PATIENCE)) for answer in asked]
+        assert {error["code"] for error in errors} == {"engine_unavailable"}
+        assert all(error["message"].startswith("the engine was stuck and was killed; try again") for error in errors)
+        assert server.said() == "Loading tiny …\n"
+        assert server.said().endswith("; it is killed\n")
+        assert server.said() == "Error: the engine was stuck and was killed; it is started again\n"
         wait_for(lambda: is_ready(server))
         assert complete(server).status_code == 200
         assert not engine.is_running()
@@ -186,5 +218,5 @@ def test_after_so_many_deaths_the_server_ends(model: Path, most: int) -> None:
             with pytest.raises(httpx.HTTPStatusError, match="503"):
                 complete(server, prompt=[slow_sim.DIES]).raise_for_status()
         assert server.process.wait(PATIENCE) == 1
-        *_, said = server.process.stderr.read().splitlines()
+        *_, said = untimed(server.process.stderr.read()).splitlines()
         assert said.startswith("Error: the engine died (its socket closed; exit code 3); the server ends (--max-engine")

@@ -207,7 +207,10 @@ def test_who_is_not_started_in_time_gets_503(hasty: Server, stream: bool) -> Non
         error = answer.json()["error"]
         assert (error["type"], error["code"]) == ("server_error", "queue_timeout")
         assert error["message"].startswith("the request was not started in time: ")
-        assert hasty.http.post("/v1/completions", json=SHORT).json()["error"]["code"] == "queue_timeout", "the server's"
+        assert "(1 s, its queue_timeout); try again in " in error["message"]
+        late = hasty.http.post("/v1/completions", json=SHORT).json()["error"]
+        assert late["code"] == "queue_timeout", "the server's"
+        assert "(3 s, --queue-timeout); " in late["message"]
         assert hasty.requests("running") == 1, "who has started goes on"
     assert refused(hasty, "queue_timeout") == before + 2
     hasty.wait_until_idle()

@@ -132,7 +132,7 @@ BAD_COMPLETIONS = [
     ({**SEARCH, "logprobs": 1}, "logprobs", "invalid_value"),
     ({**SEARCH, "frequency_penalty": 1.0}, "frequency_penalty", "invalid_value"),
     ({**SEARCH, "logit_bias": {"5": 1.0}}, "logit_bias", "invalid_value"),
-    ({"response_format": {"type": "structural_tag"}}, "response_format.type", "unsupported_parameter"),
+    ({"response_format": {"type": "structural_tag"}}, "response_format.type", "invalid_value"),
     ({"response_format": {"type": "regex", "pattern": "("}}, "response_format.pattern", "invalid_value"),
     ({"response_format": {"type": "regex"}}, "response_format.pattern", "invalid_value"),
     ({"structured_outputs": {}}, "structured_outputs", "invalid_value"),
@@ -184,8 +184,21 @@ MESSAGES = [
     ({"logit_bias": [5]}, 'logit_bias: takes token ids and numbers, as in {"50256": -100}, not [5]'),
     ({"logit_bias": {"5": None}}, 'logit_bias: of token "5" is null; it must be a number from -100 to 100'),
     ({"best_of": 2}, "best_of: 2 is not n (1): all texts that are generated are told; leave it out"),
-    ({"max_tokens": 0}, "max_tokens: 0 is only allowed with echo; else it must be ≥ 1"),
-    ({"n": 65}, "n: 65 is too many; this engine runs at most 64 sequences at a time"),
+    ({"max_tokens": 0}, "max_tokens: 0 is not allowed; it must be ≥ 1, or 0 with echo"),
+    ({"max_tokens": -1, "echo": True}, "max_tokens: -1 is not allowed; it must be ≥ 1, or 0 with echo"),
+    ({"n": 65}, "n: 65 is too many; this engine runs at most 64 sequences at a time (--max-num-seqs)"),
+    (
+        {"response_format": {"type": "json"}},
+        'response_format.type: "json" is not one of "text", "json_object", "json_schema" or "regex"',
+    ),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "shema": {}}}},
+        "response_format.json_schema.schema: is required (shema is not a field)",
+    ),
+    (
+        {"response_format": {"type": "json_object"}, "min_tokens": 2},
+        "min_tokens: cannot be combined with response_format, whose grammar says when the text ends",
+    ),
     ({**SEARCH, "stop": "a"}, "stop: cannot be combined with use_beam_search; leave it out"),
     ({"beam_width": 3}, "beam_width: is only allowed with use_beam_search"),
     ({**SEARCH, "early_stopping": 3}, 'early_stopping: takes true, false or "never", not 3'),
@@ -262,6 +275,9 @@ def test_what_changes_nothing_is_accepted(server: Server) -> None:
 
 def test_a_prompt_is_required(server: Server) -> None:
     assert error(server.http.post("/v1/completions", json={}), 400)["param"] == "prompt"
+    misspelt = error(server.http.post("/v1/completions", json={"promt": "x"}), 400)
+    assert (misspelt["param"], misspelt["code"]) == ("prompt", "missing_required_parameter")
+    assert misspelt["message"] == "prompt: is required (promt is not a field)"
     assert error(server.http.post("/v1/chat/completions", json={}), 400)["param"] == "messages"
 
 
@@ -284,6 +300,13 @@ NOT_JSON = [
 @pytest.mark.parametrize("body", NOT_JSON, ids=lambda body: str(body[:30]))
 def test_what_is_not_json_is_refused(server: Server, body: bytes) -> None:
     assert error(server.http.post("/v1/completions", content=body, headers=JSON), 400)["message"]
+
+
+def test_where_json_is_broken_is_told(server: Server) -> None:
+    problem = error(server.http.post("/v1/completions", content=b'{"prompt": "a",}', headers=JSON), 400)
+    assert problem["code"] == "invalid_json"
+    assert problem["message"].startswith("the body is not valid JSON: ")
+    assert problem["message"].endswith((" at character 16", " at character 15")), "newer Pythons say where the comma is"
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize"])

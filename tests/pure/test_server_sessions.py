@@ -152,11 +152,11 @@ def test_a_session_is_used_until_its_client_leaves(model: Path, monkeypatch: pyt
         clock = SessionClock(client, 10.0, 100, lambda: now[0])
         settings = ServerSettings(model_name="tiny")
         latencies = Latencies(CollectorRegistry(), "tiny")
-        tokenizer, template = Tokenizer.load(model), ChatTemplate.load(model)
-        service = Service(
-            client, tokenizer, template, settings, latencies, clock, Line(client, 1),
-            ToolSupport("", template, tokenizer), PublicTexts(), GrammarProcess(0),
-        )  # fmt: skip
+        template, tokenizer = ChatTemplate.load(model), Tokenizer.load(model)
+        tools, public = ToolSupport("auto", template, tokenizer), PublicTexts()
+        line = Line(client, 1)
+        grammars = GrammarProcess(0)
+        service = Service(client, tokenizer, template, settings, latencies, clock, line, tools, public, grammars)
         try:
             clock.touch("", "left")
             params = SamplingParams(max_tokens=500, ignore_eos=True)
@@ -174,7 +174,7 @@ def test_a_session_is_used_until_its_client_leaves(model: Path, monkeypatch: pyt
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("wrong", [7, ["a"], "x" * 1025])
+@pytest.mark.parametrize("wrong", [7, ["a"], "", "x" * 1025])
 def test_a_bad_session_id_is_refused_by_name(server: Server, wrong: Any) -> None:
     answer = server.http.post("/v1/completions", json={"prompt": "hello", "session_id": wrong})
     assert answer.status_code == 400

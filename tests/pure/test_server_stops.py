@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from samples import served_model, slow_sim
-from samples.servers import PATIENCE, Server, infergc, serving, wait_for
+from samples.servers import PATIENCE, Server, infergc, serving, untimed, wait_for
 
 LONG = {"prompt": "hello", "max_tokens": 900, "ignore_eos": True, "seed": 1}
 
@@ -71,8 +71,8 @@ def test_under_load_all_that_was_accepted_finishes_and_others_are_sent_on(
         assert texts([answer.result(PATIENCE) for answer in asked])[:2] == alone
         assert server.process.wait(PATIENCE) == 0
         assert not engine.is_running()
-        assert server.process.stderr.readlines()[1:] == [
-            f"Stopping; 8 requests may go on for up to {PATIENCE:g} s, or until a second Ctrl-C\n"
+        assert untimed(server.process.stderr.read()).splitlines()[1:] == [
+            f"Stopping; 8 requests may go on for up to {PATIENCE:g} s, or until a second Ctrl-C"
         ]
 
 
@@ -83,7 +83,9 @@ def test_what_takes_too_long_is_aborted(model: Path, clients: ThreadPoolExecutor
         server.process.send_signal(signal.SIGTERM)
         assert answer.result().json()["choices"][0]["finish_reason"] == "abort"
         assert server.process.wait(PATIENCE) == 0
-        assert server.process.stderr.readlines()[-1].startswith("Stopping; 1 request may go on for up to 0.1 s, or ")
+        *_, begun, aborted = untimed(server.process.stderr.read()).splitlines()
+        assert begun.startswith("Stopping; 1 request may go on for up to 0.1 s, or ")
+        assert aborted == "0.1 s are over (--shutdown-timeout); 1 request aborted"
 
 
 def test_a_second_signal_aborts_at_once(model: Path, clients: ThreadPoolExecutor) -> None:
@@ -93,14 +95,44 @@ def test_a_second_signal_aborts_at_once(model: Path, clients: ThreadPoolExecutor
         wait_for(lambda: server.requests("running") == 3)
         engine = psutil.Process(server.process.pid).children()[0]
         server.process.send_signal(signal.SIGTERM)
-        server.process.stderr.readline()
-        assert server.process.stderr.readline().startswith("Stopping; 2 requests may go on for up to 1000 s")
+        server.said()
+        assert server.said().startswith("Stopping; 2 requests may go on for up to 1000 s")
         server.process.send_signal(signal.SIGTERM)
         assert {choice["finish_reason"] for choice in whole.result(PATIENCE).json()["choices"]} == {"abort"}
         *_, last, done = streamed.result(PATIENCE)
         assert (json.loads(last)["choices"][0]["finish_reason"], done) == ("abort", "[DONE]")
         assert server.process.wait(PATIENCE) == 0
+        assert server.said() == "A second signal came; 2 requests aborted\n"
         assert not engine.is_running()
+
+
+ECHO = {"prompt": "hello there", "echo": True, "logprobs": 1, "max_tokens": 1}
+
+
+def test_what_is_aborted_before_its_prompt_was_computed_says_so(model: Path, clients: ThreadPoolExecutor) -> None:
+    """Nothing is known of the tokens: their log probabilities are null."""
+    with dawdling(model, "--max-num-seqs", "1") as server:
+        clients.submit(server.http.post, "/v1/completions", json=LONG)
+        wait_for(lambda: server.requests("running") == 1)
+        bodies = [ECHO, {**ECHO, "stream": True}, {**ECHO, "max_tokens": 0}, {**ECHO, "prompt_logprobs": 1}]
+        asked = [clients.submit(server.http.post, "/v1/completions", json=body) for body in bodies]
+        wait_for(lambda: server.requests("waiting") == 4)
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: server.http.get("/health").status_code == 503)
+        server.process.send_signal(signal.SIGTERM)
+        whole, streamed, empty, reported = (answer.result(PATIENCE) for answer in asked)
+        first, done = [line.removeprefix("data: ") for line in streamed.text.splitlines() if line]
+        assert done == "[DONE]"
+        answers = [whole.json(), json.loads(first), empty.json(), reported.json()]
+        for (choice,) in (answer["choices"] for answer in answers):
+            assert (choice["text"], choice["finish_reason"]) == ("hello there", "abort")
+            told = choice["logprobs"]
+            assert len(told["tokens"]) == len(told["text_offset"]) > 1
+            assert told["token_logprobs"] == told["top_logprobs"] == [None] * len(told["tokens"])
+        (choice,) = answers[-1]["choices"]
+        assert choice["prompt_logprobs"] == choice["logprobs"]["token_logprobs"]
+        assert server.process.wait(PATIENCE) == 0
+        assert "Traceback" not in server.process.stderr.read()
 
 
 def test_a_stuck_engine_does_not_keep_the_server(model: Path, clients: ThreadPoolExecutor) -> None:
@@ -116,6 +148,8 @@ def test_a_stuck_engine_does_not_keep_the_server(model: Path, clients: ThreadPoo
         assert asked.result(PATIENCE).json()["error"]["code"] == "engine_unavailable"
         assert server.process.wait(PATIENCE) == 0
         assert not engine.is_running()
+        *_, said = untimed(server.process.stderr.read()).splitlines()
+        assert said == "Error: the engine did not answer to the abort within 5 s and is killed"
 
 
 def test_a_third_signal_ends_server_and_engine_on_the_spot(model: Path, clients: ThreadPoolExecutor) -> None:
@@ -166,6 +200,21 @@ def test_bodies_that_never_come_do_not_keep_it(model: Path) -> None:
             with suppress(ConnectionResetError):
                 assert not other.recv(1)
         assert server.process.wait(PATIENCE) == 0
+
+
+def test_a_question_that_is_not_answered_does_not_keep_it(model: Path, clients: ThreadPoolExecutor) -> None:
+    with dawdling(model) as server:
+        (engine,) = psutil.Process(server.process.pid).children()
+        engine.suspend()
+        asked = clients.submit(server.http.delete, "/v1/sessions/talk")
+        with httpx.Client(base_url=server.url, timeout=0.2) as hasty, pytest.raises(httpx.ReadTimeout):
+            hasty.delete("/v1/sessions/talk")
+        assert not asked.done()
+        server.process.send_signal(signal.SIGTERM)
+        answer = asked.result(PATIENCE)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_stuck")
+        assert server.process.wait(PATIENCE) == 0
+        assert "Traceback" not in server.process.stderr.read()
 
 
 def half_a_request(server: Server, path: bytes) -> socket.socket:

@@ -111,7 +111,26 @@ def test_parameters_nested_too_deeply(server: Server, depth: int) -> None:
     for _ in range(depth):
         schema = {"type": "object", "properties": {"a": schema}}
     deep = {"type": "function", "function": {"name": "f", "parameters": schema}}
-    assert refused(server, tools=[deep], tool_choice="required")[0] in {"tools", "messages"}
+    assert refused(server, tools=[deep], tool_choice="required")[1] == "body_too_complex"
+
+
+def function(name: str, **parameters: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+def test_of_several_functions_the_one_is_named_that_cannot_be_kept_to(server: Server) -> None:
+    good, bad = function("good", properties={}), function("bad", properties={"a": {"type": "thing"}})
+    param, code, message = refused(server, tools=[good, bad], tool_choice="required")
+    assert (param, code) == ("tools[1].function.parameters", "invalid_value")
+    assert message == "tools[1].function.parameters: is not supported: Invalid type: thing"
+    assert refused(server, tools=[bad, good], tool_choice=named("bad"))[0] == "tools[0].function.parameters"
+
+
+@pytest.mark.parametrize("fields", [{"min_tokens": 2}, {"ignore_eos": True}, {"use_beam_search": True}], ids=str)
+def test_what_a_call_that_must_come_does_not_go_with(server: Server, fields: dict[str, Any]) -> None:
+    param, _, message = refused(server, tools=[WEATHER], tool_choice="required", **fields)
+    assert (param,) == tuple(fields)
+    assert "cannot be combined with tool_choice, " in message
 
 
 def test_tools_belong_to_messages(server: Server) -> None:

@@ -116,6 +116,13 @@ class TestFiles:
         with pytest.raises(ChatTemplateError, match=r"--chat-template: cannot read .*nowhere\.jinja"):
             ChatTemplate.load(tmp_path, tmp_path / "nowhere.jinja")
 
+    def test_a_file_with_a_wrong_template_is_named(self, tmp_path):
+        (tmp_path / "mine.jinja").write_text("ok\n{% for %}")
+        with pytest.raises(
+            ChatTemplateError, match=r"^--chat-template: .*mine\.jinja: chat template 'default', line 2"
+        ):
+            ChatTemplate.load(tmp_path, tmp_path / "mine.jinja")
+
     @pytest.mark.parametrize("broken", [3, [{"name": "default"}], {"a": 1}])
     def test_a_template_of_the_wrong_kind(self, tmp_path, broken):
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": broken}))

@@ -1,7 +1,9 @@
 """Traces of a real server, taken by a receiver of our own that speaks OTLP over HTTP."""
 
+import socket
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -13,7 +15,7 @@ from infergc.server.entrance.tenants import Keyring
 from infergc.server.observing.tracing import TracingError, tracing
 from infergc.server.settings import ServerSettings
 from samples import served_model, slow_sim
-from samples.servers import Server, infergc_result, serving, wait_for
+from samples.servers import Server, infergc_result, serving, untimed, wait_for
 
 SHORT = {"prompt": "hello", "max_tokens": 3, "ignore_eos": True, "seed": 1, "temperature": 0.5, "n": 2}
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -25,8 +27,8 @@ class Receiver(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.spans: list[dict[str, Any]] = []
         self.resources: list[dict[str, Any]] = []
         self.answers = Event()
@@ -173,6 +175,24 @@ def test_nobody_at_the_endpoint_disturbs_nobody(model: Path) -> None:
     flags = ("--executor", slow_sim.NAME, FLAG, "http://127.0.0.1:9/v1/traces")
     with serving(model, *flags, OTEL_BSP_SCHEDULE_DELAY="20") as server:
         assert [post(server, "", SHORT) for _ in range(10)] == [200] * 10
+        _, err = server.stop()
+    assert all(FLAG in line for line in untimed(err).splitlines()[1:]), "the library's loggers are quiet"
+
+
+def test_when_spans_are_taken_again_it_says_how_many_were_lost(model: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    flags = ("--executor", slow_sim.NAME, FLAG, f"http://127.0.0.1:{port}/v1/traces")
+    with serving(model, *flags, OTEL_BSP_SCHEDULE_DELAY="20") as server:
+        server.said()
+        post(server, "nobody-there", SHORT)
+        assert server.said().endswith(" does not take spans; requests are served, these are lost\n")
+        with Receiver(port) as late:
+            Thread(target=late.serve_forever, daemon=True).start()
+            post(server, "again", SHORT)
+            assert server.said() == f"Spans are taken again by {flags[-1]} ({FLAG}); 1 span lost\n"
+            assert late.span_of("again")
+            late.shutdown()
 
 
 def test_a_stuck_endpoint_does_not_hold_up_the_end(model: Path, receiver: Receiver) -> None:
@@ -201,6 +221,6 @@ def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_bad_url_ends_the_command_in_a_line(model: Path) -> None:
     code, _, err = infergc_result("serve", model, "--port", "0", FLAG, "nowhere")
-    assert code == 1
+    assert code == 2
     assert err.strip().splitlines()[-1].startswith(f"Error: {FLAG}: must be a URL")
     assert ServerSettings("tiny").otlp_traces_endpoint is None, "off unless asked for"

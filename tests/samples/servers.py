@@ -17,6 +17,7 @@ import httpx
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 180  # at most, for a process from its start to its end: a busy machine is slow
+_TIMED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")  # as logging has it
 PATIENCE = 60.0  # seconds that a test waits for what takes a moment on an idle machine
 
 
@@ -59,6 +60,10 @@ class Server:
         """KV pages in this state, over all groups."""
         return _pages(self.metrics(), state)
 
+    def said(self) -> str:
+        """The next line on stderr, without its time."""
+        return untimed(self.process.stderr.readline())
+
     def requests(self, state: str = "running") -> float:
         """Requests in this state."""
         return self.metrics()[f'infergc_requests{{state="{state}"}}']
@@ -79,6 +84,13 @@ class Server:
             self.process.send_signal(number)
         _, err = self.process.communicate(timeout=START_SECONDS)
         return self.process.returncode, err
+
+
+def untimed(text: str) -> str:
+    """What the server said, without the times, which each of these lines must have."""
+    lines = text.splitlines(keepends=True)
+    assert all(_TIMED.match(line) for line in lines), text
+    return "".join(_TIMED.sub("", line) for line in lines)
 
 
 def wait_for(

@@ -27,7 +27,11 @@ def _read(path: Path) -> list[str]:
         lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise click.UsageError(f"--api-key-file: cannot read {path}: {error}") from None
-    keys = [_key(line, f"--api-key-file: {path}") for line in lines if line and not line.startswith("#")]
+    keys = [
+        _key(line, f"--api-key-file: {path}, line {number}")
+        for number, line in enumerate(lines, 1)
+        if line and not line.startswith("#")
+    ]
     if not keys:
         raise click.UsageError(f"--api-key-file: {path} holds no key; leave it out to let everyone in")
     return keys
@@ -35,6 +39,8 @@ def _read(path: Path) -> list[str]:
 
 def _key(key: str, source: str) -> str:
     """The key is not shown: what is on the screen may be in a log."""
-    if not key or any(letter.isspace() for letter in key):
-        raise click.UsageError(f"{source}: a key must not be empty nor have blanks in it")
+    if not key:
+        raise click.UsageError(f"{source}: a key must not be empty")
+    if any(letter.isspace() for letter in key):
+        raise click.UsageError(f"{source}: a key must not have blanks in it; remarks stand on lines of their own")
     return key

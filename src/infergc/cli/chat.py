@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from infergc.llm import LLM
 
 _CHAT = "Chat"
-_HELP = "/reset begins anew, /exit ends, as Ctrl-D does; Ctrl-C stops an answer."
+_HELP = "/reset begins anew, /exit or /quit ends, as Ctrl-D does; Ctrl-C stops an answer."
 
 
 @click.command(cls=GroupedCommand)

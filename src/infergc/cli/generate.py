@@ -1,9 +1,10 @@
 """``infergc generate``: a text, or several, streamed to the terminal."""
 
+import json
 import sys
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -49,9 +50,23 @@ def generate(prompt: str, model: Path | None, chat: bool, **options: Any) -> Non
 
 def _structured(options: dict[str, Any]) -> StructuredOutputs | None:
     schema, regex = options.pop("json_schema"), options.pop("regex")
-    if schema is None and regex is None:
-        return None
-    return StructuredOutputs(json=None if schema is None else schema.read(), regex=regex)
+    if schema is not None and regex is not None:
+        raise click.UsageError("--json-schema, --regex: the text cannot keep to both; give one of them")
+    if schema is not None:
+        return StructuredOutputs(json=_json(schema))
+    return None if regex is None else StructuredOutputs(regex=regex)
+
+
+def _json(file: TextIO) -> str:
+    """The text of a file that holds JSON; whether that is a schema, the engine's client finds out."""
+    try:
+        text = file.read()
+        json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"--json-schema: {file.name} is not JSON: {error}") from None
+    except RecursionError:
+        raise click.UsageError(f"--json-schema: {file.name} is nested too deeply") from None
+    return text
 
 
 _OTHERS = ("max_tokens", "stop", "ignore_eos", "n", "use_beam_search", "beam_width")

@@ -3,7 +3,7 @@
 import asyncio
 import shlex
 from collections.abc import Collection
-from functools import partial
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from infergc.cli.failures import StartFailure, configured
 from infergc.cli.grouped import GroupedCommand, option
 from infergc.cli.ledger import disk_tier, ledger
 from infergc.cli.model_dir import model_dir
-from infergc.cli.seconds import at_least
-from infergc.config import EngineConfig
+from infergc.cli.seconds import WholeSeconds, at_least
+from infergc.config import ConfigError, EngineConfig
 from infergc.engine.messages import Ready
 from infergc.params import MAX_QUEUE_TIMEOUT
 from infergc.server.settings import (
@@ -64,7 +64,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
         help="Open connections beyond which requests get 503, but for /health and /metrics.")  # fmt: skip
 @option(_SERVER, "--max-num-queued-reqs", metavar="N", default=256, type=click.IntRange(0, MOST_QUEUED),
         help="How many requests may wait to be started; others get 429 and when to come again.")  # fmt: skip
-@option(_SERVER, "--queue-timeout", metavar="SECONDS", type=click.IntRange(1, MAX_QUEUE_TIMEOUT),
+@option(_SERVER, "--queue-timeout", metavar="SECONDS", type=WholeSeconds(MAX_QUEUE_TIMEOUT),
         help="How long a request may wait to be started before it gets 503. Default: without end.")  # fmt: skip
 @option(_SERVER, "--shutdown-timeout", metavar="SECONDS", default=10.0, callback=at_least(0),
         help="How long running requests may go on after SIGTERM or Ctrl-C before they are aborted.")  # fmt: skip
@@ -72,7 +72,8 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
         help="How often in ten minutes an engine that died is started again; then the server ends.")  # fmt: skip
 @option(_SERVER, "--stuck-timeout", metavar="SECONDS", default=120.0, callback=at_least(LEAST_STUCK_TIMEOUT),
         help="How long a step may take until /health gets 503.")  # fmt: skip
-@option(_SERVER, "--restart-stuck-engine", is_flag=True, help="Kill such an engine, too, and start another.")
+@option(_SERVER, "--restart-stuck-engine", is_flag=True,
+        help="Kill an engine whose step takes longer than --stuck-timeout, too, and start another.")  # fmt: skip
 @option(_SERVER, "--session-timeout", metavar="SECONDS", default=600.0, callback=at_least(LEAST_SESSION_TIMEOUT),
         help="How long the KV of a session is kept that no request uses.")  # fmt: skip
 @option(_SERVER, "--request-log", metavar="FILE",
@@ -149,11 +150,18 @@ def _run(config: EngineConfig, settings: ServerSettings) -> None:
         click.echo(_announcement(config, ready, url, settings.model_name, _authorization(settings.api_keys)))
 
     try:
-        engine_lived = asyncio.run(run_server(config, settings, announce, partial(click.echo, err=True)))
+        engine_lived = asyncio.run(run_server(config, settings, announce, _say))
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
     except (OSError, ValueError, RuntimeError) as error:
         raise StartFailure(str(error)) from error
     if not engine_lived:
         raise click.exceptions.Exit(StartFailure.exit_code)
+
+
+def _say(text: str) -> None:
+    """On stderr, with the time as the engine's log has it."""
+    click.echo(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S,%f}"[:-3] + f" {text}", err=True)
 
 
 def _directory(argument: Path | None, option: Path | None) -> Path:

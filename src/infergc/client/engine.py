@@ -2,13 +2,13 @@
 
 import asyncio
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Self
 
 from infergc.cache_control import CacheControl
 from infergc.client.prepare import RequestBuilder
-from infergc.client.spawn import CLOSE_SECONDS, end_process, exit_code, spawn_engine
+from infergc.client.spawn import CLOSE_SECONDS, end_process, ending, spawn_engine
 from infergc.client.stream import RequestStream
 from infergc.config import EngineConfig
 from infergc.engine.messages import (
@@ -34,7 +34,15 @@ class EngineStartError(RuntimeError):
 
 
 class EngineDeadError(RuntimeError):
-    """The engine process is gone: open requests fail with this, and so do new ones."""
+    """The engine process is gone: open requests fail with this, and so do new ones.
+
+    Attributes:
+        seconds: after which there should be another; None: that is not known, or there will be none.
+    """
+
+    def __init__(self, message: str, seconds: int | None = None) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class EngineClient:
@@ -45,6 +53,7 @@ class EngineClient:
         stats: the engine's latest counters and gauges (see ``engine.stats``).
         healthy: whether the engine runs.
         config: what the engine was started with.
+        replaced_in: is asked, when it has died, for the ``seconds`` of ``EngineDeadError``.
     """
 
     def __init__(self, config: EngineConfig, process: Process, link: "_Link", ready: Ready) -> None:
@@ -53,6 +62,8 @@ class EngineClient:
         self.stats: dict[str, Any] = {}
         self.healthy = True
         self.builder = RequestBuilder(ready, config.seed)
+        self.replaced_in: Callable[[], int | None] = lambda: None
+        self._killed_for = ""
         self._process = process
         self._link = link
         self._streams: dict[str, RequestStream] = {}
@@ -203,23 +214,32 @@ class EngineClient:
         queue = self.stats.get("queue", {})
         return int(self._submitted - queue.get("taken", 0) + queue.get("unstarted", 0))
 
-    def kill(self) -> None:
-        """End the engine process where it stands: it dies, as those who wait for it are told."""
+    def kill(self, why: str = "") -> None:
+        """End the engine process where it stands: it dies, as those who wait for it are told.
+
+        Args:
+            why: what it did, as "was stuck", for them.
+        """
+        self._killed_for = why
         with suppress(ProcessLookupError):
             self._process.kill()
 
-    async def close(self, patience: float = CLOSE_SECONDS) -> None:
+    async def close(self, patience: float = CLOSE_SECONDS) -> bool:
         """End the engine process; open requests fail at once. Harmless when repeated.
 
         Args:
             patience: seconds until it is killed if it does not leave.
+
+        Returns:
+            whether it left by itself.
         """
         if self.healthy:
             self._link.send(Shutdown())
         self._fail(EngineDeadError("the engine was closed"))
         self._link.close()
-        await end_process(self._process, patience)
+        has_left = await end_process(self._process, patience)
         await self._reader
+        return has_left
 
     async def _read(self) -> None:
         """Take what the engine says until it is gone, then say so to all who wait."""
@@ -227,14 +247,24 @@ class EngineClient:
         try:
             async for payload in self._link.frames():
                 self._take(decode_outputs(payload))
+        except (ConnectionResetError, BrokenPipeError):
+            pass  # it closed with something of ours unread
         except OSError as error:
             reason = str(error)
         finally:
             expected, self.healthy = not self.healthy, False
             self._link.close()
             if not expected:
-                self._death = EngineDeadError(f"the engine died ({reason}; {await exit_code(self._process)})")
+                self._death = EngineDeadError(await self._end_words(reason), self.replaced_in())
                 self._fail(self._death)
+
+    async def _end_words(self, reason: str) -> str:
+        how = await ending(self._process)
+        return (
+            f"the engine {self._killed_for} and was killed"
+            if self._killed_for
+            else f"the engine died ({reason}; {how})"
+        )
 
     def _take(self, outputs: Outputs) -> None:
         if outputs.stats is not None:
@@ -288,7 +318,7 @@ async def _first_words(link: "_Link", process: Process) -> Ready:
     try:
         ready = await link.ready()
     except OSError as error:
-        end = await exit_code(process)
+        end = await ending(process)
         raise EngineStartError(f"the engine ended before it was ready ({error}; {end})") from error
     if ready.error:
         raise EngineStartError(ready.error)

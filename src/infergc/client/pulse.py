@@ -13,9 +13,10 @@ _BEATS = 4  # at least, within the bound: else it would be over before the first
 
 
 class Pulse:
-    """How long an engine has stood still: with work, and without a step; or without a word, which it says between two.
+    """How long an engine has stood still: with work, and without a step; or without an answer.
 
-    A step that takes long holds up the answer, too. So ``bound`` is to be longer than the longest step.
+    It answers between two steps, so one that takes long holds up the answer, and ``bound`` is to be longer than the
+    longest step.
 
     Args:
         ask: puts a question to the engine, see ``EngineClient.ask``.
@@ -33,13 +34,21 @@ class Pulse:
         self._ask = ask
         self._bound = bound
         self._now = now
-        self._moved = now()
+        self._moved = now()  # or had nothing to do, as far as is known
+        self._is_well = True  # by the latest answer: it moved, or had nothing to do
+        self._asked: float | None = None  # since when a question waits for its answer
         self._steps = 0
 
     @property
+    def silent(self) -> float:
+        """Seconds without an answer; 0 while none is overdue by a beat."""
+        waited = 0.0 if self._asked is None else self._now() - self._asked
+        return waited if waited > self.beat else 0.0
+
+    @property
     def still(self) -> float:
-        """Seconds since the engine was last known to have moved, or to have nothing to do."""
-        return self._now() - self._moved
+        """Seconds in which the engine had work and took no step, or did not answer; 0 while it moves or rests."""
+        return max(self.silent, 0.0 if self._is_well else self._now() - self._moved)
 
     @property
     def is_stuck(self) -> bool:
@@ -50,10 +59,13 @@ class Pulse:
         """Ask until the engine is gone."""
         with suppress(EngineDeadError):
             while True:
+                self._asked = self._now()
                 self._take(await self._ask("progress"))
                 await asyncio.sleep(self.beat)
 
     def _take(self, progress: dict[str, Any]) -> None:
-        if progress["steps"] != self._steps or not progress["has_work"]:
+        self._asked = None
+        self._is_well = progress["steps"] != self._steps or not progress["has_work"]
+        if self._is_well:
             self._moved = self._now()
         self._steps = progress["steps"]

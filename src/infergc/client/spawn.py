@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from asyncio import StreamReader, StreamWriter
@@ -35,8 +36,12 @@ async def spawn_engine(config: EngineConfig) -> tuple[Process, StreamReader, Str
     return process, reader, writer
 
 
-async def end_process(process: Process, patience: float) -> None:
-    """Wait for a process that was told to leave; kill it if it does not within ``patience`` seconds."""
+async def end_process(process: Process, patience: float) -> bool:
+    """Wait for a process that was told to leave; kill it if it does not within ``patience`` seconds.
+
+    Returns:
+        whether it left by itself.
+    """
     try:
         async with asyncio.timeout(patience):
             await process.wait()
@@ -44,17 +49,32 @@ async def end_process(process: Process, patience: float) -> None:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+        return False
+    return True
 
 
-async def exit_code(process: Process) -> str:
+async def ending(process: Process) -> str:
     """How a process that closed its socket ended, for a message; it is given a moment to end."""
     with suppress(TimeoutError):
         async with asyncio.timeout(EXIT_SECONDS):
-            return f"exit code {await process.wait()}"
+            return _ending(await process.wait())
     return "still running"
 
 
+<<<<<<< HEAD
 def environment() -> dict[str, str]:
+=======
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    if code == -signal.SIGKILL:
+        return "killed by SIGKILL; the system may have been out of memory"
+    names = {number.value: number.name for number in signal.Signals}
+    return f"killed by {names.get(-code, f'signal {-code}')}"
+
+
+def _environment() -> dict[str, str]:
+>>>>>>> main
     """Ours, with this very package first on the path, however it came to be importable here."""
     home = str(Path(infergc.__file__).parents[1])
     inherited = os.environ.get("PYTHONPATH")

@@ -1,31 +1,36 @@
 """EngineSupervisor: the engine that runs now; where its process dies, another is started in its place."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from math import ceil
 from time import monotonic
 from typing import Any, Self
 
 from infergc.client.engine import EngineClient, EngineDeadError, EngineStartError
+from infergc.client.patience import Patience
 from infergc.client.pulse import Pulse
-from infergc.client.restarts import RESTARTS_WITHIN, RestartBudget
+from infergc.client.restarts import RESTARTS_WITHIN, RestartBudget, start_limit
 from infergc.client.spawn import CLOSE_SECONDS
 from infergc.client.stream import RequestStream
 from infergc.config import EngineConfig
 from infergc.engine.messages import Ready, Submit
 from infergc.wording import counted
 
+_LONGEST_ANSWER = 30.0  # seconds that an answer is waited for; it comes between two steps
+_LAST_ANSWER = 2.0  # the same while the server stops
+_log = logging.getLogger(__name__)
+
 
 class EngineRestartingError(EngineDeadError):
     """The engine died and another is being started: come again in so many ``seconds``."""
 
     def __init__(self, seconds: int) -> None:
-        super().__init__(f"the engine died and is being started again; try again in {seconds} s")
-        self.seconds = seconds
+        super().__init__("the engine died and is being started again", seconds)
 
 
 class EngineStuckError(RuntimeError):
-    """The engine has work and does not move."""
+    """The engine has work and does not move, or it does not answer."""
 
 
 class EngineSupervisor:
@@ -38,7 +43,7 @@ class EngineSupervisor:
     Args:
         engine: the first.
         budget: of restarts.
-        stuck_timeout: seconds without a step after which an engine with work counts as stuck.
+        stuck_timeout: seconds without a step, or an answer, after which an engine counts as stuck.
         kills_stuck: whether such a one is killed, and so started again.
         say: is called with what the operator should know.
 
@@ -47,7 +52,7 @@ class EngineSupervisor:
         builder: of requests.
         request: a checked request, ready for ``submit``; see ``RequestBuilder.build``.
         restarts: engines that were started again.
-        has_given_up: whether the budget is used up: there will be no other engine.
+        has_given_up: whether there will be no other engine: the budget is used up, or looking after it has failed.
     """
 
     def __init__(
@@ -73,8 +78,11 @@ class EngineSupervisor:
         self._say = say
         self._start_seconds = start_seconds  # that the latest start took
         self._expected = 0.0  # when the next engine should run, by ``monotonic``
+        self._start_limit = start_limit(start_seconds)
+        self._patience = Patience(min(stuck_timeout, _LONGEST_ANSWER))
         self._tuned: dict[str, Any] = {}
         self._pulse = Pulse(engine.ask, stuck_timeout)
+        engine.replaced_in = self._until_another
         self._keeping = asyncio.create_task(self._keep(), name="engine-supervisor")
 
     @classmethod
@@ -146,19 +154,24 @@ class EngineSupervisor:
 
         Raises:
             EngineDeadError: there is no engine.
+            EngineStuckError: it does not answer.
         """
-        self.check_alive()
-        return await self._engine.close_session(session, salt, reason)
+        return str(await self.ask("close_session", session=session, salt=salt, reason=reason))
 
     async def ask(self, what: str, **about: Any) -> Any:
         """Ask the engine something, see ``EngineClient.ask``. Settings that it takes are kept for engines to come.
 
         Raises:
             EngineDeadError: there is no engine.
+            EngineStuckError: it does not answer in time.
             ValueError: it cannot answer this.
         """
         self.check_alive()
-        answer = await self._engine.ask(what, **about)
+        try:
+            async with self._patience.bound():
+                answer = await self._engine.ask(what, **about)
+        except TimeoutError:
+            raise EngineStuckError(f"the engine has not answered for {self._patience.seconds:g} s") from None
         if what == "settings":
             self._tuned |= about
         return answer
@@ -167,7 +180,10 @@ class EngineSupervisor:
 
     @property
     def still_seconds(self) -> float:
-        """How long the engine has had work and taken no step, 0 without an engine; it is asked every few seconds."""
+        """How long the engine has had work and taken no step, or not answered; it is asked every few seconds.
+
+        0 while it moves or rests, and without an engine.
+        """
         return self._pulse.still if self._engine.healthy else 0.0
 
     def check_alive(self) -> None:
@@ -195,15 +211,19 @@ class EngineSupervisor:
             raise EngineStuckError(self._standstill())
 
     async def over(self) -> bool:
-        """Wait until no other engine will be started; whether that is because too many have died."""
+        """Wait until no other engine will be started; whether that is because it was given up."""
         await asyncio.wait((self._keeping,))
         return self.has_given_up
 
     # ---- the end
 
     def retire(self) -> None:
-        """From now on no engine is started; one that is starting is killed, one that runs goes on."""
+        """From now on no engine is started; one that is starting is killed, one that runs goes on.
+
+        Answers of it are waited for a moment at most: who asks is not to keep a server that stops.
+        """
         self._is_retired = True
+        self._patience.shorten(_LAST_ANSWER)
         if not self._engine.healthy:
             self._keeping.cancel()
 
@@ -219,15 +239,21 @@ class EngineSupervisor:
         """
         self._keeping.cancel()
         await asyncio.wait((self._keeping,))
-        await self._engine.close(patience)
+        if not await self._engine.close(patience) and patience:
+            self._say(f"Error: the engine did not leave within {patience:g} s and was killed")
 
     # ---- one engine after the other
 
     async def _keep(self) -> None:
         """Look after the engine, and after those that follow it."""
-        while (death := await self._attend()) is not None and not self._is_retired:
-            if not await self._replace(death):
-                return
+        try:
+            while (death := await self._attend()) is not None and not self._is_retired:
+                if not await self._replace(death):
+                    return
+        except Exception as error:  # noqa: BLE001 - a fault of ours: nobody would notice how the engine does from now on
+            _log.exception("the engine cannot be looked after")
+            self.has_given_up = True
+            self._say(f"Error: the engine cannot be looked after any more ({error!r}); the server ends")
 
     async def _attend(self) -> EngineDeadError | None:
         """Feel the engine's pulse until it is gone; returns how it died, None where it was closed."""
@@ -248,7 +274,7 @@ class EngineSupervisor:
         if stuck and not was_stuck:
             self._say(f"Error: {self._standstill()}; {'it is killed' if self._kills_stuck else '/health gets 503'}")
             if self._kills_stuck:
-                self._engine.kill()
+                self._engine.kill("was stuck")
         elif was_stuck and not stuck and self._engine.healthy:
             self._say("The engine moves again")
         return stuck
@@ -265,12 +291,19 @@ class EngineSupervisor:
             await self._engine.close(0.0)  # nothing of it stays
             await asyncio.sleep(pause)
             try:
-                await self._start_another()
+                await self._start_in_time()
             except (EngineStartError, EngineDeadError, OSError) as error:
                 reason = f"the engine could not be started again: {error}"
             else:
                 self._say(f"The engine runs again, after {monotonic() - begun:.1f} s")
                 return True
+
+    async def _start_in_time(self) -> None:
+        try:
+            async with asyncio.timeout(self._start_limit):
+                await self._start_another()
+        except TimeoutError:
+            raise EngineStartError(f"it was not ready after {self._start_limit:.0f} s, and was killed") from None
 
     async def _start_another(self) -> None:
         begun = monotonic()
@@ -283,8 +316,14 @@ class EngineSupervisor:
             raise
         self._start_seconds = monotonic() - begun
         self.builder.ready = engine.ready
+        engine.replaced_in = self._until_another
         self._engine, self._pulse = engine, Pulse(engine.ask, self._stuck_timeout)
         self.restarts += 1
+
+    def _until_another(self) -> int | None:
+        """Seconds from a death now to the next engine; None where there will be none."""
+        pause = None if self._is_retired else self._budget.pause()
+        return None if pause is None else max(1, ceil(pause + self._start_seconds))
 
     def _give_up(self, reason: str) -> bool:
         self.has_given_up = True
@@ -293,4 +332,8 @@ class EngineSupervisor:
         return False
 
     def _standstill(self) -> str:
-        return f"the engine has work and has taken no step for {self.still_seconds:.0f} s (--stuck-timeout)"
+        silent = self._pulse.silent
+        if not silent:
+            return f"the engine has work and has taken no step for {self.still_seconds:.0f} s (--stuck-timeout)"
+        load = counted(self._engine.open_requests, "open request")
+        return f"the engine has not answered for {silent:.0f} s, with {load} (--stuck-timeout)"

@@ -15,7 +15,7 @@ def check_branching(params: SamplingParams, prompt_len: int, ready: Ready) -> No
     """
     slots = ready.max_num_seqs
     if params.n > slots:
-        raise ParameterError("n", f"{params.n} is too many; this engine runs at most {slots} sequences at a time")
+        raise ParameterError("n", _over(f"{params.n} is too many", slots))
     if params.use_beam_search:
         _check_width(params, ready)
         _check_memory(params, prompt_len, ready)
@@ -43,8 +43,7 @@ def _check_width(params: SamplingParams, ready: Ready) -> None:
     each = max(2, 1 + len(end_tokens(params, ready.eos_ids)))
     reported = beam_rules(params, 1, ready).reported
     if params.width > ready.max_num_seqs:
-        message = f"{params.width} is too wide; this engine runs at most {ready.max_num_seqs} sequences at a time"
-        raise ParameterError("beam_width", message)
+        raise ParameterError("beam_width", _over(f"{params.width} is too wide", ready.max_num_seqs))
     if reported > most:
         widest = (most - (reported - each * params.width)) // each
         message = (
@@ -52,6 +51,10 @@ def _check_width(params: SamplingParams, ready: Ready) -> None:
             f"in all, so {widest} is the widest with these end tokens"
         )
         raise ParameterError("beam_width", message)
+
+
+def _over(what: str, slots: int) -> str:
+    return f"{what}; this engine runs at most {slots} sequences at a time (--max-num-seqs)"
 
 
 def _check_memory(params: SamplingParams, prompt_len: int, ready: Ready) -> None:

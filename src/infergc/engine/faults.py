@@ -38,6 +38,13 @@ def verdict(error: BaseException, what: str) -> str:
     return f"{told(error)} ({what} fails for this request alone, others go on{advice})"
 
 
+def forget_frames(error: BaseException | None) -> None:
+    """Let go of what an error's tracebacks hold: a step's tensors, in cycles through the future that raised it."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 def log_failure(plan: StepPlan, error: BaseException, back: int, ended: int) -> None:
     """A step failed; so many of its requests run again, so many ended with it."""
     _LOG.error(

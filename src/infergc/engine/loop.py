@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from infergc.engine.census import TensorCensus
 from infergc.engine.corruption import corruption
-from infergc.engine.faults import NeverStarted, is_refusal, log_failure, moves_of, verdict
+from infergc.engine.faults import NeverStarted, forget_frames, is_refusal, log_failure, moves_of, verdict
 from infergc.engine.inquiries import Inquiries
 from infergc.engine.intake import Intake, Job, cached_of, names_of
 from infergc.engine.messages import (
@@ -294,6 +294,7 @@ class Engine:
             raise  # pages of whoever it may be are not what they should be: only a new engine knows what it has
         except Exception as error:  # noqa: BLE001 - whatever the worker raised concerns this step's requests alone
             self._fail(plan, error, outputs)
+            forget_frames(error)
             return
         for sink in self._sinks:
             sink.landed(outcome)

@@ -7,6 +7,7 @@ holds, it ends with exit code 1, too (docs/faults.md).
 """
 
 import logging
+import os
 import signal
 import socket
 import sys
@@ -101,4 +102,8 @@ def _refusal(error: Exception) -> Ready:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    os._exit(
+        code
+    )  # else Python frees a model object by object, for a second, and who killed the server waits for memory

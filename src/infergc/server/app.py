@@ -40,7 +40,7 @@ def create_app(
     """The HTTP application over a running engine. It starts and ends nothing."""
     registry = CollectorRegistry()
     figures = EngineFigures(client)
-    registry.register(EngineCollector(figures, client.ready, settings.model_name))
+    registry.register(EngineCollector(figures, settings.model_name))
     latencies = Latencies(registry, settings.model_name)
     sessions = SessionClock(client, settings.session_timeout, client.config.max_sessions)
     line = Line(client, settings.max_num_queued_reqs)

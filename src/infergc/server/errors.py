@@ -15,7 +15,8 @@ from infergc.client.grammars import GrammarProcessError
 from infergc.client.prepare import INVALID_VALUE
 from infergc.params import ParameterError
 from infergc.server.answers.disconnect import ClientGoneError
-from infergc.wording import fault, shown
+from infergc.server.field_faults import fault_of
+from infergc.wording import shown
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
@@ -118,17 +119,15 @@ def _takes(route: BaseRoute, request: Request, method: str) -> bool:
 
 
 def _from_validation(problems: Sequence[Any]) -> ApiError:
-    """Report the first problem; the others are often its echoes (the branches of a union)."""
-    problem = problems[0]
-    kind, place = problem["type"], problem["loc"]
+    """Report the first problem."""
+    kind, place = problems[0]["type"], problems[0]["loc"][1:]  # after "body"
     if kind == "json_invalid":
-        return bad_request(f"the body is not valid JSON: {problem['ctx']['error']}", code="invalid_json")
-    if kind == "extra_forbidden":
-        field = _unknown(place)
-        return bad_request(f"{field}: not a field of this request", field, "unknown_parameter")
-    if field := _path(place):
-        return bad_request(f"{field}: {fault(problem)}", field, _CODES.get(kind, "invalid_type"))
-    return bad_request(_about_the_body(problem))
+        message = f"the body is not valid JSON: {problems[0]['ctx']['error']} at character {place[0] + 1}"
+        return bad_request(message, code="invalid_json")
+    if not place:
+        return bad_request(_about_the_body(problems[0]))
+    field, words = fault_of([{**problem, "loc": problem["loc"][1:]} for problem in problems])
+    return bad_request(f"{field}: {words}", field, _CODES.get(kind, "invalid_type"))
 
 
 _CODES = {  # pydantic's type of a problem → the word for programs
@@ -136,6 +135,7 @@ _CODES = {  # pydantic's type of a problem → the word for programs
     INVALID_VALUE: INVALID_VALUE,
     "literal_error": INVALID_VALUE,
     "missing": MISSING,
+    "extra_forbidden": "unknown_parameter",
 }
 
 
@@ -145,28 +145,6 @@ def _about_the_body(problem: Any) -> str:
     if isinstance(problem["input"], bytes):
         return "the body was not read; send the header Content-Type: application/json"
     return f"the body must be a JSON object, not {shown(problem['input'])}"
-
-
-def _path(location: Sequence[str | int]) -> str:
-    """``("body", "messages", 0, "role")`` as ``messages[0].role``; names of union branches are left out."""
-    path = ""
-    for part in location[1:]:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part.isidentifier() and part not in _BRANCHES:
-            path += f".{part}" if path else part
-    return path
-
-
-def _unknown(location: Sequence[str | int]) -> str:
-    """The path of a field that no request has; its name may be any text, which a message must not repeat as it is."""
-    name = str(location[-1])
-    around = _path(location[:-1])
-    name = name if name and name.isprintable() else shown(name)
-    return f"{around}.{name}" if around else name
-
-
-_BRANCHES = frozenset({"str", "int", "float", "bool"})
 
 
 def _from_http(error: StarletteHTTPException) -> ApiError:
@@ -179,10 +157,11 @@ def _from_http(error: StarletteHTTPException) -> ApiError:
     return ApiError(error.status_code, message, headers=dict(error.headers or {}))
 
 
-def _unavailable(error: Exception, code: str, seconds: int = 1) -> ApiError:
-    """A 503; come again in so many seconds, or find out then how many it takes."""
-    headers = {"retry-after": str(seconds)}
-    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), code=code, headers=headers)
+def _unavailable(error: Exception, code: str, seconds: int | None = None) -> ApiError:
+    """A 503; come again in so many seconds, or after one to find out. A stream has no header left to say so."""
+    headers = {"retry-after": str(seconds or 1)}
+    message = f"{error}; try again in {seconds} s" if seconds else str(error)
+    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=code, headers=headers)
 
 
 _TRANSLATIONS: tuple[tuple[type[Exception], Callable[[Any], ApiError]], ...] = (  # the first that fits counts
@@ -192,7 +171,7 @@ _TRANSLATIONS: tuple[tuple[type[Exception], Callable[[Any], ApiError]], ...] = (
     (PromptError, lambda error: bad_request(str(error), error.field, error.code)),
     (ParameterError, lambda error: bad_request(str(error), error.field, INVALID_VALUE)),
     (EngineRestartingError, lambda error: _unavailable(error, "engine_restarting", error.seconds)),
-    (EngineDeadError, lambda error: _unavailable(error, "engine_unavailable")),
+    (EngineDeadError, lambda error: _unavailable(error, "engine_unavailable", error.seconds)),
     (EngineStuckError, lambda error: _unavailable(error, "engine_stuck")),
     (GrammarProcessError, lambda error: _unavailable(error, "grammars_unavailable")),
     (ClientGoneError, lambda _: ApiError(CLIENT_CLOSED_REQUEST, "the client closed the connection")),

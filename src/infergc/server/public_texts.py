@@ -6,6 +6,8 @@ from typing import Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from infergc.config import ConfigError
+from infergc.server.field_faults import fault_of
 from infergc.server.requests.messages import Message
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
@@ -29,7 +31,7 @@ class PublicTexts:
         byte, special tokens included that the tokenizer adds.
 
         Raises:
-            ValueError: naming the file: it cannot be read or rendered, or has no whole page that could be shared.
+            ConfigError: naming the file: it cannot be read or rendered, or has no whole page that could be shared.
         """
         return cls([_ids(path, tokenizer, template, page_tokens) for path in files])
 
@@ -46,13 +48,14 @@ def _ids(path: Path, tokenizer: Tokenizer, template: ChatTemplate, page_tokens: 
             text = template.render(messages, add_generation_prompt=False)
         ids = tokenizer.encode(text, add_special_tokens=not is_chat)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise ValueError(f"{FLAG}: {path} does not hold a list of messages with role and content: {reason}") from None
+        place, reason = fault_of(error.errors())
+        reason = f"{place}: {reason}" if place else reason
+        raise ConfigError(f"{FLAG}: {path} does not hold a list of messages with role and content: {reason}") from None
     except (OSError, ValueError) as error:
-        raise ValueError(f"{FLAG}: {path}: {error}") from error
+        raise ConfigError(f"{FLAG}: {path}: {error}") from error
     if len(ids) < page_tokens:
         message = f"{path} has {len(ids)} tokens; only whole pages are shared, of {page_tokens} tokens (--block-size)"
-        raise ValueError(f"{FLAG}: {message}")
+        raise ConfigError(f"{FLAG}: {message}")
     return ids
 
 

@@ -49,7 +49,8 @@ async def run_server(
     How it stops: ``stopping.stop_gently``.
 
     Raises:
-        OSError: the address cannot be listened on, the request log not written, or the model's files not read.
+        ConfigError: what a flag names is not what it should be: a public text, the request log, where traces go.
+        OSError: the address cannot be listened on, or the model's files not read.
         ValueError: the model's files are not what they should be.
         EngineStartError: the engine could not start.
     """

@@ -8,12 +8,19 @@ from starlette.types import Receive
 
 from infergc.cache_control import CacheControl
 from infergc.client import EngineSupervisor
+<<<<<<< HEAD
 from infergc.client.grammars import GrammarProcess
 from infergc.client.prepare import check_label
 from infergc.config import HEEDING
 from infergc.engine.messages import Submit
 from infergc.params import ParameterError, SamplingParams
 from infergc.server.answers.disconnect import unless_gone
+=======
+from infergc.client.prepare import MAX_LABEL, check_label
+from infergc.config import HEEDING
+from infergc.engine.messages import Submit
+from infergc.params import ParameterError, SamplingParams, StructuredOutputs
+>>>>>>> main
 from infergc.server.entrance.line import Line
 from infergc.server.entrance.tenants import Tenant
 from infergc.server.errors import ApiError
@@ -25,7 +32,7 @@ from infergc.server.requests.types import GenerationRequest
 from infergc.server.routes.sessions import SessionClock
 from infergc.server.settings import ServerSettings
 from infergc.server.tools.fields import ToolField
-from infergc.server.tools.turn import ToolSupport
+from infergc.server.tools.turn import ToolSupport, ToolTurn, named_as_parameters
 from infergc.text.chat import ChatTemplate
 from infergc.text.tokenizer import Tokenizer
 from infergc.wording import shown
@@ -88,7 +95,33 @@ class Service:
         """
         if params.structured_outputs is not None:
             with named_as_sent(body.response_format):
+<<<<<<< HEAD
                 await unless_gone(receive, self.grammars.check(params.structured_outputs))
+=======
+                await self._check(params.structured_outputs)
+
+    async def check_calls(self, turn: ToolTurn, params: SamplingParams) -> None:
+        """The same for the grammar of the calls that an answer must make.
+
+        Raises:
+            ParameterError: it names the function whose parameters are at fault, if one's are by themselves.
+        """
+        if params.structured_outputs is None:
+            return
+        try:
+            await self._check(params.structured_outputs)
+        except ParameterError:
+            for at, outputs in turn.arguments():
+                with named_as_parameters(at):
+                    await self._check(outputs)
+            raise
+
+    async def _check(self, outputs: StructuredOutputs) -> None:
+        grammars = self.client.builder.grammars
+        if not grammars.knows(outputs):
+            async with self._checking:
+                await asyncio.to_thread(grammars.check, outputs)
+>>>>>>> main
 
     def conversation(
         self, messages: list[Message], tools: list[ToolField] | None, *, add_generation_prompt: bool | None
@@ -116,6 +149,8 @@ class Service:
             raise ParameterError("priority", message)
         control = None if body.cache_control is None else self._heeded(body.cache_control.control())
         check_label("cache_salt", body.cache_salt or "")
+        if body.session_id == "":
+            raise ParameterError("session_id", f"must have 1 to {MAX_LABEL} characters; leave it out for no session")
         salt, session = tenant.salt(body.cache_salt or ""), body.session_id or ""
         request = self.client.request(
             prompt,

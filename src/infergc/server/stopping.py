@@ -75,10 +75,15 @@ async def stop_gently(
     if stop.asked.is_set() and door.inside:
         say(f"Stopping; {counted(door.inside, 'request')} may go on for up to {timeout:g} s, or until a second Ctrl-C")
         await _either(door.emptied(timeout), stop.insisted.wait())
+        if door.inside:
+            why = "a second signal came" if stop.insisted.is_set() else f"{timeout:g} s are over (--shutdown-timeout)"
+            say(f"{why.capitalize()}; {counted(door.inside, 'request')} aborted")
     door.hurry()
     engine.abort_all()
     await grammars.close()
     if not await door.emptied(LAST_WORDS):
+        if engine.open_requests:
+            say(f"Error: the engine did not answer to the abort within {LAST_WORDS:g} s and is killed")
         await engine.close(0.0)
 
 

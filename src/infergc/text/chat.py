@@ -83,7 +83,11 @@ class ChatTemplate:
         """
         model_dir = Path(model_dir)
         config = read_tokenizer_config(model_dir)
-        return cls(_sources(model_dir, config, override), named_special_tokens(config))
+        origin, sources = _sources(model_dir, config, override)
+        try:
+            return cls(sources, named_special_tokens(config))
+        except ChatTemplateError as error:
+            raise ChatTemplateError(f"{origin}: {error}") from error
 
     def __bool__(self) -> bool:
         """Whether there is a template."""
@@ -139,16 +143,17 @@ class ChatTemplate:
         )
 
 
-def _sources(model_dir: Path, config: Mapping[str, Any], override: str | Path | None) -> dict[str, str]:
+def _sources(model_dir: Path, config: Mapping[str, Any], override: str | Path | None) -> tuple[str, dict[str, str]]:
+    """Where templates come from, and what they are."""
     path = Path(override) if override is not None else model_dir / "chat_template.jinja"
     try:
-        return {"default": path.read_text("utf-8")}
+        return f"--chat-template: {path}" if override is not None else str(path), {"default": path.read_text("utf-8")}
     except (OSError, UnicodeDecodeError) as error:
         if override is not None:
             raise ChatTemplateError(f"--chat-template: cannot read {path}: {error}") from error
         if not isinstance(error, FileNotFoundError):
             raise ChatTemplateError(f"{path}: {error}") from error
-    return _listed(config.get("chat_template"))
+    return str(model_dir / "tokenizer_config.json"), _listed(config.get("chat_template"))
 
 
 def _listed(template: Any) -> dict[str, str]:

@@ -16,6 +16,7 @@ from infergc.server.answers.disconnect import EventStream, unless_gone
 from infergc.server.answers.generation import Generation
 from infergc.server.answers.responses import LAST_EVENT, Answer, Usage, event, new_id
 from infergc.server.answers.shapes import Shape
+from infergc.server.by_turns import by_turns
 from infergc.server.entrance.line import Place
 from infergc.server.errors import ApiError, as_api_error
 from infergc.server.observing.record import Record
@@ -63,7 +64,7 @@ async def answer(service: Service, job: Job, receive: Receive) -> Response:
         generation.close()
         raise
     head = _head(service, job, job.shape.whole_object)
-    head.choices = [job.shape.whole(piece) for piece in pieces]
+    head.choices = [job.shape.whole(piece) async for piece in by_turns(pieces)]
     head.usage = generation.usage()
     return Response(msgspec.json.encode(head), media_type="application/json")
 

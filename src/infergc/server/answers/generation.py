@@ -71,6 +71,7 @@ class Generation:
         for request in requests:
             service.latencies.prompt.observe(len(request.prompt))
         self._watches = {name: Stopwatch(service.latencies, arrival) for name in self._outputs}
+        self._patience = _patience(requests[0].queue_timeout, service.settings.queue_timeout)
         self._stream = service.client.submit(*requests)
         self._unfinished = len(self._outputs)
         self._first: list[Piece] = []
@@ -130,7 +131,8 @@ class Generation:
             return [self._take(delta) for delta in deltas if not self._outputs[delta.request_id].finished]
         except QueueTimeoutError as error:
             headers = self._place.time_out()
-            message = f"the request was not started in time: {error}; try again in {headers['retry-after']} s"
+            message = f"the request was not started in time: {error} ({self._patience}); "
+            message += f"try again in {headers['retry-after']} s"
             raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code=QUEUE_TIMEOUT, headers=headers) from error
         except RequestFailedError as error:
             raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), code="request_failed") from error
@@ -149,6 +151,12 @@ class Generation:
         return _without_text(piece) if self._prompt_only else piece
 
 
+def _patience(seconds: int | None, most: int | None) -> str:
+    """How long requests wait at most, and who says so."""
+    return f"{seconds} s, {'--queue-timeout' if seconds == most else 'its queue_timeout'}"
+
+
 def _without_text(piece: Piece) -> Piece:
-    finish = None if piece.finish_reason is None else "length"
+    """What ends the token that nobody wanted is no matter; that it was not even computed is."""
+    finish = piece.finish_reason if piece.finish_reason in {None, "abort"} else "length"
     return Piece(piece.index, "", [], finish_reason=finish, prompt_logprobs=piece.prompt_logprobs)

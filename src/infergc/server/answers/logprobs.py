@@ -76,10 +76,8 @@ class CompletionReporter:
         self._text = IncrementalDetokenizer(tokenizer, skip_special_tokens=skip_special_tokens, continues=True)
         self._offset = begins_at
 
-    def report(self, piece: Piece) -> CompletionLogprobs | None:
-        """The logprobs that a piece adds; None where none were asked for."""
-        if not piece.logprobs:
-            return None
+    def report(self, piece: Piece) -> CompletionLogprobs:
+        """The logprobs that a piece adds; it has them, as they were asked for."""
         offsets: list[int] = []
         for token in piece.tokens:
             offsets.append(self._offset)
@@ -96,7 +94,7 @@ def echoed_logprobs(
         tokenizer: of the model.
         text: the prompt; it may lack what the tokenizer put before it.
         ids: [N] of the prompt.
-        reports: [N - 1] all but the first token's.
+        reports: [N - 1] all but the first token's; fewer where it ended before they were computed.
         count: likeliest tokens to show of each.
     """
     decoded, offsets = IncrementalDetokenizer(tokenizer, skip_special_tokens=False), []
@@ -106,15 +104,22 @@ def echoed_logprobs(
         end += len(decoded.push((token,)))
     added = end + len(decoded.flush()) - len(text)
     shown = [Logprobs(each.sampled, each.rank, each.top_ids[:count], each.top[:count]) for each in reports]
-    return _completion_logprobs(tokenizer, ids, [None, *shown], [max(0, offset - added) for offset in offsets])
+    told = [None, *_all_but_first(ids, shown)]
+    return _completion_logprobs(tokenizer, ids, told, [max(0, offset - added) for offset in offsets])
 
 
 def prompt_logprobs(
     tokenizer: Tokenizer, ids: Sequence[int], reports: Sequence[Logprobs], count: int
 ) -> list[dict[str, PromptLogprob] | None]:
-    """For each token of a prompt, id → how likely it and the ``count`` likeliest were; None for the first."""
+    """For each token of a prompt, id → how likely it and the ``count`` likeliest were.
+
+    None for the first, and for those that were not computed before the request ended.
+    """
     shaped: list[dict[str, PromptLogprob] | None] = [None]
-    for token, report in zip(ids[1:], reports, strict=True):
+    for token, report in zip(ids[1:], _all_but_first(ids, reports), strict=True):
+        if report is None:
+            shaped.append(None)
+            continue
         likeliest = zip(report.top_ids[:count], report.top, strict=False)
         ranked = [(other, value, rank) for rank, (other, value) in enumerate(likeliest, 1)]
         shaped.append(
@@ -124,6 +129,11 @@ def prompt_logprobs(
             }
         )
     return shaped
+
+
+def _all_but_first(ids: Sequence[int], reports: Sequence[Logprobs]) -> list[Logprobs | None]:
+    """A report for each token of a prompt but the first; None where the request ended before there was one."""
+    return [*reports, *[None] * (len(ids) - 1 - len(reports))]
 
 
 def _completion_logprobs(

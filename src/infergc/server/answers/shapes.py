@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from infergc.client import Piece
 from infergc.params import SamplingParams
 from infergc.server.answers.echo import PromptShape
-from infergc.server.answers.logprobs import CompletionReporter, chat_logprobs
+from infergc.server.answers.logprobs import CompletionLogprobs, CompletionReporter, chat_logprobs
 from infergc.server.answers.responses import ChatChoice, ChatChunkChoice, ChatDelta, ChatMessage, CompletionChoice
 from infergc.text.tokenizer import Tokenizer
 
@@ -47,10 +47,8 @@ class CompletionShape:
     def __init__(self, tokenizer: Tokenizer, prompts: Sequence[PromptShape], params: SamplingParams) -> None:
         self.tokenizer = tokenizer
         self._prompts = [prompt for prompt in prompts for _ in range(params.n)]  # by choice
-        self._reporters = [
-            CompletionReporter(tokenizer, skip_special_tokens=params.skip_special_tokens, begins_at=len(prompt.text))
-            for prompt in self._prompts
-        ]
+        self._skips_special_tokens = params.skip_special_tokens
+        self._reporters: dict[int, CompletionReporter] = {}  # by choice: a batch without log probabilities needs none
         self._begun: set[int] = set()  # choices
 
     def opening(self, index: int) -> None:
@@ -58,7 +56,7 @@ class CompletionShape:
 
     def chunk(self, piece: Piece) -> CompletionChoice:
         """The choice of a chunk; a prompt to be echoed stands before the first text."""
-        logprobs, text, prompt = self._reporters[piece.index].report(piece), piece.text, self._prompts[piece.index]
+        logprobs, text, prompt = self._report(piece), piece.text, self._prompts[piece.index]
         if piece.index not in self._begun:
             self._begun.add(piece.index)
             prompt.note(piece)
@@ -70,6 +68,16 @@ class CompletionShape:
         choice = self.chunk(piece)
         choice.prompt_logprobs = self._prompts[piece.index].logprobs()
         return choice
+
+    def _report(self, piece: Piece) -> CompletionLogprobs | None:
+        """The logprobs that a piece adds; None where none were asked for."""
+        if not piece.logprobs:
+            return None
+        if piece.index not in self._reporters:
+            begins_at, skips = len(self._prompts[piece.index].text), self._skips_special_tokens
+            reporter = CompletionReporter(self.tokenizer, skip_special_tokens=skips, begins_at=begins_at)
+            self._reporters[piece.index] = reporter
+        return self._reporters[piece.index].report(piece)
 
 
 class ChatShape:

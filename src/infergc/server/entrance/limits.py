@@ -94,7 +94,7 @@ class BodyLimit:
 
 
 def _too_large(limit: int) -> ApiError:
-    message = f"the request body is larger than the {format_bytes(limit)} allowed"
+    message = f"the request body is larger than the {format_bytes(limit)} allowed (--max-body-size)"
     return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, code="request_too_large")
 
 

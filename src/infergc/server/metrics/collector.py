@@ -7,7 +7,6 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from infergc.engine.messages import Ready
 from infergc.server.metrics.figures import EngineFigures
 from infergc.server.metrics.garbage import python_garbage
 from infergc.server.metrics.kv_garbage import kv_garbage
@@ -26,16 +25,17 @@ from infergc.server.metrics.vllm import VllmNames
 class EngineCollector(Collector):
     """Shows the engine's latest counters and gauges as they are: nothing is kept here."""
 
-    def __init__(self, figures: EngineFigures, ready: Ready, model: str) -> None:
+    def __init__(self, figures: EngineFigures, model: str) -> None:
         self._figures = figures
-        self._memory = ready.memory
-        self._vllm = VllmNames(model, ready.dtype, ready.page_tokens)
+        self._model = model
 
     def collect(self) -> Iterator[Metric]:
         """All families of the engine."""
         stats = self._figures.latest
         requests, kv, counters = (stats.get(part, {}) for part in ("requests", "kv", "counters"))
-        yield from ledger(self._memory)
+        ready = self._figures.ready  # of another engine than before, where it was started again
+        vllm = VllmNames(self._model, ready.dtype, ready.page_tokens)
+        yield from ledger(ready.memory)
         yield from footprint(stats.get("process", {}))
         yield from python_garbage(stats.get("python_gc", {}))
         yield from tensors(stats.get("tensors", {}))
@@ -54,8 +54,8 @@ class EngineCollector(Collector):
         yield from transfers(tiers)
         yield from disk_cache(tiers, stats.get("disk_store", {}))
         yield from totals(counters)
-        yield from self._vllm.families(requests, kv, counters, waits)
-        yield from self._vllm.offload(tiers, counters)
+        yield from vllm.families(requests, kv, counters, waits)
+        yield from vllm.offload(tiers, counters)
 
 
 def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:

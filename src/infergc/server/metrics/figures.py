@@ -4,7 +4,8 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from infergc.client import EngineDeadError, EngineSupervisor
+from infergc.client import EngineDeadError, EngineStuckError, EngineSupervisor
+from infergc.engine.messages import Ready
 
 _PATIENCE = 5.0  # seconds; a step is far shorter, and Prometheus itself waits for 10
 
@@ -25,10 +26,15 @@ class EngineFigures:
 
     async def refresh(self) -> None:
         """Ask for them. What an engine that is busy too long said before stands as it is."""
-        with suppress(TimeoutError, EngineDeadError):
+        with suppress(TimeoutError, EngineDeadError, EngineStuckError):
             async with asyncio.timeout(self._patience):
                 asked = await self._client.ask("figures")
                 self._asked, self._of = asked, self._client.restarts
+
+    @property
+    def ready(self) -> Ready:
+        """What the engine that runs, or ran last, serves and holds in memory."""
+        return self._client.ready
 
     @property
     def latest(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class LifeCollector(Collector):
         """The families."""
         engine = self._engine
         yield GaugeMetricFamily("infergc_engine_up", "1 while an engine runs, else 0.", int(engine.healthy))
-        text = "Seconds in which the engine had work and took no step."
+        text = "Seconds in which the engine had work and took no step, or did not answer; 0 while it moves or rests."
         yield GaugeMetricFamily("infergc_engine_still_seconds", text, engine.still_seconds)
         text = "Engines that were started because the one before had died."
         yield CounterMetricFamily("infergc_engine_restarts", text, engine.restarts)

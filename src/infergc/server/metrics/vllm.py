@@ -38,9 +38,11 @@ class VllmNames:
         self, requests: dict[str, int], kv: dict[str, Any], counters: dict[str, int], waits: dict[str, Any]
     ) -> Iterator[Metric]:
         """All of them, of the engine's latest figures."""
-        yield self._gauge("num_requests_running", "Requests running.", requests.get("running", 0))
-        waiting = requests.get("waiting", 0) + requests.get("loading", 0)
-        yield self._gauge("num_requests_waiting", "Requests waiting, those included whose KV is being read.", waiting)
+        if requests:  # else there is no engine
+            yield self._gauge("num_requests_running", "Requests running.", requests.get("running", 0))
+            waiting = requests.get("waiting", 0) + requests.get("loading", 0)
+            text = "Requests waiting, those included whose KV is being read."
+            yield self._gauge("num_requests_waiting", text, waiting)
         usage = max((_usage(group) for group in kv.values()), default=0.0)
         yield self._gauge("kv_cache_usage_perc", "Share of KV pages in use by requests, 0 to 1.", usage)
         for key, (name, text) in _COUNTERS.items():

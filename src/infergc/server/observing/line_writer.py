@@ -8,6 +8,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 
+from infergc.config import ConfigError
 from infergc.wording import counted
 
 MOST_WAITING = 10_000  # lines; about 4 MB
@@ -27,7 +28,7 @@ class LineWriter:
         lost_line: the line that is put where lines are missing, given their number.
 
     Raises:
-        OSError: there cannot be such a file, or stderr is closed.
+        ConfigError: there cannot be such a file, or stderr is closed.
     """
 
     def __init__(self, path: Path | None, say: Callable[[str], None], lost_line: Callable[[int], bytes]) -> None:
@@ -46,7 +47,7 @@ class LineWriter:
             with self._open():
                 pass
         except OSError as error:
-            raise OSError(_cannot_write(path, error)) from error
+            raise ConfigError(_cannot_write(path, error)) from error
         self._thread = Thread(target=self._run, name="request-log", daemon=True)
         self._thread.start()
 

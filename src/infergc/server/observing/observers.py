@@ -18,8 +18,8 @@ def observing(settings: ServerSettings, say: Callable[[str], None]) -> Iterator[
         say: is called with what the operator should know, perhaps from another thread.
 
     Raises:
-        OSError: the request log cannot be written.
-        ValueError, TracingError: traces cannot be sent there, or not without the extra.
+        ConfigError: the request log cannot be written, or traces cannot be sent there.
+        TracingError: not without the extra.
     """
     observers: list[Observer] = []
     with ExitStack() as stack:

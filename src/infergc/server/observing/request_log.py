@@ -60,7 +60,7 @@ def request_log(place: str, model: str, say: Callable[[str], None]) -> Iterator[
         say: is called with what the operator should know, from another thread.
 
     Raises:
-        OSError: it cannot be written to.
+        ConfigError: it cannot be written to.
     """
     writer = LineWriter(None if place == STDERR else Path(place), say, _lost)
 

@@ -1,5 +1,6 @@
 """OpenTelemetry traces: a span for each HTTP request, sent in batches by a thread of the library's."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from infergc import __version__
+from infergc.config import ConfigError
 from infergc.server.answers.generation import Report
 from infergc.server.entrance.gate import CHAT, COMPLETIONS
 from infergc.server.observing.observed import Observer
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
 _FLAG = "--otlp-traces-endpoint"
 _LAST_WORDS = 2.0  # seconds that the end waits for spans to be sent
-_SEND_SECONDS = 5.0  # for one batch, repetitions included
 _OPERATIONS = {CHAT: "chat", COMPLETIONS: "text_completion"}
 _SERVER_FAULT = 500
 
@@ -37,22 +38,35 @@ def tracing(endpoint: str, model: str, say: Callable[[str], None]) -> Iterator[O
     Args:
         endpoint: URL that takes OTLP over HTTP.
         model: the model's name in the API.
-        say: is called where spans are lost at the end.
+        say: is called where spans are lost, perhaps from another thread.
 
     Raises:
-        ValueError: it is no such URL.
+        ConfigError: it is no such URL.
         TracingError: the extra is not installed.
     """
     _check_url(endpoint)
-    provider, observer = _tracer(endpoint, model)
+    provider, observer = _tracer(endpoint, model, say)
+    with _quiet_library():
+        try:
+            yield observer
+        finally:
+            closing = Thread(target=provider.shutdown, name="last-spans", daemon=True)
+            closing.start()
+            closing.join(_LAST_WORDS)
+            if closing.is_alive():
+                say(f"The last spans were not taken by {endpoint} within {_LAST_WORDS:g} s ({_FLAG}); they are lost")
+
+
+@contextmanager
+def _quiet_library() -> Iterator[None]:
+    """``SpanSender`` says once what OpenTelemetry's loggers would say in three lines of each batch."""
+    logger = logging.getLogger("opentelemetry")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
     try:
-        yield observer
+        yield
     finally:
-        closing = Thread(target=provider.shutdown, name="last-spans", daemon=True)
-        closing.start()
-        closing.join(_LAST_WORDS)
-        if closing.is_alive():
-            say(f"The last spans were not taken by {endpoint} within {_LAST_WORDS:g} s ({_FLAG}); they are lost")
+        logger.setLevel(before)
 
 
 def _check_url(endpoint: str) -> None:
@@ -62,12 +76,11 @@ def _check_url(endpoint: str) -> None:
     except ValueError:
         is_url = False
     if not is_url:
-        raise ValueError(f"{_FLAG}: must be a URL such as http://127.0.0.1:4318/v1/traces, not {endpoint!r}")
+        raise ConfigError(f"{_FLAG}: must be a URL such as http://127.0.0.1:4318/v1/traces, not {endpoint!r}")
 
 
-def _tracer(endpoint: str, model: str) -> tuple["TracerProvider", Observer]:
+def _tracer(endpoint: str, model: str, say: Callable[[str], None]) -> tuple["TracerProvider", Observer]:
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - an extra
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - an extra
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - an extra
@@ -75,12 +88,14 @@ def _tracer(endpoint: str, model: str) -> tuple["TracerProvider", Observer]:
         from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415 - an extra
             TraceContextTextMapPropagator,
         )
+
+        from infergc.server.observing.span_sender import SpanSender  # noqa: PLC0415 - needs the extra
     except ImportError as error:
         raise TracingError(f"{_FLAG}: needs OpenTelemetry ({error}); pip install 'infergc[otel]'") from error
     name = os.environ.get("OTEL_SERVICE_NAME") or "infergc"
     resource = Resource.create({"service.name": name, "service.version": __version__})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint, timeout=_SEND_SECONDS)))
+    provider.add_span_processor(BatchSpanProcessor(SpanSender(endpoint, _FLAG, say)))
     tracer, propagator = provider.get_tracer("infergc", __version__), TraceContextTextMapPropagator()
 
     def trace(record: Record) -> None:

@@ -26,7 +26,7 @@ _SAID: dict[str, dict[str, Any]] = {
     "priority": {"minimum": -MAX_PRIORITY - 1, "maximum": MAX_PRIORITY},
     "queue_timeout": {"minimum": 1, "maximum": MAX_QUEUE_TIMEOUT},
     "cache_salt": _LABEL,
-    "session_id": _LABEL,
+    "session_id": {**_LABEL, "minLength": 1},
 }
 _WORDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _SAID_OF_CACHE_CONTROL = {"priority": {"minimum": 0, "maximum": MOST_WORTH}}

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from infergc.params import ParameterError, StructuredOutputs
-from infergc.server.requests.fields import Harmless, OffOnly, Unserved, only
+from infergc.server.requests.fields import Harmless, OffOnly, Unserved
 from infergc.structured_outputs import FIELD
 
 _FORMAT = "response_format"
@@ -35,7 +35,7 @@ class ResponseFormat(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    type: Annotated[Any, only("text", "json_object", "json_schema", "regex")]
+    type: Literal["text", "json_object", "json_schema", "regex"]
     json_schema: JsonSchema | None = None
     pattern: str | None = None
 
@@ -103,6 +103,6 @@ def named_as_sent(response_format: ResponseFormat | None) -> Iterator[None]:
     try:
         yield
     except ParameterError as error:
-        if response_format is None or response_format.type == "text" or error.field not in _SENT_AS:
+        if response_format is None or response_format.type == "text":
             raise
-        raise ParameterError(_SENT_AS[error.field], error.message) from None
+        raise ParameterError(_SENT_AS.get(error.field, error.field), error.message.replace(FIELD, _FORMAT)) from None

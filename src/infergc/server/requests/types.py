@@ -23,7 +23,12 @@ from infergc.server.requests.fields import (
     only,
 )
 from infergc.server.requests.messages import Message
-from infergc.server.requests.structured import ResponseFormat, StructuredOutputsField, structured_outputs
+from infergc.server.requests.structured import (
+    ResponseFormat,
+    StructuredOutputsField,
+    named_as_sent,
+    structured_outputs,
+)
 from infergc.server.tools.fields import ToolChoice, Tools
 from infergc.wording import shown
 
@@ -109,7 +114,8 @@ class GenerationRequest(BaseModel):
         if self.logit_bias is not None:
             given["logit_bias"] = {_token_id(key): bias for key, bias in self.logit_bias.items()}
         given["structured_outputs"] = structured_outputs(self.response_format, self.structured_outputs)
-        params = SamplingParams(**given, **self.limits())
+        with named_as_sent(self.response_format):
+            params = SamplingParams(**given, **self.limits())
         if self.best_of not in {None, params.n}:
             message = f"{self.best_of} is not n ({params.n}): all texts that are generated are told; leave it out"
             raise ParameterError("best_of", message)
@@ -171,8 +177,8 @@ class CompletionRequest(GenerationRequest):
 
     def limits(self) -> dict[str, Any]:
         """max_tokens is 16 unless given, as in the OpenAI API; with ``echo`` it may be 0."""
-        if self.max_tokens == 0 and not self.echo:
-            raise ParameterError("max_tokens", "0 is only allowed with echo; else it must be ≥ 1")
+        if self.max_tokens is not None and self.max_tokens < 1 and not self.prompt_only:
+            raise ParameterError("max_tokens", f"{self.max_tokens} is not allowed; it must be ≥ 1, or 0 with echo")
         if self.prompt_logprobs is not None:
             check_number("prompt_logprobs", self.prompt_logprobs, 0, MAX_LOGPROBS)
             if self.stream:

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infergc.client import EngineSupervisor
 from infergc.client.prepare import INVALID_VALUE
 from infergc.config import EngineConfig
 from infergc.params import ParameterError, check_number
+from infergc.server.answers.disconnect import unless_gone
 from infergc.server.errors import bad_request
 from infergc.server.requests.bounds import tell_flag_bounds
 from infergc.server.routes.sessions import SessionClock
@@ -48,17 +49,17 @@ def admin_router(client: EngineSupervisor, clock: SessionClock) -> APIRouter:
     router = APIRouter(prefix="/v1/kv", tags=["heap"])
 
     @router.get("/heap")
-    async def heap() -> dict[str, Any]:
+    async def heap(http: Request) -> dict[str, Any]:
         """Who holds what: pages by state and generation, objects, work in flight, the prefix tree."""
-        return dict(await client.ask("heap"))
+        return dict(await unless_gone(http.receive, client.ask("heap")))
 
     @router.post("/heap/verify")
-    async def verify() -> Verification:
+    async def verify(http: Request) -> Verification:
         """Recount every reference, mend what is wrong and check the laws; "found" is "" when all is well.
 
         Beside it "freed_objects": how many heap objects went that nothing outside their cycles held.
         """
-        return Verification(**await client.ask("verification"))
+        return Verification(**await unless_gone(http.receive, client.ask("verification")))
 
     @router.get("/heap/settings")
     async def settings() -> dict[str, Any]:

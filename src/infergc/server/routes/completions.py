@@ -1,5 +1,7 @@
 """POST /v1/completions and POST /v1/chat/completions."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Request, Response
 
 from infergc.engine.messages import Submit
@@ -7,6 +9,7 @@ from infergc.params import SamplingParams
 from infergc.server.answers.answer import Job, answer
 from infergc.server.answers.echo import PromptShape, echoed
 from infergc.server.answers.shapes import ChatShape, CompletionShape
+from infergc.server.by_turns import by_turns
 from infergc.server.description import generated
 from infergc.server.entrance.gate import place_of
 from infergc.server.entrance.tenants import tenant_of
@@ -30,8 +33,9 @@ def completions_router(service: Service) -> APIRouter:
         await service.check_grammar(params, body, http.receive)
         place = place_of(http)
         place.widen(len(body.prompt) * params.n)
-        prompts = [await _ids(service, prompt, body) for prompt in body.prompt]
-        requests = [service.request(prompt, params, body, tenant_of(http)) for prompt in prompts]
+        given: Sequence[str | list[int]] = body.prompt
+        prompts = [await _ids(service, prompt, body) async for prompt in by_turns(given)]
+        requests = [service.request(prompt, params, body, tenant_of(http)) async for prompt in by_turns(prompts)]
         shape = _completion_shape(service, body, params, requests)
         return await answer(service, Job(body, requests, shape, record_of(http.scope), place), http.receive)
 
@@ -52,7 +56,11 @@ def completions_router(service: Service) -> APIRouter:
             shape = ToolShape(turn, params.n)
             with named_as_tools():
                 params = turn.constrain(params)
+<<<<<<< HEAD
                 await service.check_grammar(params, body, http.receive)
+=======
+                await service.check_calls(turn, params)
+>>>>>>> main
         prompt = await service.encode_prompt(text, add_special_tokens=False)
         requests = [service.request(prompt, params, body, tenant_of(http))]
         return await answer(service, Job(body, requests, shape, record_of(http.scope), place), http.receive)

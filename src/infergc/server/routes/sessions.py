@@ -11,7 +11,8 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from infergc.client import EngineDeadError, EngineSupervisor
+from infergc.client import EngineDeadError, EngineStuckError, EngineSupervisor
+from infergc.server.answers.disconnect import unless_gone
 from infergc.server.entrance.tenants import tenant_of
 from infergc.server.errors import ApiError
 from infergc.wording import shown
@@ -78,14 +79,15 @@ class SessionClock:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), self._timeout / _LOOKS)
             self._changed.clear()
-            with suppress(EngineDeadError):
+            with suppress(EngineDeadError, EngineStuckError):
                 await self.close_idle()
 
     async def close_idle(self) -> None:
         """Close the sessions whose time is over. One of which a request still waits or runs is not idle.
 
         Raises:
-            EngineDeadError: there is no engine. What else goes wrong concerns one session: it is logged, and that
+            EngineDeadError: there is no engine.
+            EngineStuckError: it does not answer. What else goes wrong concerns one session: it is logged, and that
                 session's time begins anew.
         """
         for salt, session in list(self._used):
@@ -101,7 +103,7 @@ class SessionClock:
         """Ask the engine to close a session that is idle; returns whether it may still be open."""
         try:
             return await self._client.close_session(session, salt, "idle") == "busy"
-        except EngineDeadError:
+        except (EngineDeadError, EngineStuckError):
             raise
         except Exception:  # noqa: BLE001 - whatever it is, the other sessions' time goes on
             _log.exception("session %s could not be closed; next try in %g s", shown(session), self._timeout)
@@ -123,7 +125,8 @@ def sessions_router(clock: SessionClock) -> APIRouter:
     @router.delete("/sessions/{session_id:path}")
     async def delete(session_id: str, http: Request, cache_salt: str = "") -> Deleted:
         """Close a session: its KV may be reclaimed. Requests of it that run go on."""
-        if not await clock.close(tenant_of(http).salt(cache_salt), session_id):
+        closing = clock.close(tenant_of(http).salt(cache_salt), session_id)
+        if not await unless_gone(http.receive, closing):
             raise ApiError(
                 HTTPStatus.NOT_FOUND,
                 f"session_id: {shown(session_id)} is not open",

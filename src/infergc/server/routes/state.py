@@ -40,12 +40,15 @@ class ModelList(BaseModel):
 def state_router(service: Service) -> APIRouter:
     """The routes that say what the server is."""
     router = APIRouter(tags=["state"])
-    model = Model(
-        id=service.settings.model_name,
-        created=int(time()),
-        root=str(service.client.config.model),
-        max_model_len=service.client.ready.max_model_len,
-    )
+    created = int(time())
+
+    def served() -> Model:
+        """As the engine has it that runs now: another may have room for less."""
+        client = service.client
+        length = client.ready.max_model_len
+        return Model(
+            id=service.settings.model_name, created=created, root=str(client.config.model), max_model_len=length
+        )
 
     @router.get("/version")
     async def version() -> Version:
@@ -55,13 +58,13 @@ def state_router(service: Service) -> APIRouter:
     @router.get("/v1/models")
     async def models() -> ModelList:
         """The one model that is served."""
-        return ModelList(data=[model])
+        return ModelList(data=[served()])
 
     @router.get("/v1/models/{name:path}")
     async def one_model(name: str) -> Model:
         """The model of this name."""
         service.check_model(name)
-        return model
+        return served()
 
     return router
 

@@ -58,6 +58,14 @@ class ToolTurn:
             return replace(params, structured_outputs=StructuredOutputs(grammar=text))
         except RecursionError:
             raise ParameterError("tools", "a function's parameters are nested too deeply") from None
+        except ParameterError as error:
+            raise ParameterError(error.field, error.message.replace(FIELD, "tool_choice")) from None
+
+    def arguments(self) -> Iterator[tuple[int, StructuredOutputs]]:
+        """Each function of which one must be called, by its place among the tools: the grammar of its arguments."""
+        for at, (name, schema) in enumerate(self.schemas.items()):
+            if name in self.must:
+                yield at, StructuredOutputs(json=schema)
 
     def _spell(self, mark: str) -> str:
         """A mark that has a token comes as that, not spelled out: so the model learned it."""
@@ -106,8 +114,18 @@ def named_as_tools() -> Iterator[None]:
         yield
     except ParameterError as error:
         if error.field.startswith(FIELD):
-            raise ParameterError("tools", f"the grammar of their calls {error.message}") from None
+            said = error.message.partition("\n")[0]  # what follows repeats the grammar, which nobody sent
+            raise ParameterError("tools", f"the grammar of their calls {said}") from None
         raise
+
+
+@contextmanager
+def named_as_parameters(at: int) -> Iterator[None]:
+    """In this block errors name the parameters of the tool at this place."""
+    try:
+        yield
+    except ParameterError as error:
+        raise ParameterError(f"tools[{at}].function.parameters", error.message) from None
 
 
 def _must(tools: list[ToolField], choice: str | NamedChoice | None) -> tuple[str, ...]:
