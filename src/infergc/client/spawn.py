@@ -61,9 +61,6 @@ async def ending(process: Process) -> str:
     return "still running"
 
 
-<<<<<<< HEAD
-def environment() -> dict[str, str]:
-=======
 def _ending(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
@@ -73,8 +70,7 @@ def _ending(code: int) -> str:
     return f"killed by {names.get(-code, f'signal {-code}')}"
 
 
-def _environment() -> dict[str, str]:
->>>>>>> main
+def environment() -> dict[str, str]:
     """Ours, with this very package first on the path, however it came to be importable here."""
     home = str(Path(infergc.__file__).parents[1])
     inherited = os.environ.get("PYTHONPATH")

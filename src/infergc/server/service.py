@@ -8,19 +8,12 @@ from starlette.types import Receive
 
 from infergc.cache_control import CacheControl
 from infergc.client import EngineSupervisor
-<<<<<<< HEAD
 from infergc.client.grammars import GrammarProcess
-from infergc.client.prepare import check_label
-from infergc.config import HEEDING
-from infergc.engine.messages import Submit
-from infergc.params import ParameterError, SamplingParams
-from infergc.server.answers.disconnect import unless_gone
-=======
 from infergc.client.prepare import MAX_LABEL, check_label
 from infergc.config import HEEDING
 from infergc.engine.messages import Submit
 from infergc.params import ParameterError, SamplingParams, StructuredOutputs
->>>>>>> main
+from infergc.server.answers.disconnect import unless_gone
 from infergc.server.entrance.line import Line
 from infergc.server.entrance.tenants import Tenant
 from infergc.server.errors import ApiError
@@ -95,33 +88,25 @@ class Service:
         """
         if params.structured_outputs is not None:
             with named_as_sent(body.response_format):
-<<<<<<< HEAD
                 await unless_gone(receive, self.grammars.check(params.structured_outputs))
-=======
-                await self._check(params.structured_outputs)
 
-    async def check_calls(self, turn: ToolTurn, params: SamplingParams) -> None:
+    async def check_calls(self, turn: ToolTurn, params: SamplingParams, receive: Receive) -> None:
         """The same for the grammar of the calls that an answer must make.
 
         Raises:
             ParameterError: it names the function whose parameters are at fault, if one's are by themselves.
         """
-        if params.structured_outputs is None:
-            return
+        if params.structured_outputs is not None:
+            await unless_gone(receive, self._check_calls(turn, params.structured_outputs))
+
+    async def _check_calls(self, turn: ToolTurn, calls: StructuredOutputs) -> None:
         try:
-            await self._check(params.structured_outputs)
+            await self.grammars.check(calls)
         except ParameterError:
             for at, outputs in turn.arguments():
                 with named_as_parameters(at):
-                    await self._check(outputs)
+                    await self.grammars.check(outputs)
             raise
-
-    async def _check(self, outputs: StructuredOutputs) -> None:
-        grammars = self.client.builder.grammars
-        if not grammars.knows(outputs):
-            async with self._checking:
-                await asyncio.to_thread(grammars.check, outputs)
->>>>>>> main
 
     def conversation(
         self, messages: list[Message], tools: list[ToolField] | None, *, add_generation_prompt: bool | None

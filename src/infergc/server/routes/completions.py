@@ -56,11 +56,7 @@ def completions_router(service: Service) -> APIRouter:
             shape = ToolShape(turn, params.n)
             with named_as_tools():
                 params = turn.constrain(params)
-<<<<<<< HEAD
-                await service.check_grammar(params, body, http.receive)
-=======
-                await service.check_calls(turn, params)
->>>>>>> main
+                await service.check_calls(turn, params, http.receive)
         prompt = await service.encode_prompt(text, add_special_tokens=False)
         requests = [service.request(prompt, params, body, tenant_of(http))]
         return await answer(service, Job(body, requests, shape, record_of(http.scope), place), http.receive)
