@@ -130,17 +130,6 @@ def test_a_costly_schema_is_refused_while_others_are_served(server: Server) -> N
     assert server.http.post("/v1/completions", json=schema_body(GOOD)).status_code == 200
 
 
-def test_a_tool_is_named_whose_parameters_are_costly(server: Server) -> None:
-    tool = {
-        "type": "function",
-        "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": patterns()}}},
-    }
-    asked = {"messages": [{"role": "user", "content": "x"}], "tools": [tool], "tool_choice": "required"}
-    answer = server.http.post("/v1/chat/completions", json=asked)
-    assert answer.status_code == 400
-    assert answer.json()["error"]["param"] == "tools[0].function.parameters"
-
-
 def test_it_stops_while_grammars_are_looked_at(model: Path) -> None:
     with (
         serving(model, "--executor", slow_sim.NAME, "--shutdown-timeout", "0") as server,
