@@ -157,8 +157,7 @@ def test_a_stuck_step_fails_readiness_until_it_goes_on(server: Server, clients: 
         assert error_of(server.http.get("/health"))["code"] == "engine_stuck"
         said = server.said()
         assert said.startswith("Error: the engine has not answered for ")
-        assert said.endswith(" s, with 4 open requests (--stuck-timeout); /health gets 503
-")
+        assert said.endswith(" s, with 4 open requests (--stuck-timeout); /health gets 503\n")
         for answer in (server.http.delete("/v1/sessions/talk"), server.http.get("/v1/kv/heap", headers=HEADERS)):
             assert error_of(answer)["code"] == "engine_stuck"
         assert not any(answer.done() for answer in asked), "they wait"

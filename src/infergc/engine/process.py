@@ -104,6 +104,5 @@ def _refusal(error: Exception) -> Ready:
 if __name__ == "__main__":
     code = main()
     logging.shutdown()
-    os._exit(
-        code
-    )  # else Python frees a model object by object, for a second, and who killed the server waits for memory
+    # Python would free a model object by object, for a second, and who killed the server waits for the memory.
+    os._exit(code)

@@ -43,7 +43,7 @@ class SpanSender(SpanExporter):
     def shutdown(self) -> None:
         """No more will come."""
         self._tell_lost("To the end spans were not taken by")
-        self._exporter.shutdown()
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the library does not say
 
     def _tell_lost(self, what: str) -> None:
         if self._lost:
