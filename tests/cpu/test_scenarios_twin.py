@@ -25,7 +25,7 @@ def test_the_simulator_holds_the_bytes_that_the_engine_holds(number: int, model:
     assert found.simulated[0].peak == wide.peak
     assert found.equal
     assert wide.peak > narrow.peak > 0
-    assert len(narrow.series) > len(wide.series) > 15
+    assert min(len(narrow.series), len(wide.series)) > 15
     assert max(cached for _, cached, _ in wide.series) > 0
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 180  # at most, for a process from its start to its end: a busy machine is slow
@@ -128,7 +129,8 @@ def serving(model: Path, *flags: str, ends_with: int = 0, **extra_environment: s
         assert "Traceback" not in err, err
     finally:
         if process.poll() is None:
-            process.kill()
+            for each in (*psutil.Process(process.pid).children(), process):  # an engine that a test has halted stays
+                each.kill()
             process.communicate()
 
 
