@@ -20,8 +20,8 @@ class GrammarError(ValueError):
 def matcher(tokenizer: LLTokenizer, outputs: StructuredOutputs) -> LLMatcher:
     """A matcher at the beginning of a text. Other threads of Python run meanwhile.
 
-    Cost: about a millisecond for a schema of a few fields, 0.1 s for one of a thousand, and 0.2 s is the most that was
-    seen of any grammar within the limits, of many alternatives. Copies (``deep_copy``) cost microseconds.
+    Cost: about a millisecond for a schema of a few fields, 0.1 s for one of a thousand. The limits do not bound it: a
+    schema of 1 KB may take hours, see ``text.grammar_process``. Copies (``deep_copy``) cost microseconds.
 
     Raises:
         GrammarError: there is none.

@@ -165,7 +165,10 @@ def function(**schema: Any) -> dict[str, Any]:
 
 
 REFUSED = [
-    ({"tools": [function(properties={"a": {"type": "number of"}})], "tool_choice": "required"}, "tools"),
+    (
+        {"tools": [function(properties={"a": {"type": "number of"}})], "tool_choice": "required"},
+        "tools[0].function.parameters",
+    ),
     ({"tools": [function(description="x" * 70_000)], "tool_choice": "required"}, "tools"),
     ({"tool_choice": "auto", "response_format": {"type": "json_object"}}, "tools"),
     ({"tool_choice": "required", "extra_body": {"ignore_eos": True}}, "ignore_eos"),

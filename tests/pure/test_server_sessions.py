@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from infergc.client import EngineClient
+from infergc.client.grammars import GrammarProcess
 from infergc.config import engine_config
 from infergc.params import SamplingParams
 from infergc.server.answers.generation import Generation
@@ -154,7 +155,8 @@ def test_a_session_is_used_until_its_client_leaves(model: Path, monkeypatch: pyt
         template, tokenizer = ChatTemplate.load(model), Tokenizer.load(model)
         tools, public = ToolSupport("auto", template, tokenizer), PublicTexts()
         line = Line(client, 1)
-        service = Service(client, tokenizer, template, settings, latencies, clock, line, tools, public)
+        grammars = GrammarProcess(0)
+        service = Service(client, tokenizer, template, settings, latencies, clock, line, tools, public, grammars)
         try:
             clock.touch("", "left")
             params = SamplingParams(max_tokens=500, ignore_eos=True)

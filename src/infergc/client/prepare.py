@@ -39,14 +39,13 @@ class RequestBuilder:
 
     Attributes:
         ready: of the engine. Where another takes its place, numbers and seeds go on.
-        grammars: says of grammars whether they are ones. ``build`` asks it; who must not wait asks it before.
     """
 
     def __init__(self, ready: Ready, seed: int) -> None:
         self.ready = ready
         self._seeds = random.Random(seed)  # noqa: S311 - a sampler's seed, not a secret
         self._numbers = count(1)
-        self.grammars = GrammarCheck(ready.vocab_size)
+        self._grammars = GrammarCheck(ready.vocab_size)
 
     def build(
         self,
@@ -60,6 +59,7 @@ class RequestBuilder:
         cache_control: CacheControl | Mapping[str, Any] | None = None,
         queue_timeout: int | None = None,
         public_tokens: int = 0,
+        is_grammar_checked: bool = False,
     ) -> Submit:
         """One checked request; ``request_id`` must be unique among the open ones and is numbered if None.
 
@@ -73,6 +73,8 @@ class RequestBuilder:
             cache_control: how the prompt's pages are to be kept.
             queue_timeout: seconds, 1 to 86400, after which it ends with "timeout" unless it was started; None: never.
             public_tokens: leading tokens of the prompt whose whole pages are shared whatever the salt.
+            is_grammar_checked: somebody has seen to it that what the text is to keep to is a grammar; else it is
+                looked at here, and nothing bounds how long that takes.
 
         Raises:
             PromptError: the prompt is empty, too long, or holds ids that the model does not have; or max_tokens
@@ -92,7 +94,7 @@ class RequestBuilder:
         check_token_ids(params, self.ready.vocab_size)
         check_branching(params, len(prompt), self.ready)
         if params.structured_outputs is not None:
-            self._check_structured(params.structured_outputs)
+            self._check_structured(params.structured_outputs, is_checked=is_grammar_checked)
         if params.seed is None:
             params = replace(params, seed=self._seeds.randint(0, MAX_SEED))
         number = next(self._numbers)
@@ -113,10 +115,11 @@ class RequestBuilder:
                 CONTEXT_LENGTH,
             )
 
-    def _check_structured(self, outputs: StructuredOutputs) -> None:
+    def _check_structured(self, outputs: StructuredOutputs, *, is_checked: bool) -> None:
         if not self.ready.eos_ids:
             raise ParameterError(FIELD, "is only allowed with a model that has an end token")
-        self.grammars.check(outputs)
+        if not is_checked:
+            self._grammars.check(outputs)
 
     def _check_prompt(self, prompt: list[int]) -> None:
         if not prompt:

@@ -28,7 +28,7 @@ async def spawn_engine(config: EngineConfig) -> tuple[Process, StreamReader, Str
                 *(str(theirs.fileno()), config.model_dump_json()),
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
-                env=_environment(),
+                env=environment(),
             )
         except BaseException:
             writer.close()
@@ -70,7 +70,7 @@ def _ending(code: int) -> str:
     return f"killed by {names.get(-code, f'signal {-code}')}"
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, with this very package first on the path, however it came to be importable here."""
     home = str(Path(infergc.__file__).parents[1])
     inherited = os.environ.get("PYTHONPATH")

@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry
 
 from infergc import __version__
 from infergc.client import EngineSupervisor
+from infergc.client.grammars import GrammarProcess
 from infergc.server import errors
 from infergc.server.description import DescribedApp
 from infergc.server.entrance.body_size import BodySize
@@ -36,6 +37,7 @@ def create_app(
     chat_template: ChatTemplate,
     settings: ServerSettings,
     public: PublicTexts,
+    grammars: GrammarProcess,
 ) -> FastAPI:
     """The HTTP application over a running engine. It starts and ends nothing."""
     registry = CollectorRegistry()
@@ -48,7 +50,7 @@ def create_app(
     registry.register(LifeCollector(client))
     door = Door()
     tools = ToolSupport(settings.tool_call_parser, chat_template, tokenizer)
-    service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line, tools, public)
+    service = Service(client, tokenizer, chat_template, settings, latencies, sessions, line, tools, public, grammars)
     app = DescribedApp(
         title="Infer-GC", version=__version__, docs_url=None, redoc_url=None, is_keyed=bool(settings.api_keys),
         redirect_slashes=False,  # a path that is not there is not found: a POST would lose its body on the way

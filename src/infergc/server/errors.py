@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import BaseRoute, Match
 
 from infergc.client import EngineDeadError, EngineRestartingError, EngineStuckError, PromptError
+from infergc.client.grammars import GrammarProcessError
 from infergc.client.prepare import INVALID_VALUE
 from infergc.params import ParameterError
 from infergc.server.answers.disconnect import ClientGoneError
@@ -176,5 +177,6 @@ _TRANSLATIONS: tuple[tuple[type[Exception], Callable[[Any], ApiError]], ...] = (
     (EngineRestartingError, lambda error: _unavailable(error, "engine_restarting", error.seconds)),
     (EngineDeadError, lambda error: _unavailable(error, "engine_unavailable", error.seconds)),
     (EngineStuckError, lambda error: _unavailable(error, "engine_stuck")),
+    (GrammarProcessError, lambda error: _unavailable(error, "grammars_unavailable")),
     (ClientGoneError, lambda _: ApiError(CLIENT_CLOSED_REQUEST, "the client closed the connection")),
 )

@@ -13,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from infergc.client import EngineSupervisor, RestartBudget
+from infergc.client.grammars import GrammarProcess
 from infergc.config import EngineConfig
 from infergc.engine.messages import Ready
 from infergc.server.app import create_app
@@ -68,12 +69,14 @@ async def run_server(
         if engine is None:
             return True
         stop.kill = engine.kill
+        grammars = GrammarProcess(engine.ready.vocab_size)
         try:
-            app = create_app(engine, tokenizer, template, settings, public)
+            app = create_app(engine, tokenizer, template, settings, public, grammars)
             crowd = Crowd(app, settings.max_connections)
             server = _Server(_uvicorn(Observed(crowd, observers)))
             crowd.connections = server.server_state.connections
-            stopping = asyncio.ensure_future(stop_gently(stop, app.state.door, engine, settings.shutdown_timeout, say))
+            ending = stop_gently(stop, app.state.door, engine, grammars, settings.shutdown_timeout, say)
+            stopping = asyncio.ensure_future(ending)
             stopping.add_done_callback(lambda _: server.leave())
             timing = asyncio.ensure_future(app.state.sessions.run())
             with _frozen():
@@ -83,6 +86,7 @@ async def run_server(
             timing.cancel()
             return not engine.has_given_up
         finally:
+            await grammars.close()
             await engine.close()
 
 

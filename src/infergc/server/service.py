@@ -1,15 +1,19 @@
 """What all routes share: the engine client, the texts, the server's settings."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
+
+from starlette.types import Receive
 
 from infergc.cache_control import CacheControl
 from infergc.client import EngineSupervisor
+from infergc.client.grammars import GrammarProcess
 from infergc.client.prepare import MAX_LABEL, check_label
 from infergc.config import HEEDING
 from infergc.engine.messages import Submit
 from infergc.params import ParameterError, SamplingParams, StructuredOutputs
+from infergc.server.answers.disconnect import unless_gone
 from infergc.server.entrance.line import Line
 from infergc.server.entrance.tenants import Tenant
 from infergc.server.errors import ApiError
@@ -42,7 +46,7 @@ class Service:
     line: Line
     tools: ToolSupport
     public: PublicTexts
-    _checking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    grammars: GrammarProcess
 
     def check_model(self, name: str | None) -> None:
         """Refuse requests for another model; null means the one there is.
@@ -69,39 +73,40 @@ class Service:
         self.client.builder.check_length(self.tokenizer.fewest_tokens(text), "is at least")
         return await self.encode(text, add_special_tokens=add_special_tokens)
 
-    async def check_grammar(self, params: SamplingParams, body: GenerationRequest) -> None:
-        """See that what a text is to keep to is a grammar, while the event loop goes on.
+    async def check_grammar(self, params: SamplingParams, body: GenerationRequest, receive: Receive) -> None:
+        """See that what a text is to keep to is a grammar, and no costly one; ``request`` takes it to have been seen.
 
-        One is looked at at a time: a flood of those that take long leaves the machine to others' requests.
+        Args:
+            params: what to generate.
+            body: the request, which was read.
+            receive: tells when its client goes, which then waits in line no more.
 
         Raises:
-            ParameterError: it is none; it names the field that was sent.
+            ParameterError: it is none, or takes too much to compile; it names the field that was sent.
+            GrammarProcessError: it could not be found out.
+            ClientGoneError: the client went.
         """
         if params.structured_outputs is not None:
             with named_as_sent(body.response_format):
-                await self._check(params.structured_outputs)
+                await unless_gone(receive, self.grammars.check(params.structured_outputs))
 
-    async def check_calls(self, turn: ToolTurn, params: SamplingParams) -> None:
+    async def check_calls(self, turn: ToolTurn, params: SamplingParams, receive: Receive) -> None:
         """The same for the grammar of the calls that an answer must make.
 
         Raises:
             ParameterError: it names the function whose parameters are at fault, if one's are by themselves.
         """
-        if params.structured_outputs is None:
-            return
+        if params.structured_outputs is not None:
+            await unless_gone(receive, self._check_calls(turn, params.structured_outputs))
+
+    async def _check_calls(self, turn: ToolTurn, calls: StructuredOutputs) -> None:
         try:
-            await self._check(params.structured_outputs)
+            await self.grammars.check(calls)
         except ParameterError:
             for at, outputs in turn.arguments():
                 with named_as_parameters(at):
-                    await self._check(outputs)
+                    await self.grammars.check(outputs)
             raise
-
-    async def _check(self, outputs: StructuredOutputs) -> None:
-        grammars = self.client.builder.grammars
-        if not grammars.knows(outputs):
-            async with self._checking:
-                await asyncio.to_thread(grammars.check, outputs)
 
     def conversation(
         self, messages: list[Message], tools: list[ToolField] | None, *, add_generation_prompt: bool | None
@@ -141,6 +146,7 @@ class Service:
             cache_control=control,
             queue_timeout=self._patience(body.queue_timeout),
             public_tokens=self.public.leading(prompt),
+            is_grammar_checked=True,
         )
         self.sessions.touch(salt, session)
         return request

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from infergc.client import EngineSupervisor
+from infergc.client.grammars import GrammarProcess
 from infergc.server.entrance.door import Door
 from infergc.wording import counted
 
@@ -55,7 +56,12 @@ def stop_signals() -> Iterator[Stop]:
 
 
 async def stop_gently(
-    stop: Stop, door: Door, engine: EngineSupervisor, timeout: float, say: Callable[[str], None]
+    stop: Stop,
+    door: Door,
+    engine: EngineSupervisor,
+    grammars: GrammarProcess,
+    timeout: float,
+    say: Callable[[str], None],
 ) -> None:
     """Wait until the server is to stop, or has no engine any more; then until nobody is served.
 
@@ -74,6 +80,7 @@ async def stop_gently(
             say(f"{why.capitalize()}; {counted(door.inside, 'request')} aborted")
     door.hurry()
     engine.abort_all()
+    await grammars.close()
     if not await door.emptied(LAST_WORDS):
         if engine.open_requests:
             say(f"Error: the engine did not answer to the abort within {LAST_WORDS:g} s and is killed")

@@ -33,7 +33,7 @@ class GrammarCheck:
     def check(self, outputs: StructuredOutputs) -> None:
         """Refuse what is no grammar.
 
-        Cost: a millisecond for most; see ``grammars.matcher`` for the most.
+        Cost: a millisecond for most, but nothing bounds it; see ``text.grammar_process`` for what does.
 
         Raises:
             ParameterError: naming ``structured_outputs`` and its field, with what llguidance says of it.

@@ -30,7 +30,7 @@ def completions_router(service: Service) -> APIRouter:
         """Complete one prompt or a batch of them, each in one choice of the answer or in ``n``."""
         service.check_model(body.model)
         params = body.sampling()
-        await service.check_grammar(params, body)
+        await service.check_grammar(params, body, http.receive)
         place = place_of(http)
         place.widen(len(body.prompt) * params.n)
         given: Sequence[str | list[int]] = body.prompt
@@ -44,18 +44,19 @@ def completions_router(service: Service) -> APIRouter:
         """Answer a conversation."""
         service.check_model(body.model)
         params = body.sampling()
-        await service.check_grammar(params, body)
         place = place_of(http)
         place.widen(params.n)
         text = service.conversation(
             body.messages, body.tools, add_generation_prompt=body.add_generation_prompt is not False
         )
         shape = ChatShape(service.tokenizer)
-        if (turn := service.tools.turn(body)) is not None:
+        if (turn := service.tools.turn(body)) is None:
+            await service.check_grammar(params, body, http.receive)
+        else:
             shape = ToolShape(turn, params.n)
             with named_as_tools():
                 params = turn.constrain(params)
-                await service.check_calls(turn, params)
+                await service.check_calls(turn, params, http.receive)
         prompt = await service.encode_prompt(text, add_special_tokens=False)
         requests = [service.request(prompt, params, body, tenant_of(http))]
         return await answer(service, Job(body, requests, shape, record_of(http.scope), place), http.receive)

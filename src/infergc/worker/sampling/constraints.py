@@ -5,8 +5,8 @@ have a bit for each id of the tokenizer.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,22 +29,29 @@ _STUCK = f"{FIELD}: of the model's tokens none can follow what the text has so f
 class _Slot:
     """A slot's text. Without a matcher it has ended, or it is at fault: nobody minds how it goes on.
 
-    ``lost`` is why it is not known any more what may come next: steps with it fail until the slot is bound anew.
+    ``lost`` is why it is not known any more what may come next: steps with it fail until the slot is bound anew. It is
+    kept in words: an exception that is raised holds on to what the frames hold that it passes, to a step's logits.
+    ``job`` is the last that has to do with the slot; it ends after those before it.
     """
 
     number: int
     matcher: LLMatcher | None = None
     fault: str = ""
-    lost: Exception | None = None
+    lost: str = ""
+    job: Future[None] | None = None
+
+
+class LostError(RuntimeError):
+    """Why it is not known what may come next in a text."""
 
 
 class Constraints:
     """The grammars of slots; what goes wrong with one concerns its row alone.
 
-    A thread of its own compiles, follows the tokens and finds what may come next, while the decoder computes;
-    ``mask`` waits for it. To follow takes about 5 µs a row and step, and to find 5 to 50 µs with 4096 ids; to mask some
-    15 µs, or 250 µs with 128,000. What grammars at the limits take more, up to 0.2 s in a step, the other rows of the
-    step wait for.
+    While the decoder computes, one thread compiles, and another follows the tokens and finds what may come next;
+    ``mask`` waits for what concerns the rows of its step. To follow takes about 5 µs a row and step, and to find 5 to
+    50 µs with 4096 ids; to mask some 15 µs, or 250 µs with 128,000. What one grammar of a step takes more, the other
+    rows of the step wait for: see docs/structured-outputs.md for the most.
 
     Args:
         max_num_seqs: slots 0 … max_num_seqs - 1.
@@ -59,16 +66,18 @@ class Constraints:
         self._slots: dict[int, _Slot] = {}
         self._masks_NW: NDArray[np.int32] = np.empty((0, 0), np.int32)  # by slot, once there is a tokenizer
         self._beyond_W: NDArray[np.int32] = np.empty(0, np.int32)  # ids that the logits do not have
-        self._thread: ThreadPoolExecutor | None = None
-        self._jobs: list[Future[None]] = []  # not waited for yet
+        self._compiling = ThreadPoolExecutor(max_workers=1, thread_name_prefix="infergc-grammar-begin")
+        self._following = ThreadPoolExecutor(max_workers=1, thread_name_prefix="infergc-grammar")
 
     def bind(self, binding: Binding) -> None:
         """Give a slot to a request, as if its ``output`` had been sampled here."""
-        self._slots.pop(binding.slot, None)
+        last = self._slots.pop(binding.slot, None)
+        before = None if last is None else last.job
         outputs = binding.params.structured_outputs
-        if outputs is not None:
-            slot = self._slots[binding.slot] = _Slot(binding.slot)
-            self._do(self._begin, slot, outputs, binding.output.tolist())
+        if outputs is None:
+            return
+        slot = self._slots[binding.slot] = _Slot(binding.slot)
+        slot.job = self._compiling.submit(self._begin, slot, outputs, binding.output.tolist(), before)
 
     def mask(self, logits_SV: torch.Tensor, slots: NDArray[np.integer]) -> dict[int, str]:
         """Give -inf to the tokens that rows' grammars do not allow, in place.
@@ -79,12 +88,11 @@ class Constraints:
         found = self._find(slots)
         if not found:
             return {}
-        jobs, self._jobs = self._jobs, []
-        for job in jobs:
-            job.result()
         for _, slot in found:
-            if slot.lost is not None:
-                raise slot.lost
+            assert slot.job is not None, "each was bound"
+            slot.job.result()
+            if slot.lost:
+                raise LostError(slot.lost)
         faults = {row: slot.fault for row, slot in found if slot.fault}
         at_C2 = np.array([(row, slot.number) for row, slot in found if slot.matcher is not None], np.int64)
         return faults | self._mask(logits_SV, *at_C2.T) if len(at_C2) else faults
@@ -92,24 +100,22 @@ class Constraints:
     def follow(self, slots: NDArray[np.integer], tokens_S: I32) -> None:
         """These tokens were sampled."""
         found = self._find(slots)
-        if found:
-            self._do(self._go_on, [(slot, int(tokens_S[row])) for row, slot in found])
+        if not found:
+            return
+        job = self._following.submit(self._go_on, [(slot, int(tokens_S[row])) for row, slot in found])
+        for _, slot in found:
+            slot.job = job
 
     def close(self) -> None:
-        """Stop the thread."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=True)
+        """Stop the threads, once they have done what they are at."""
+        for thread in (self._compiling, self._following):
+            thread.shutdown(wait=True, cancel_futures=True)
 
     def _find(self, slots: NDArray[np.integer]) -> list[tuple[int, _Slot]]:
         """Rows with a grammar."""
         if not self._slots:
             return []
         return [(row, self._slots[slot]) for row, slot in enumerate(slots.tolist()) if slot in self._slots]
-
-    def _do(self, job: Callable[..., None], *arguments: object) -> None:
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="infergc-grammar")
-        self._jobs.append(self._thread.submit(job, *arguments))
 
     def _mask(self, logits_SV: torch.Tensor, rows_C: NDArray[np.int64], slots_C: NDArray[np.int64]) -> dict[int, str]:
         banned_CW = ~self._masks_NW[slots_C]
@@ -123,14 +129,16 @@ class Constraints:
             logits_SV[row].masked_fill_(banned_V, -math.inf)
         return dict.fromkeys(rows_C[stuck_C].tolist(), _STUCK)
 
-    # ---- on the thread
+    # ---- on the threads
 
     @cached_property
     def _executor(self) -> LLExecutor:
         """Looks at several rows at a time."""
         return LLExecutor()
 
-    def _begin(self, slot: _Slot, outputs: StructuredOutputs, tokens: list[int]) -> None:
+    def _begin(self, slot: _Slot, outputs: StructuredOutputs, tokens: list[int], before: Future[None] | None) -> None:
+        if before is not None:  # with the text that had the slot, whose masks were in the same place
+            wait((before,))
         try:
             slot.matcher = self._compiled.matcher(outputs)
             slot.matcher.consume_tokens(tokens)
@@ -142,8 +150,9 @@ class Constraints:
         try:
             self._consume(steps)
         except Exception as error:  # noqa: BLE001 - memory, as a rule: it is no fault of a text
+            words = "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
             for slot, _ in steps:
-                slot.lost = error
+                slot.lost = f"{FIELD}: {words}"
 
     def _consume(self, steps: list[tuple[_Slot, int]]) -> None:
         going: list[tuple[LLMatcher, int]] = []
