@@ -100,8 +100,9 @@ class Soak:
 
     @property
     def engine(self) -> psutil.Process:
-        """The engine's process."""
-        (engine,) = psutil.Process(self.server.process.pid).children()
+        """The engine's process; another one looks at grammars."""
+        children = psutil.Process(self.server.process.pid).children()
+        (engine,) = [child for child in children if "infergc.engine.process" in child.cmdline()]
         return engine
 
     def health(self, path: str) -> int:

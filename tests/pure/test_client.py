@@ -161,7 +161,7 @@ def test_a_killed_engine_fails_all_that_waits(model: Path) -> None:
             os.kill(children()[0].pid, signal.SIGKILL)
             results = await asyncio.wait_for(asyncio.gather(*map(tokens, streams), return_exceptions=True), PATIENCE)
             assert [type(result) for result in results] == [EngineDeadError] * 3
-            assert "exit code -9" in str(results[0])
+            assert "killed by SIGKILL" in str(results[0])
             assert not client.healthy
             with pytest.raises(EngineDeadError):
                 client.submit(client.request([5], PARAMS))
