@@ -100,8 +100,7 @@ class Landing(Seating):
             if isinstance(request, Hypothesis):
                 self._stand(request, outcome.logprobs[row], progress)
             elif request is not None:
-                gain = self._gain(request, int(outcome.tokens[row]), outcome.logprobs.get(row))
-                progress.gains.append(gain._replace(prompt=outcome.prompts.get(row, ())))
+                progress.gains.append(self._gain(request, row, outcome))
         self.counters.generation_tokens += len(progress.tokens) + len(progress.gains)
         return progress
 
@@ -134,7 +133,8 @@ class Landing(Seating):
             progress.searches.append(search)
             self.counters.generation_tokens += search.told_tokens
 
-    def _gain(self, request: Request, token: int, logprobs: TokenLogprobs | None) -> Gain:
+    def _gain(self, request: Request, row: int, outcome: StepOutcome) -> Gain:
+        token = int(outcome.tokens[row])
         if request.branches:
             part(request, self)  # before its pages may slide out of a window that branches still see
         if request.cache_control is not None:
@@ -147,7 +147,7 @@ class Landing(Seating):
         if finish is not None:
             self.fitting.admission.learn(request.output_len)
             self._finish(request)
-        return Gain(request, token, finish, logprobs)
+        return Gain(request, token, finish, outcome.logprobs.get(row), outcome.prompts.get(row, ()))
 
     def _keep_prompt(self, request: Request, control: CacheControl) -> int | None:
         """A prompt is computed: see to what was asked for its pages. Tokens pinned, None if no pin was asked for."""

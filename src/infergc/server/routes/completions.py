@@ -46,9 +46,7 @@ def completions_router(service: Service) -> APIRouter:
         params = body.sampling()
         place = place_of(http)
         place.widen(params.n)
-        text = service.conversation(
-            body.messages, body.tools, add_generation_prompt=body.add_generation_prompt is not False
-        )
+        text = service.conversation(body.messages, body.tools, add_generation_prompt=body.add_generation_prompt)
         shape = ChatShape(service.tokenizer)
         if (turn := service.tools.turn(body)) is None:
             await service.check_grammar(params, body, http.receive)

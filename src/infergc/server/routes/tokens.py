@@ -68,9 +68,7 @@ async def _tokens(service: Service, body: TokenizeRequest) -> list[int]:
     if len(given) != 1:
         raise bad_request("prompt: give exactly one of prompt, content and messages", "prompt", MISSING)
     if body.messages is not None:
-        rendered = service.conversation(
-            body.messages, body.tools, add_generation_prompt=body.add_generation_prompt is not False
-        )
+        rendered = service.conversation(body.messages, body.tools, add_generation_prompt=body.add_generation_prompt)
         return await service.encode(rendered, add_special_tokens=False)
     if body.tools:
         raise ParameterError("tools", "is only allowed with messages")

@@ -32,12 +32,7 @@ class _Parser(ToolParser):
 
     def _opened(self, char: str) -> None:
         self._after = self._closing
-        if char == "{":
-            self._read_call(char)
-        elif char.isspace():
-            self._hold(char)
-        else:
-            self._no_call(char)
+        super()._opened(char)
 
     def _closing(self, char: str) -> None:
         """After a call; models forget the closing mark at times."""

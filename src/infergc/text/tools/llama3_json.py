@@ -35,14 +35,6 @@ class _Parser(ToolParser):
         self._state = self._opened
         self._after = self._next
 
-    def _opened(self, char: str) -> None:
-        if char == "{":
-            self._read_call(char)
-        elif char.isspace():
-            self._hold(char)
-        else:
-            self._no_call(char)
-
     def _next(self, char: str) -> None:
         if char == ";":
             self._hold(char)

@@ -61,12 +61,7 @@ class _Parser(ToolParser):
 
     def _first(self, char: str) -> None:
         """In the array, before its first call."""
-        if char == "{":
-            self._read_call(char)
-        elif char.isspace():
-            self._hold(char)
-        else:
-            self._no_call(char)
+        super()._opened(char)
 
     def _rest(self, char: str) -> None:
         """In the array, after a call."""

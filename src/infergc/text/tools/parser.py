@@ -12,7 +12,7 @@ class ToolParser:
     """Finds calls in the text of one answer, in the same places however the text is cut into pieces.
 
     It goes by character, from state to state; each state is a method. Text that begins like a call and is none
-    becomes content as it stands. A subclass says what follows ``mark`` (``_opened``).
+    becomes content as it stands. A subclass says what follows ``mark`` (``_opened``), if that is no object at once.
 
     Args:
         names: functions that may be called; what calls others is content.
@@ -50,7 +50,13 @@ class ToolParser:
             self._state = self._opened
 
     def _opened(self, char: str) -> None:
-        raise NotImplementedError
+        """After the mark: the object of a call, maybe with white space before it."""
+        if char == "{":
+            self._read_call(char)
+        elif char.isspace():
+            self._hold(char)
+        else:
+            self._no_call(char)
 
     def _hold(self, char: str) -> None:
         """Keep a character of what may come before a call; no call is so far away."""
