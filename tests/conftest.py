@@ -28,6 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="requests to running engines whose clients leave at random, in each such test (default 1000)",
     )
     parser.addoption(
+        "--fault-points",
+        type=int,
+        default=8,
+        help="points of an engine's iterations at which memory is refused, in each setting (default 8)",
+    )
+    parser.addoption(
         "--soak",
         type=float,
         default=60.0,

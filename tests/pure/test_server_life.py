@@ -144,6 +144,22 @@ def test_a_request_that_fails_its_steps_is_told_so_and_no_other(server: Server, 
     dawdler.wait_until_idle()
 
 
+def test_an_engine_that_begins_anew_drops_no_request(model: Path) -> None:
+    bodies = [{**LONG, "max_tokens": 200, "seed": seed, "stream": True} for seed in range(3)]
+    with serving(model, "--executor", slow_sim.DAWDLING, tracebacks=1) as server, ThreadPoolExecutor() as pool:
+        expected = [text_of(server.http.post("/v1/completions", json=body).text) for body in bodies]
+        others = [pool.submit(server.http.post, "/v1/completions", json=body) for body in bodies]
+        wait_for(lambda: server.requests("running") == 3)
+        loses = server.http.post("/v1/completions", json={**LONG, "max_tokens": 5, "prompt": [slow_sim.LOSES]})
+        assert loses.status_code == 200
+        assert server.requests("running") == 3, "they were over before anything failed"
+        assert [text_of(other.result(PATIENCE).text) for other in others] == expected
+        metrics = server.metrics()
+        assert metrics["infergc_engine_resumptions_total"] == 1
+        assert metrics["infergc_engine_restarts_total"] == metrics["infergc_step_failures_total"] == 0
+        assert metrics['infergc_requests_finished_total{reason="length"}'] == 7
+
+
 def test_many_clients_half_of_them_leaving(dawdler: Server) -> None:
     server = dawdler
     before = server.metrics()['infergc_requests_finished_total{reason="length"}']

@@ -1,4 +1,4 @@
-"""Steps that fail for one request, or for too much company, and planning that the system has no memory for."""
+"""Steps that fail for one request, or for too much company."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,13 +8,8 @@ import pytest
 from infergc.engine.faults import is_refusal
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Submit
-from infergc.heap.errors import HeapCorruption, StorageLost
+from infergc.heap.errors import StorageLost
 from infergc.heap.groups import GroupSpec
-from infergc.heap.heap import Heap
-from infergc.heap.pages import Pages
-from infergc.heap.space import FreeSpace
-from infergc.heap.tables import BlockTables
-from infergc.heap.tree import PrefixTree
 from infergc.sched.plan import StepOutcome, StepPlan
 from infergc.sim.executor import DoneFlight, SimExecutor
 from samples.engines import Results, facts, make_engine, run, submit
@@ -186,77 +181,3 @@ def test_moves_that_are_lost_end_the_engine() -> None:
 )
 def test_refusals_of_memory_are_told_from_other_failures(error: Exception, refused: bool) -> None:
     assert is_refusal(error) == refused
-
-
-# ---- planning
-
-ENTRIES = [(Heap, "open"), (Heap, "reserve"), (Heap, "share_prefix"), (Heap, "grantable"), (Heap, "crossing")]
-INSIDE = [
-    (FreeSpace, "take"), (FreeSpace, "take_one"), (FreeSpace, "start"), (Pages, "allocate"), (Pages, "retain"),
-    (BlockTables, "append"), (BlockTables, "gather"), (PrefixTree, "settle"), (PrefixTree, "extend"),
-]  # fmt: skip
-
-
-def failing_call(monkeypatch: pytest.MonkeyPatch, where: tuple[type, str], at: int) -> None:
-    """The call of this number raises."""
-    original, calls = getattr(*where), [0]
-
-    def counted(*arguments: Any, **named: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == at:
-            raise MemoryError("no memory to plan")
-        return original(*arguments, **named)
-
-    monkeypatch.setattr(*where, counted)
-
-
-def planned() -> list[Submit]:
-    return [submit(f"r{at}", [at % 2] * (10 + 7 * at), max_tokens=20, ignore_eos=True) for at in range(8)]
-
-
-SMALL: dict[str, Any] = {"pages": 16, "max_num_seqs": 4, "admission_policy": "page-each", "max_num_batched_tokens": 32}
-
-
-@DEPTHS
-@pytest.mark.parametrize("at", [1, 2, 7])
-@pytest.mark.parametrize("where", ENTRIES, ids=lambda where: where[1])
-def test_no_memory_to_plan_costs_at_most_who_was_served(
-    where: tuple[type, str], at: int, depth: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = sound(planned(), **SMALL)
-    failing_call(monkeypatch, where, at)
-    engine = make_engine(pipeline_depth=depth, **SMALL)
-    found = run(engine, planned())
-    assert len(found.errors) <= 1
-    assert_only(set(found.errors), found, expected)
-    assert all("planning fails for this request alone" in error for error in found.errors.values())
-    assert engine.counters.refused["plan"] == 1
-    assert engine.heap.stats()[0].live == engine.heap.stats()[0].in_transit == 0
-
-
-@pytest.mark.parametrize("at", [1, 3, 15])
-@pytest.mark.parametrize("where", INSIDE, ids=lambda where: where[1])
-def test_no_memory_inside_of_the_heap_is_borne_or_ends_the_engine(
-    where: tuple[type, str], at: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whether a law was broken half way is recounted: an engine goes on with a heap that is whole, or not at all."""
-    expected = sound(planned(), **SMALL)
-    failing_call(monkeypatch, where, at)
-    engine = make_engine(pipeline_depth=2, **SMALL)
-    try:
-        found = run(engine, planned())
-    except (MemoryError, HeapCorruption):
-        return
-    assert_only(set(found.errors), found, expected)
-    assert len(found.errors) <= 1
-
-
-def test_planning_that_never_has_memory_ends_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = make_engine()
-
-    def never(*_: Any) -> Any:
-        raise MemoryError("never")
-
-    monkeypatch.setattr(Heap, "crossing", never)
-    with pytest.raises(MemoryError, match="never"):
-        run(engine, planned(), check=False, most=10)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from infergc.config import engine_config
+from infergc.config import EngineConfig, engine_config
 from infergc.engine.assembly import assemble, build_engine
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Command, Delta, Logprobs, Submit
@@ -21,6 +21,20 @@ def facts(
     return ModelFacts("test", VOCAB, eos, max_len, groups, "float32")
 
 
+def engine_settings(model: ModelFacts | None, pages: int, **settings: Any) -> tuple[EngineConfig, ModelFacts]:
+    """For an engine whose KV memory holds ``pages`` pages of every layer group."""
+    model = model or facts()
+    bundle = sum(group.page_bytes for group in model.groups)
+    defaults: dict[str, Any] = {
+        "model": ".",
+        "kv_cache_memory": max(1, pages * bundle),
+        "max_num_seqs": 8,
+        "max_num_batched_tokens": 64,
+        "pipeline_depth": 1,
+    }
+    return engine_config(**{**defaults, **settings}), model
+
+
 def make_engine(
     model: ModelFacts | None = None,
     pages: int = 64,
@@ -31,16 +45,7 @@ def make_engine(
     **settings: Any,
 ) -> Engine:
     """An engine whose KV memory holds ``pages`` pages of every layer group."""
-    model = model or facts()
-    bundle = sum(group.page_bytes for group in model.groups)
-    defaults: dict[str, Any] = {
-        "model": ".",
-        "kv_cache_memory": max(1, pages * bundle),
-        "max_num_seqs": 8,
-        "max_num_batched_tokens": 64,
-        "pipeline_depth": 1,
-    }
-    config = engine_config(**{**defaults, **settings})
+    config, model = engine_settings(model, pages, **settings)
     if use_config_executor:
         return build_engine(config, sinks)
     return assemble(config, executor_class(model, record), sinks)

@@ -1,4 +1,4 @@
-"""Faults at any point of a worker's step: every call that it makes, to Python, torch, numpy or the kernels."""
+"""Faults at any point of an iteration: every call of the engine, or of its worker to torch, numpy and the kernels."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -10,21 +10,46 @@ from infergc.engine.loop import Engine
 from infergc.sched.plan import StepPlan
 
 _WORKER = ("infergc/worker/", "infergc/models/", "infergc/kernels/")
+_ENGINE = ("infergc/engine/", "infergc/sched/", "infergc/heap/", "infergc/policies/")
+_GUARD = "engine/resuming.py"
 _OUTSIDE = ("torch", "numpy", "_ctypes", "ctypes")
-_UNGUARDED = frozenset({"run", "_run", "make"})  # before these have begun nobody guards the moves: the engine ends
+_UNGUARDED = frozenset({"run", "_run", "make"})  # before these have begun nobody guards the moves: all begins anew
+
+
+Place = Callable[[FrameType, str, Any], bool]
+
+
+def in_worker(frame: FrameType, event: str, arg: Any) -> bool:
+    """A call of the worker's, or of a library's by it."""
+    if not any(part in frame.f_code.co_filename for part in _WORKER):
+        return False
+    if event == "call":
+        return frame.f_code.co_name not in _UNGUARDED
+    return event == "c_call" and str(getattr(arg, "__module__", None) or type(arg).__module__).startswith(_OUTSIDE)
+
+
+def in_engine(frame: FrameType, event: str, _arg: Any) -> bool:
+    """A call of whatever the engine, its heap, scheduler and policies call, but for who guards them."""
+    where = frame.f_code.co_filename
+    is_inside = any(part in where for part in _ENGINE) and not where.endswith(_GUARD)
+    return is_inside and event in {"call", "c_call"}
 
 
 class Points:
     """Counts the points of what runs inside of ``counting``, and raises at one of them.
+
+    Args:
+        is_point: which events of ``sys.setprofile`` are.
 
     Attributes:
         passed: so far.
         at: the point that raises, by number; -1 for none. It raises once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_point: Place = in_worker) -> None:
         self.passed = 0
         self.at = -1
+        self._is_point = is_point
 
     @property
     def spent(self) -> bool:
@@ -41,19 +66,11 @@ class Points:
             sys.setprofile(before)
 
     def _hook(self, frame: FrameType, event: str, arg: Any) -> None:
-        if not _is_point(frame, event, arg):
+        if not self._is_point(frame, event, arg):
             return
         self.passed += 1
         if self.passed - 1 == self.at:
             raise MemoryError(f"no memory at point {self.at}")
-
-
-def _is_point(frame: FrameType, event: str, arg: Any) -> bool:
-    if not any(part in frame.f_code.co_filename for part in _WORKER):
-        return False
-    if event == "call":
-        return frame.f_code.co_name not in _UNGUARDED
-    return event == "c_call" and str(getattr(arg, "__module__", None) or type(arg).__module__).startswith(_OUTSIDE)
 
 
 def watch_worker(engine: Engine, points: Points) -> None:

@@ -117,8 +117,10 @@ def post_and_leave(server: Server, path: str, body: dict[str, Any], key: str = "
 
 
 @contextmanager
-def serving(model: Path, *flags: str, ends_with: int = 0, **extra_environment: str) -> Iterator[Server]:
-    """A server on a free port; it must end with this exit code, and without a traceback."""
+def serving(
+    model: Path, *flags: str, ends_with: int = 0, tracebacks: int = 0, **extra_environment: str
+) -> Iterator[Server]:
+    """A server on a free port; it must end with this exit code, and with so many tracebacks."""
     process = infergc("serve", model, "--port", "0", *flags, env=environment(**extra_environment))
     try:
         server = Server(process)
@@ -126,7 +128,7 @@ def serving(model: Path, *flags: str, ends_with: int = 0, **extra_environment: s
             yield server
         code, err = server.stop()
         assert code == ends_with, err
-        assert "Traceback" not in err, err
+        assert err.count("Traceback") == tracebacks, err
     finally:
         if process.poll() is None:
             for each in (*psutil.Process(process.pid).children(), process):  # an engine that a test has halted stays

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 
 from infergc.config import EngineConfig
+from infergc.heap.errors import StorageLost
 from infergc.sched.plan import StepOutcome, StepPlan
 from infergc.sim import executor as sim
 
@@ -13,22 +14,23 @@ DAWDLING = f"{__name__}:create_dawdling"
 SLOW_START = f"{__name__}:create_after_a_minute"
 STEP_SECONDS = 0.001
 DAWDLE_SECONDS = 0.02  # a step, for what must still run when a test gets round to it: 900 tokens take 18 s
-FAILS, DIES = 7, 8  # a prompt that begins with this id fails its step, ends the process
+# A prompt that begins with this id loses what is stored, every other time; fails its step; ends the process.
+LOSES, FAILS, DIES = 6, 7, 8
 
 
 @dataclass
 class SlowFlight:
     outcome: StepOutcome
     lands: float
-    fails: bool
+    error: Exception | None
 
     def done(self) -> bool:
         return time.monotonic() >= self.lands
 
     def result(self) -> StepOutcome:
         time.sleep(max(0.0, self.lands - time.monotonic()))
-        if self.fails:
-            raise RuntimeError("out of memory, for a test")
+        if self.error is not None:
+            raise self.error
         return self.outcome
 
 
@@ -37,13 +39,20 @@ class SlowSim(sim.SimExecutor):
 
     pause = STEP_SECONDS
     _lands = 0.0
+    _loses = True
 
     def launch(self, plan: StepPlan) -> SlowFlight:
         first_ids = {int(binding.prompt[0]) for binding in plan.bindings}
         if DIES in first_ids:
             os._exit(3)
         self._lands = max(self._lands, time.monotonic()) + self.pause
-        return SlowFlight(super().launch(plan).result(), self._lands, FAILS in first_ids)
+        return SlowFlight(super().launch(plan).result(), self._lands, self._error(first_ids))
+
+    def _error(self, first_ids: set[int]) -> Exception | None:
+        if LOSES in first_ids:
+            loses, self._loses = self._loses, not self._loses
+            return StorageLost("a page could not be moved, for a test") if loses else None
+        return RuntimeError("out of memory, for a test") if FAILS in first_ids else None
 
 
 def create_executor(config: EngineConfig) -> SlowSim:

@@ -6,10 +6,10 @@ from typing import Any
 from infergc.client.interrupts import held_interrupts
 from infergc.client.prepare import RequestBuilder
 from infergc.config import EngineConfig
-from infergc.engine.assembly import build_engine
 from infergc.engine.garbage import PythonGarbage, garbage_figures
 from infergc.engine.messages import Abort, Command, Delta, Submit, choice_names
 from infergc.engine.ports import Sink
+from infergc.engine.resuming import build_resuming_engine
 from infergc.engine.ticks import Ticks
 
 
@@ -32,7 +32,7 @@ class LocalClient:
     """
 
     def __init__(self, config: EngineConfig, sinks: Iterable[Sink] = ()) -> None:
-        self._engine = build_engine(config, sinks)
+        self._engine = build_resuming_engine(config, sinks)
         self.ready = self._engine.ready
         self.stats: dict[str, Any] = {}
         self.builder = RequestBuilder(self.ready, config.seed)

@@ -5,7 +5,7 @@ The executor is found by its dotted name, so that nothing on this side of the to
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import cast
+from typing import TypeVar, cast
 
 from infergc.config import ConfigError, EngineConfig
 from infergc.engine.budget import capacities, host_slots, longest_text
@@ -70,11 +70,18 @@ SWAPPING: dict[str, Callable[[], Preferring]] = {"auto": Sooner, "swap": Always,
 LOADING: dict[str, Callable[[], Preferring]] = {"sooner": lambda: Sooner(0.8), "always": Always}
 FORESEEING: dict[str, Callable[[Iterable[Asked]], Retention]] = {"belady": Belady}  # no engine has the future
 
+_Made = TypeVar("_Made")
+
 LAYOUT = "pages-v1"  # part of the cache namespace: changes when KV of a page is laid out differently
 
 
 def build_engine(config: EngineConfig, sinks: Iterable[Sink] = ()) -> Engine:
-    """Load the model's executor and put an engine around it.
+    """Load the model's executor and put an engine around it, see ``around``."""
+    return around(config, lambda executor: assemble(config, executor, sinks))
+
+
+def around(config: EngineConfig, make: Callable[[Executor], _Made]) -> _Made:
+    """Load the model's executor, and make something that closes it.
 
     Raises:
         ConfigError: a setting does not suit the model or the memory; the message names the flag.
@@ -82,7 +89,7 @@ def build_engine(config: EngineConfig, sinks: Iterable[Sink] = ()) -> Engine:
     """
     executor = load_executor(config)
     try:
-        return assemble(config, executor, sinks)
+        return make(executor)
     except BaseException:
         executor.close()
         raise
@@ -101,7 +108,7 @@ def load_executor(config: EngineConfig) -> Executor:
 def assemble(
     config: EngineConfig, executor: Executor, sinks: Iterable[Sink] = (), retention: Retention | None = None
 ) -> Engine:
-    """Put heap, scheduler and loop around an executor that has no storage yet.
+    """Put heap, scheduler and loop around an executor that has no storage.
 
     Args:
         config: of the engine.

@@ -1,6 +1,8 @@
 """What is said of a step that failed, and which failures are refusals of memory."""
 
 import logging
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
@@ -9,8 +11,12 @@ from infergc.heap.errors import StorageLost
 from infergc.sched.plan import PageTable, StepOutcome, StepPlan
 
 _LOG = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 
-WHERES = ("step", "plan")  # where memory may be refused: while a worker computes, while the engine plans
+# What an engine does, and so where memory may be refused: it takes commands, plans a step, has a worker compute one,
+# books what came of it, and sees to its heap, its counters and its disk.
+WHERES = ("command", "plan", "step", "commit", "upkeep")
+_ATTEMPTS = 3
 _NAMES = frozenset({"MemoryError", "OutOfMemoryError"})  # Python's and numpy's; those of devices, by torch
 _WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")  # of torch, and of the system
 _ADVICE = "a smaller --max-num-batched-tokens or --kv-cache-memory would leave more for it"
@@ -36,6 +42,20 @@ def verdict(error: BaseException, what: str) -> str:
     """
     advice = f"; {_ADVICE}" if is_refusal(error) else ""
     return f"{told(error)} ({what} fails for this request alone, others go on{advice})"
+
+
+def persist(attempt: Callable[[], _Result]) -> _Result:
+    """Do what changes nothing where memory for it is refused, up to three times.
+
+    Raises:
+        MemoryError: it was refused each time.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return attempt()
+        except MemoryError:
+            _LOG.exception("memory was refused; it is tried again")
+    return attempt()
 
 
 def forget_frames(error: BaseException | None) -> None:

@@ -114,6 +114,11 @@ class PythonGarbage:
         self._froze = True
         self._note_collection()
 
+    def thaw(self) -> None:
+        """Something of what was frozen may be garbage by now: freeze anew what lives."""
+        with thawed():
+            pass
+
     def collect(self, why: str = "idle") -> None:
         """Run a full collection. It costs what lives and is not frozen: some microseconds a thousand objects."""
         began = self._now()

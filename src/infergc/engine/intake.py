@@ -1,20 +1,21 @@
 """From what clients submit to what the scheduler runs, and what is open under which name."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from infergc.engine.branching import beam_rules, check_branching
 from infergc.engine.messages import Ready, Submit, choice_names
+from infergc.engine.transcript import Told
 from infergc.heap.group_root import GroupRoot
 from infergc.heap.heap import Heap
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import TokenLog
 from infergc.params import ParameterError
-from infergc.sched.branches import with_branches
+from infergc.sched.branches import release, with_branches
 from infergc.sched.deadlines import Deadlines
-from infergc.sched.request import Request
-from infergc.sched.search import BeamSearch
+from infergc.sched.request import Request, Status
+from infergc.sched.search import BeamSearch, Hypothesis
 from infergc.sched.sessions import Sessions
 
 Job = Request | BeamSearch
@@ -81,6 +82,30 @@ class Intake:
             self._request_of.update(dict.fromkeys(names, submit.request_id))
         return first
 
+    def reopen(self, told: Mapping[str, Told]) -> list[Request]:
+        """Take a request that is open in another engine, which gives it up; returns what is to be scheduled.
+
+        Its choices go on from what was told of them, each for itself, those of a beam search from the beginning.
+
+        Args:
+            told: what was told of its open choices, by name, in order.
+        """
+        submit = next(iter(told.values())).submit
+        first, names = self.open(submit), choice_names(submit.request_id, submit.params.n)
+        if isinstance(first, Hypothesis):
+            return [first]
+        if first.branches and len(told) == len(names) and not any(one.tokens for one in told.values()):
+            first.told = told[names[0]].prompt
+            return [first]
+        choices = dict(zip(names, (first, *release(first)), strict=True))
+        for name, request in choices.items():
+            if name in told:
+                _go_on(request, told[name])
+            else:
+                request.status = Status.FINISHED
+                self.close(name)
+        return [choices[name] for name in told]
+
     def job(self, name: str) -> Job | None:
         """What runs under the name of a choice."""
         return self._jobs.get(name)
@@ -119,6 +144,12 @@ class Intake:
             self._deadlines.after(submit.queue_timeout),
             stop_ids=frozenset(params.stop_token_ids),
         )
+
+
+def _go_on(request: Request, told: Told) -> None:
+    """A request is to go on behind what was told of it."""
+    request.tokens = TokenLog(np.append(request.tokens.view(), np.array(told.tokens, np.int32)))
+    request.cached, request.preemptions, request.told = told.cached, told.preemptions, told.prompt
 
 
 def names_of(job: Job) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
 """The engine: one pipelined loop over scheduler, heap and executor, blind to tensors, text and HTTP."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from infergc.engine.census import TensorCensus
 from infergc.engine.corruption import corruption
+from infergc.engine.deltas import as_logprobs, delta_of, text_deltas
 from infergc.engine.faults import NeverStarted, forget_frames, is_refusal, log_failure, moves_of, verdict
 from infergc.engine.inquiries import Inquiries
 from infergc.engine.intake import Intake, Job, cached_of, names_of
@@ -15,7 +16,6 @@ from infergc.engine.messages import (
     Delta,
     DiskNews,
     Fetched,
-    Logprobs,
     Lost,
     Outputs,
     Ready,
@@ -29,10 +29,11 @@ from infergc.engine.pacing import Pacer
 from infergc.engine.ports import Collection, Executor, Flight, Sink
 from infergc.engine.queue_times import QueueTimes
 from infergc.engine.stats import EngineCounters, snapshot
+from infergc.engine.transcript import Told
+from infergc.engine.tuning import Tuning
 from infergc.heap.errors import HeapCorruption, StorageCorruption, StorageLost
 from infergc.heap.tier_dump import Steps
-from infergc.sched.plan import StepPlan, TokenLogprobs
-from infergc.sched.progress import Gain
+from infergc.sched.plan import StepOutcome, StepPlan
 from infergc.sched.request import Request
 from infergc.sched.scheduler import Scheduler
 from infergc.sched.search import BeamSearch, Hypothesis
@@ -46,6 +47,8 @@ class Engine:
     The order of planning and committing depends on commands and outcomes only, never on timing (law 10).
 
     Attributes:
+        doing: what it does or did last, of ``engine.faults.WHERES``; "step" while it waits for the worker's outcome.
+        taking: the command that it took last.
         hear: gives the news of the disk tier; a replay has them already.
         tells_stats: whether outputs carry the counters; a driver that reads none of them may do without.
     """
@@ -62,21 +65,27 @@ class Engine:
     ) -> None:
         self.ready = ready
         self.tells_stats = True
+        self.doing = "command"
+        self.taking: Command | None = None
         self.scheduler = scheduler
         self.heap = scheduler.heap
         self.counters = EngineCounters()
         self.pacer = pacer
         self.queue = QueueTimes()
-        self._inquiries = Inquiries(
-            scheduler, self.counters, pacer, self.queue, self._damage, executor.disk_figures, self._steps
-        )
         self._executor = executor
+        self._inquiries = self._answering()
         self._intake = Intake(ready, namespace, scheduler.heap, scheduler.sessions, scheduler.deadlines)
         self._depth = depth
         self._told = (0, 0)  # requests that run, choices that never did, as they were last told
         self._sinks = tuple(sinks)
         self._flights: deque[tuple[StepPlan, Flight]] = deque()
         self.hear: Callable[[], Sequence[Command]] = executor.news
+
+    def _answering(self) -> Inquiries:
+        figures = self._executor.disk_figures
+        return Inquiries(
+            self.scheduler, self.counters, self.pacer, self.queue, self._damage, figures, self._steps
+        )  # fmt: skip
 
     def has_work(self) -> bool:
         """Whether ``step`` would do anything without a new command."""
@@ -87,6 +96,7 @@ class Engine:
 
         At depth 2 the first call only launches; a step's tokens come with the call that plans the step after next.
         """
+        self.doing, self.taking = "command", None
         if self._waits_for_disk():
             self._executor.wait(_DISK_SECONDS)
         outputs, commands = Outputs(), [*self.hear(), *commands]
@@ -94,10 +104,13 @@ class Engine:
         for sink in self._sinks:
             sink.taken(commands)
         for command in commands:
+            self.taking = command
             self._take(command, outputs)
-        launched = self._has_room() and self._launch(outputs)
+        self.doing = "plan"
+        launched = self._has_room() and self._launch()
         if self._flights and (len(self._flights) == self._depth or not launched):
             self._commit(outputs)
+        self.doing = "upkeep"
         self._collect(idle=False)
         self._hand_over_jobs()
         if self.tells_stats and self._has_changed(outputs):
@@ -127,7 +140,44 @@ class Engine:
 
     def idle(self) -> bool:
         """Use the time in which there is nothing to do: collect for a moment. False when nothing is left to collect."""
+        self.doing = "upkeep"
         return self._collect(idle=True)
+
+    # ---- going on from another engine
+
+    @property
+    def suspects(self) -> set[str]:
+        """Ids of the requests that what it does, or did last, may have failed for."""
+        if self.doing == "plan":
+            return set(self.scheduler.planned_for)
+        return set(self.scheduler.booked_for) if self.doing == "commit" else set()
+
+    def resume(self, old: "Engine", why: str, told: Iterable[Mapping[str, Told]]) -> list[Delta]:
+        """Go on with the open requests of an engine that failed, as if they had been preempted. Called once, first.
+
+        Its counters go on, too, those of its heap apart. Who may be at fault runs apart, and ends once that is proven.
+
+        Args:
+            old: the one that failed.
+            why: what they are told.
+            told: what was told of the open choices of each request, in order of arrival.
+
+        Returns:
+            News of those that end.
+        """
+        self.counters, self.queue, self.scheduler.counters = old.counters, old.queue, old.scheduler.counters
+        self._inquiries = self._answering()
+        Tuning(self.scheduler, self.pacer).change(Tuning(old.scheduler, old.pacer).values())
+        self.scheduler.tick(old.scheduler.deadlines.now)
+        requests = [request for choices in told for request in self._intake.reopen(choices)]
+        for request in requests:
+            self.scheduler.add(request)
+        self.scheduler.trials.take_over(old.scheduler.trials, requests)
+        suspects = old.suspects
+        places = {each: each.place for each in requests if each.id in suspects}
+        outputs = Outputs()
+        self._tell_failed(self.scheduler.accuse(places, alone=len(places) == 1) if places else (), why, outputs)
+        return outputs.deltas
 
     # ---- commands
 
@@ -247,8 +297,8 @@ class Engine:
         is_sound = not (self._flights and isinstance(self._flights[-1][1], NeverStarted))
         return is_sound and len(self._flights) < self._depth
 
-    def _launch(self, outputs: Outputs) -> bool:
-        plan = self._plan(outputs)
+    def _launch(self) -> bool:
+        plan = self._plan()
         if self.scheduler.started:
             self.queue.started(self.scheduler.started)
         if plan is None:
@@ -259,7 +309,7 @@ class Engine:
             sink.planned(plan)
         return True
 
-    def _plan(self, outputs: Outputs) -> StepPlan | None:
+    def _plan(self) -> StepPlan | None:
         """Plan a step. Where memory for it is refused against law 9, pages have leaked: reclaim them and try again."""
         try:
             return self.scheduler.plan()
@@ -267,18 +317,6 @@ class Engine:
             if not self.pacer.verify():
                 raise
             return self.scheduler.plan()
-        except MemoryError as error:
-            self._abandon(error, outputs)
-            return None
-
-    def _abandon(self, error: MemoryError, outputs: Outputs) -> None:
-        """The system has no memory for planning: whoever was being served ends.
-
-        Raises:
-            MemoryError, HeapCorruption: what was planned so far cannot be taken back.
-        """
-        self.counters.refused["plan"] += 1
-        self._tell_failed(self.scheduler.abandon(error), verdict(error, "planning"), outputs)
 
     def _start(self, plan: StepPlan) -> Flight:
         try:
@@ -288,24 +326,32 @@ class Engine:
 
     def _commit(self, outputs: Outputs) -> None:
         plan, flight = self._flights.popleft()
+        self.doing = "step"
         try:
             outcome = flight.result()
         except StorageLost:
-            raise  # pages of whoever it may be are not what they should be: only a new engine knows what it has
+            raise  # pages of whoever it may be are not what they should be: nothing of the heap can be trusted
         except Exception as error:  # noqa: BLE001 - whatever the worker raised concerns this step's requests alone
             self._fail(plan, error, outputs)
             forget_frames(error)
-            return
+        else:
+            self._book(plan, outcome, outputs)
+
+    def _book(self, plan: StepPlan, outcome: StepOutcome, outputs: Outputs) -> None:
+        self.doing = "commit"
         for sink in self._sinks:
             sink.landed(outcome)
         progress = self.scheduler.commit(plan, outcome)
         outputs.ids, outputs.tokens = progress.ids, progress.tokens
         for request, reports in progress.prompts:
-            outputs.deltas.append(Delta(request.id, [], prompt_logprobs=[*map(_logprobs, reports)]))
-        for gain in progress.gains:
-            outputs.deltas.append(self._delta(gain))
+            outputs.deltas.append(Delta(request.id, [], prompt_logprobs=as_logprobs(reports)))
+        news = [delta_of(gain) for gain in progress.gains]
         for search in progress.searches:
-            outputs.deltas += self._texts(search)
+            news += text_deltas(search)
+        for delta in news:
+            if delta.finish:
+                self._end(delta.request_id, delta.finish)
+        outputs.deltas += news
         for request, why in progress.failures:
             self._tell_end(request, "error", outputs, why)
 
@@ -328,37 +374,7 @@ class Engine:
             job = request.search if isinstance(request, Hypothesis) else request
             self._tell_end(job, "error", outputs, error)
 
-    def _delta(self, gain: Gain) -> Delta:
-        request, finish = gain.request, gain.finish
-        logprobs = [_logprobs(gain.logprobs)] if gain.logprobs is not None else []
-        delta = Delta(
-            request.id,
-            [gain.token],
-            cached_tokens=request.cached or 0,
-            logprobs=logprobs,
-            pinned_tokens=request.pinned,
-            prompt_logprobs=[*map(_logprobs, gain.prompt)],
-            preemptions=request.preemptions,
-        )
-        if finish is not None:
-            delta.finish, delta.stop_id = finish.reason, finish.stop_id
-            self._end(request.id, finish.reason)
-        return delta
-
-    def _texts(self, search: BeamSearch) -> Iterator[Delta]:
-        """The texts that a search found, as many as were asked for, best first."""
-        for name, found in zip(search.names, search.found, strict=False):
-            self._end(name, found.finish.reason)
-            yield Delta(
-                name, found.tokens.tolist(), found.finish.reason, found.finish.stop_id, search.cached,
-                cumulative_logprob=found.total, pinned_tokens=search.pinned,
-            )  # fmt: skip
-
     def _end(self, name: str, reason: str) -> None:
         self._intake.close(name)
         self.queue.ended(name)
         self.counters.finished[reason] += 1
-
-
-def _logprobs(report: TokenLogprobs) -> Logprobs:
-    return Logprobs(report.sampled, report.rank, report.top_ids, report.top)

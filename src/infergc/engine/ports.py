@@ -51,14 +51,15 @@ class Executor(Protocol):
     """Carries out step plans in the order launched: moves first, then the forward pass, then sampling.
 
     The moves of a step that fails are made all the same: its pages may be other requests' than its own. Where they
-    cannot be, its outcome is ``StorageLost``, and the engine ends. A step of no rows is there for its moves.
+    cannot be, its outcome is ``StorageLost``, and nothing that is stored is used again. A step of no rows is there for
+    its moves.
     """
 
     facts: ModelFacts
     backend: str  # name of what computes, as shown to people
 
     def allocate(self, groups: tuple[GroupSpec, ...], max_num_seqs: int, host_slots: int = 0) -> None:
-        """Set up KV storage for each group's capacity and state for slots 0 … max_num_seqs - 1. Called once.
+        """Set up KV storage for each group's capacity and state for slots 0 … max_num_seqs - 1.
 
         ``host_slots`` pages of every group are to fit into the host tier.
         """
@@ -109,6 +110,13 @@ class Executor(Protocol):
         """Wait for the steps in flight and look for damage to storage; nothing is found where nothing guards it."""
         ...
 
+    def release(self) -> None:
+        """Wait for what is in flight, and let go of storage and of all state but the model; ``allocate`` may follow.
+
+        Harmless when repeated.
+        """
+        ...
+
     def close(self) -> None:
         """Stop and free everything."""
         ...
@@ -146,3 +154,6 @@ class Sink:
 
     def outputs(self, outputs: Outputs) -> None:
         """An iteration of the loop is over."""
+
+    def resumed(self) -> None:
+        """An iteration failed half way: an engine begins anew, and takes the commands of that iteration once more."""

@@ -2,8 +2,8 @@
 
 FD is an inherited socket to the client, CONFIG the engine's configuration as JSON. The first message out is
 ``Ready``; if the engine could not start, it says why and the exit code is 1. The process lives as long as
-the socket: when the client closes it, or dies, the engine aborts what runs and leaves. Where it cannot trust what it
-holds, it ends with exit code 1, too (docs/faults.md).
+the socket: when the client closes it, or dies, the engine aborts what runs and leaves. Where there is no going on, it
+ends with exit code 1, too (docs/faults.md).
 """
 
 import logging
@@ -12,17 +12,18 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from pydantic import ValidationError
 
 from infergc.config import EngineConfig
-from infergc.engine.assembly import build_engine
+from infergc.engine.faults import persist
 from infergc.engine.garbage import PythonGarbage
-from infergc.engine.loop import Engine
 from infergc.engine.messages import Command, Outputs, Ready, Shutdown
+from infergc.engine.resuming import AnyEngine, build_resuming_engine
 from infergc.engine.ticks import Ticks
 from infergc.engine.upkeep import Upkeep
-from infergc.engine.wire import EngineChannel
+from infergc.engine.wire import EngineChannel, encode_frame
 
 _LOG = logging.getLogger(__name__)
 _LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             settings = EngineConfig.model_validate_json(config)
             logging.basicConfig(level=settings.log_level.upper(), format=_LINE)
-            engine = build_engine(settings)
+            engine = build_resuming_engine(settings)
         except _START_ERRORS as error:
             channel.send(_refusal(error))
             return 1
@@ -47,13 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (BrokenPipeError, ConnectionResetError):
             pass  # the client left while news was on its way: nobody is there to be told
         except Exception:  # noqa: BLE001 - whatever it is, what was being done is half done
-            _LOG.critical("the engine ends: what it holds cannot be trusted any more", exc_info=True)
+            _LOG.critical("the engine ends: there is no going on", exc_info=True)
             return 1  # as it is: to put it in order is to go on with what cannot be trusted
         engine.close()
     return 0
 
 
-def serve(engine: Engine, channel: EngineChannel) -> None:
+def serve(engine: AnyEngine, channel: EngineChannel) -> None:
     """Take commands, step, send the news, until the client leaves or says ``Shutdown``."""
     with PythonGarbage(engine.ready.memory) as garbage:
         upkeep = Upkeep(engine, garbage)  # looks at the model's tensors before they are frozen
@@ -62,18 +63,18 @@ def serve(engine: Engine, channel: EngineChannel) -> None:
         channel.send(engine.ready)
         channel.send(upkeep.measured(engine.step()))  # of an idle engine, for metrics before the first request
         while True:
-            commands = _next_commands(engine, channel, upkeep)
+            commands = persist(partial(_next_commands, engine, channel, upkeep))
             if commands is None:
                 return
-            upkeep.run(waiting=bool(commands))
+            persist(partial(upkeep.run, waiting=bool(commands)))
             outputs = engine.step([*ticks.take(), *commands])
             if _has_news(outputs):
-                channel.send(upkeep.measured(outputs))
+                channel.send_frame(persist(partial(_encode, upkeep, outputs)))
             if any(isinstance(command, Shutdown) for command in commands):
                 return
 
 
-def _next_commands(engine: Engine, channel: EngineChannel, upkeep: Upkeep) -> list[Command] | None:
+def _next_commands(engine: AnyEngine, channel: EngineChannel, upkeep: Upkeep) -> list[Command] | None:
     """What has arrived; None once the client is gone. An idle engine cleans its heap until something arrives."""
     while not engine.has_work():
         commands = channel.take(0)
@@ -82,6 +83,10 @@ def _next_commands(engine: Engine, channel: EngineChannel, upkeep: Upkeep) -> li
         if not engine.idle():
             break
     return channel.take(upkeep.patience())
+
+
+def _encode(upkeep: Upkeep, outputs: Outputs) -> bytes:
+    return encode_frame(upkeep.measured(outputs))
 
 
 def _has_news(outputs: Outputs) -> bool:

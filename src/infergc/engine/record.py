@@ -20,12 +20,14 @@ class Recorder(Sink):
         events: see above.
         outcomes: what the executor gave, in order: a replay through another executor returns them.
         inputs: the commands of every iteration and every call of the collector, in order. See ``replay``.
+        is_whole: whether one engine lived through all of it.
     """
 
     def __init__(self) -> None:
         self.events: list[str] = []
         self.outcomes: list[StepOutcome] = []
         self.inputs: list[Sequence[Command] | Collection] = []
+        self.is_whole = True
 
     def taken(self, commands: Sequence[Command]) -> None:
         """Record what an iteration begins with."""
@@ -60,6 +62,10 @@ class Recorder(Sink):
         answers = [(answer.number, _timeless(answer.value), answer.error) for answer in outputs.answers]
         self._event(kind="outputs", deltas=outputs.news(), stats=_timeless(outputs.stats or {}), answers=answers)
 
+    def resumed(self) -> None:
+        """Note that the iteration that begins now was begun before."""
+        self.is_whole = False
+
     def _event(self, **fields: object) -> None:
         self.events.append(msgspec.json.encode(fields).decode())
 
@@ -69,7 +75,12 @@ def replay(record: Recorder, engine: Engine) -> None:
 
     Its executor gives the recorded outcomes, as ``sim.executor.SimExecutor(facts, record.outcomes)`` does. Everything
     else that a run depends on (law 10) is in ``record.inputs``.
+
+    Raises:
+        ValueError: the recorded engine failed half way and began anew: what it did then depends on what failed.
     """
+    if not record.is_whole:
+        raise ValueError("record: its engine began anew half way, which a replay cannot repeat")
     engine.hear = list
     engine.pacer.rate = RecordedRate(one.budget for one in record.inputs if isinstance(one, Collection))
     for given in record.inputs:

@@ -27,6 +27,7 @@ class EngineCounters:
 
     steps: int = 0
     failed_steps: int = 0
+    resumptions: int = 0  # times that another engine went on in place of one that failed
     corruptions: int = 0  # found in storage under --heap-debug
     refused: Counter[str] = field(default_factory=Counter)  # allocations, by ``engine.faults.WHERES``
     finished: Counter[str] = field(default_factory=Counter)  # by reason
@@ -75,6 +76,7 @@ def _counters(scheduler: Scheduler, counters: EngineCounters) -> dict[str, int]:
     return {
         "steps": counters.steps,
         "failed_steps": counters.failed_steps,
+        "engine_resumptions": counters.resumptions,
         "corruptions": counters.corruptions,
         "requests_retried": scheduler.trials.retried,
         **{name: counters.refused[where] for where, name in _REFUSED.items()},

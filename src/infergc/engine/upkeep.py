@@ -6,8 +6,8 @@ from collections.abc import Callable
 from infergc.engine.census import TensorNews
 from infergc.engine.footprint import ProcessGauge
 from infergc.engine.garbage import PythonGarbage, garbage_figures
-from infergc.engine.loop import Engine
 from infergc.engine.messages import Outputs
+from infergc.engine.resuming import AnyEngine
 
 _GAP_SECONDS = 0.05  # without a request for so long, the engine is idle: a client that waits asks again sooner
 _NEWS_SECONDS = 0.01  # between two looks for news of the disk
@@ -23,7 +23,7 @@ class Upkeep:
         now: seconds that never go back.
     """
 
-    def __init__(self, engine: Engine, garbage: PythonGarbage, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, engine: AnyEngine, garbage: PythonGarbage, now: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
         self._garbage = garbage
         self._now = now
@@ -31,6 +31,7 @@ class Upkeep:
         self._tensors = TensorNews()
         self._steps = engine.counters.steps  # at the latest time
         self._rest_until = self._due = now()
+        self._resumptions = engine.counters.resumptions
         self._seen = self._steps  # when ``_due`` was set
         self._tensors.take(engine.census())
 
@@ -78,6 +79,9 @@ class Upkeep:
         """Collect between two looks: tensors of the first that are gone at the second were held by cycles alone."""
         self._steps = self._engine.counters.steps
         self._tensors.take(self._engine.census())
+        if self._engine.counters.resumptions != self._resumptions:
+            self._resumptions = self._engine.counters.resumptions
+            self._garbage.thaw()
         self._garbage.collect()
         self._tensors.take(self._engine.census())
         self._rest_until = self._now() + _REST_SECONDS

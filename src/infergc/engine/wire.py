@@ -61,45 +61,67 @@ class FrameReader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take the next piece of the stream; give the payload of each frame now complete.
+        """Take the next piece of the stream; give the payload of each frame now complete, see ``cut``."""
+        self.put(data)
+        return self.cut()
+
+    def put(self, data: bytes) -> None:
+        """Take the next piece of the stream, all of it, or nothing where there is no memory for it."""
+        self._buffer += data
+
+    def cut(self) -> Iterator[bytes]:
+        """The payload of each complete frame; one that was not done with when this stops is given again.
 
         Raises:
             WireError: a frame announces more than ``MAX_FRAME`` bytes.
         """
-        self._buffer += data
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
             _check_length(length)
             end = _LENGTH.size + length
             if len(self._buffer) < end:
                 return
-            payload = bytes(self._buffer[_LENGTH.size : end])
+            yield bytes(self._buffer[_LENGTH.size : end])
             del self._buffer[:end]
-            yield payload
 
 
 class EngineChannel:
-    """The engine's end of the socket: takes commands, and waits for them as long as it is told to."""
+    """The engine's end of the socket: takes commands, and waits for them as long as it is told to.
+
+    Where memory for that is refused, nothing that has arrived is lost.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._frames = FrameReader()
+        self._unread = b""
+        self._commands: list[Command] = []
 
     def take(self, wait: float | None) -> list[Command] | None:
         """All commands that have arrived; None once the client is gone.
 
         Args:
             wait: seconds to wait for the first; None waits until there is one.
+
+        Raises:
+            MemoryError: there was none for them; to be called again.
         """
-        commands: list[Command] = []
         while True:
-            data = self._read(0.0 if commands else wait)
+            self._read_on()
+            data = self._read(0.0 if self._commands else wait)
             if data is None:
+                commands, self._commands = self._commands, []
                 return commands
             if not data:
                 return None
-            for payload in self._frames.feed(data):
-                commands += decode_commands(payload)
+            self._unread = data
+
+    def _read_on(self) -> None:
+        """Take what has arrived apart."""
+        self._frames.put(self._unread)
+        self._unread = b""
+        for payload in self._frames.cut():
+            self._commands += decode_commands(payload)
 
     def send(self, message: Ready | Outputs) -> None:
         """Send one message, waiting while the client's buffer is full.
@@ -107,8 +129,12 @@ class EngineChannel:
         Raises:
             OSError: the client is gone.
         """
+        self.send_frame(encode_frame(message))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send one that is encoded; otherwise as ``send``."""
         self._socket.setblocking(True)
-        self._socket.sendall(encode_frame(message))
+        self._socket.sendall(frame)
 
     def _read(self, wait: float | None) -> bytes | None:
         """The next bytes, b"" at the end of the stream, None if nothing came in time."""

@@ -6,25 +6,29 @@ from infergc.sched.request import Request
 
 
 class Deadlines:
-    """What of time the queue knows: whole seconds, as ticks bring them (law 10)."""
+    """What of time the queue knows: whole seconds, as ticks bring them (law 10).
+
+    Attributes:
+        now: the latest.
+    """
 
     def __init__(self) -> None:
-        self._now = 0
+        self.now = 0
 
     def tick(self, now: int) -> None:
         """So late it is, in seconds since the engine began."""
-        self._now = now
+        self.now = now
 
     def after(self, seconds: int | None) -> int | None:
         """The deadline of a request that comes now and waits for so long at most; None if it waits without end.
 
         It may have come at the very end of this second, and is to have all of its time: so one more is added.
         """
-        return None if seconds is None else self._now + seconds + 1
+        return None if seconds is None else self.now + seconds + 1
 
     def passed(self, waiting: Iterable[Request]) -> list[Request]:
         """Those whose deadline is over and that never started, in order; who was preempted had started.
 
         Cost: O(waiting), once a second.
         """
-        return [one for one in waiting if one.deadline is not None and one.deadline <= self._now and not one.started]
+        return [one for one in waiting if one.deadline is not None and one.deadline <= self.now and not one.started]

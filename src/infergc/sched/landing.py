@@ -1,7 +1,7 @@
 """Steps that land: what they sampled is booked, and whoever is done gives back what it held."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +32,7 @@ class Flight(NamedTuple):
     starts: I32
     ends: I32  # positions that are computed when it is done
     owners: NDArray[np.int64]  # ids of sequences
+    names: NDArray[np.object_]  # ids of requests
     bound: tuple[tuple[int, int], ...] = ()  # slots that the worker bound with it, and whose they were
 
 
@@ -42,6 +43,7 @@ class Landing(Seating):
         counters: of requests and tokens.
         times: learns what steps take.
         trials: of requests whose step failed.
+        booked_for: ids of the requests in the step that landed last.
     """
 
     def __init__(self, heap: Heap, config: SchedulerConfig, ordering: Ordering, admission: Admission) -> None:
@@ -49,6 +51,7 @@ class Landing(Seating):
         self.counters = SchedulerCounters()
         self.times = StepTimes()
         self.trials = Trials()
+        self.booked_for: Iterable[str] = ()
         self._flights: deque[Flight] = deque()
         self._awaiting: dict[int, Request] = {}  # preempted with a token still to come, by id of the sequence it had
 
@@ -176,13 +179,16 @@ class Landing(Seating):
         flight = self._land(plan)
         concerned = self._concerned(flight)
         alone = len(flight.slots) <= len(concerned) and len({unit_of(request) for request in concerned}) == 1
-        guilty = self.trials.accuse(concerned, alone=alone)
         for request in concerned:
             if request.status is Status.RUNNING:
                 self._step_down(request)
-        failed = self._end_all(guilty)
+        failed = self.accuse(concerned, alone=alone)
         self._settle(plan.step)
         return failed
+
+    def accuse(self, places: Mapping[Request, range], *, alone: bool) -> list[Request]:
+        """A step with these failed, none of which runs now; see ``Trials.accuse``. Ends the guilty, as ``fail``."""
+        return self._end_all(self.trials.accuse(places, alone=alone))
 
     def _concerned(self, flight: Flight) -> dict[Request, range]:
         """Requests that a step computed for, or whose slots it bound, and the positions that it was to compute.
@@ -219,6 +225,7 @@ class Landing(Seating):
 
     def _land(self, plan: StepPlan) -> Flight:
         """The oldest step in flight is done."""
+        self.booked_for = self._flights[0].names
         self.heap.complete(plan.step)
         return self._flights.popleft()
 

@@ -104,6 +104,11 @@ class Request:
         return self.told if self.tells_prompt else self.tokens.size - 1
 
     @property
+    def place(self) -> range:
+        """Positions that are computed next when nothing of it is: all of its prompt, or its latest token."""
+        return range(self.tokens.size - 1 if self.output_len else 0, self.tokens.size)
+
+    @property
     def gate(self) -> int:
         """How many tokens its row may have for now: it does not go on before its branches were forked."""
         return self.prompt_len + 1 if self.branches else self.limit

@@ -4,7 +4,7 @@
 safepoints, on the engine's thread.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
 from typing import Protocol
 
@@ -25,8 +25,6 @@ from infergc.sched.search import Hypothesis
 from infergc.sched.seating import SchedulerConfig
 from infergc.sched.sharing import Sharing
 
-_ABANDONED = 2  # plans in a row that may fail for nobody's sake
-
 
 class Preemption(Protocol):
     """Who gives way when memory runs short."""
@@ -44,10 +42,7 @@ class Scheduler(Landing):
     ) -> None:
         super().__init__(heap, config, ordering, admission)
         self._preemption = preemption
-        self._serving: Request | None = None  # whom memory is asked for
-        self._entered: list[Request] = []  # in the plan that is being made
-        self._planning = 0  # the step it is for
-        self._abandoned = 0  # plans in a row
+        self._about: Iterable[str] | None = None  # requests that what is being planned is for; None: all that run
         self._sharing = Sharing(self._rows, self.times, config.max_num_batched_tokens)
 
     @property
@@ -65,12 +60,7 @@ class Scheduler(Landing):
         Who is refused memory has garbage freed, waits for pages in transit, or idle sessions go, then victims;
         pins go where nobody else is left to.
         """
-        self._serving, self._entered, self._planning = None, [], self.heap.planning
-        plan = self._plan()
-        self._abandoned = 0
-        return plan
-
-    def _plan(self) -> StepPlan | None:
+        self._about = None
         if self.trials:
             if self._flights:
                 return None  # whoever is under suspicion runs apart in time too
@@ -93,42 +83,14 @@ class Scheduler(Landing):
         copies = self.tier_use is not None and self.tier_use.plan_copies()
         return self._make_plan(slots, counts, bindings) if len(slots) or copies else None
 
-    def abandon(self, error: MemoryError) -> list[Request]:
-        """Take back a plan that the system had no memory for; whoever was being served ends, and is returned.
-
-        Nobody was where memory for all was asked for: then the next plan tries again, and the third gives up.
-
-        Raises:
-            MemoryError: ``error``, where the step had been begun, or planning failed for nobody three times.
-            HeapCorruption: what was done so far broke a law.
-        """
-        self._abandoned += 1
-        if self.heap.planning != self._planning or self._abandoned > _ABANDONED:
-            raise error
-        self._take_back()
-        self.heap.check()
-        served, self._serving = self._serving, None
-        if served is None:
-            return []
-        self._abandoned = 0
-        return self._end_all([served])
-
-    def _take_back(self) -> None:
-        """Whoever came in with the plan waits again, and what others were granted for it goes."""
-        for slot in np.flatnonzero(self.heap.holder >= 0).tolist():
-            if slot not in self._by_slot:  # was opened, and never ran
-                self.heap.close(self.heap.sequences[int(self.heap.holder[slot])])
-        for request in self._entered:
-            if request.status is Status.RUNNING:
-                self._step_down(request)
-        for request in self.running:
-            scheduled = int(self._rows.scheduled[request.held.slot])
-            if self.heap.length[request.held.slot] > scheduled:
-                self.heap.truncate(request.held, scheduled)
+    @property
+    def planned_for(self) -> Iterable[str]:
+        """Whom a plan that failed was for: the request that memory was asked for, or else those in the step."""
+        return [request.id for request in self.running] if self._about is None else self._about
 
     def _try(self, group: SequenceOf[Request]) -> StepPlan | None:
         """Plan a step of these alone; None where none of them can go on or start as things are."""
-        budget = self.config.max_num_batched_tokens
+        budget, self._about = self.config.max_num_batched_tokens, [request.id for request in group]
         slots = np.array([each.held.slot for each in group if each.status is Status.RUNNING], np.intp)
         counts = spread(self._rows.wanted(slots), budget)
         slots, counts = slots[counts > 0], counts[counts > 0]
@@ -179,7 +141,7 @@ class Scheduler(Landing):
 
     def _make_way(self, request: Request, length: int, row_of: dict[int, int], kept: NDArray[np.bool_]) -> bool:
         """Preempt until the request has its pages. False: it must wait, or it was preempted itself."""
-        self._serving = request
+        self._about = (request.id,)
         while not self.heap.reserve([(request.held, length)]):
             if self._find_garbage():
                 continue
@@ -261,7 +223,7 @@ class Scheduler(Landing):
         """Let a request start, with what the prefix cache has of it; returns the tokens it computes, 0 if it waits."""
         if request.last_step > self.heap.completed:
             return 0  # preempted a moment ago: its last token is still to come
-        self._refused, self._serving = None, request
+        self._refused, self._about = None, (request.id,)
         while not (count := self._start(request, budget)) and self._make_room(request):
             self._refused = None
         if count or self.running or self.heap.held:
@@ -299,7 +261,6 @@ class Scheduler(Landing):
     def _enter(self, request: Request, sequence: Sequence, cached: int) -> None:
         self.waiting.remove(request)
         self._sit(request, sequence, cached)
-        self._entered.append(request)
         if self.tier_use is not None:
             self.tier_use.release(request)
         if request.cached is None:
@@ -317,6 +278,7 @@ class Scheduler(Landing):
     # ---- launching
 
     def _make_plan(self, slots: Slots, counts: I32, bindings: list[Binding]) -> StepPlan:
+        names = self._about = self._rows.ids[slots]
         starts = self._rows.scheduled[slots]
         inputs = self._rows.inputs(slots, starts, counts)
         step = self.heap.planning
@@ -324,7 +286,7 @@ class Scheduler(Landing):
         tables = self.heap.begin_step(slots, starts, counts)
         forked, self._forked = self._forked, []
         bound = tuple((one.slot, int(self.heap.holder[one.slot])) for one in (*forked, *bindings))
-        self._flights.append(Flight(slots, starts, starts + counts, self.heap.holder[slots], bound))
+        self._flights.append(Flight(slots, starts, starts + counts, self.heap.holder[slots], names, bound))
         sample = self._rows.launch(slots, counts)
         rows, moves = slots.astype(np.int32), self.heap.take_moves()
         return StepPlan(step, rows, starts, counts, inputs, sample, tables, moves, (*forked, *bindings))

@@ -54,15 +54,22 @@ class Trials:
 
     Attributes:
         retried: requests that ran again, running total.
+        suspicions: what is held against whom.
     """
 
     def __init__(self) -> None:
         self.retried = 0
         self._groups: list[list[Request]] = []  # the last runs first
-        self._suspicions: dict[Request, Suspicion] = {}
+        self.suspicions: dict[Request, Suspicion] = {}
 
     def __bool__(self) -> bool:
         return bool(self._groups)
+
+    def take_over(self, other: "Trials", requests: Iterable[Request]) -> None:
+        """What was held against requests is held against these, which stand for those of the same name."""
+        held = {request.id: suspicion for request, suspicion in other.suspicions.items()}
+        self.suspicions = {request: held[request.id] for request in requests if request.id in held}
+        self.retried = other.retried
 
     def accuse(self, steps: Mapping[Request, range], *, alone: bool) -> list[Request]:
         """These ran in a failed step; returns those that are guilty. The others are to run again.
@@ -72,8 +79,8 @@ class Trials:
             alone: whether that was the whole step, and these are one request or one search.
         """
         for request, place in steps.items():
-            self._suspicions.setdefault(request, Suspicion()).add(place, alone=alone)
-        guilty = [request for request in steps if self._suspicions[request].proven]
+            self.suspicions.setdefault(request, Suspicion()).add(place, alone=alone)
+        guilty = [request for request in steps if self.suspicions[request].proven]
         self._clear(steps)
         units = _units(request for request in steps if request not in guilty)
         half = len(units) // 2
@@ -81,7 +88,7 @@ class Trials:
             if part:
                 self._groups.append([request for unit in part for request in unit])
         for request in guilty:
-            del self._suspicions[request]
+            del self.suspicions[request]
         self.retried += len(steps) - len(guilty)
         return guilty
 
@@ -92,14 +99,14 @@ class Trials:
             if self._groups[-1]:
                 return self._groups[-1]
             self._groups.pop()
-        self._suspicions.clear()
+        self.suspicions.clear()
         return ()
 
     def got(self, request: Request, computed: int) -> None:
         """So many tokens of a request are computed: it may be past where it failed."""
-        found = self._suspicions.get(request)
+        found = self.suspicions.get(request)
         if found is not None and computed >= found.until:
-            del self._suspicions[request]
+            del self.suspicions[request]
             self._clear((request,))
 
     def _clear(self, requests: Iterable[Request]) -> None:

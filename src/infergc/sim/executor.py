@@ -121,6 +121,9 @@ class SimExecutor:
         """Nothing to find: pages have no storage."""
         return ()
 
+    def release(self) -> None:
+        """Nothing to let go of."""
+
     def close(self) -> None:
         """Nothing to free."""
 

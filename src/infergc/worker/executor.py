@@ -149,7 +149,12 @@ class TorchExecutor:
         return [] if self._runner is None else self._thread.submit(self._runner.inspect).result()
 
     def release(self) -> None:
-        """Let go of KV and sampler state when no step is in flight; ``allocate`` may follow."""
+        """See ``engine.ports.Executor``."""
+        self._thread.submit(int).result()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of everything, when no step is in flight."""
         if self._runner is not None:
             self._runner.close()
         if self._copier is not None:
@@ -158,8 +163,11 @@ class TorchExecutor:
             self._disk.close()
             self._disk = None
         self._runner = self._copier = self._copying = None
+        self._moved = Event()
+        self._moved.set()
+        self._watch = TensorWatch()
 
     def close(self) -> None:
         """Finish the steps in flight, stop the threads and let go of KV and sampler state."""
         self._thread.shutdown(wait=True)
-        self.release()
+        self._let_go()

@@ -27,6 +27,10 @@ _COUNTERS = {  # counter of the engine → (name of ours, help); others are show
     "generation_tokens": ("generation_tokens", "Tokens generated; of a beam search those of the texts it gave."),
     "steps": ("steps", "Engine steps."),
     "failed_steps": ("step_failures", "Steps that failed; a request that fails alone ends, others run again."),
+    "engine_resumptions": (
+        "engine_resumptions",
+        "Times the engine began anew around its model, with an empty cache: all requests went on.",
+    ),
     "requests_retried": ("requests_retried", "Times a request ran again because a step with it failed."),
     "sealed_pages": ("sealed_pages", "Pages published in the prefix cache."),
     "deduplicated_pages": ("deduplicated_pages", "Pages swapped for identical cached ones when they were published."),
@@ -46,7 +50,7 @@ def totals(counters: dict[str, int]) -> Iterator[Metric]:
     )
     refused = CounterMetricFamily(
         "infergc_allocation_failures",
-        "Times the system had no memory for the engine, by where that was: in a step, or while one was planned.",
+        "Times the system had no memory for the engine, by what it was doing: see docs/faults.md.",
         labels=("where",),
     )
     for key, number in sorted(counters.items()):
