@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import httpx
@@ -28,7 +29,7 @@ BASICS = ("--dtype", "float32", "--threads", "1", "--deterministic")
 FLAGS = (*BASICS, "--kv-cache-memory", "256KiB", "--host-cache-memory", "512KiB", "--disk-cache-size", "4MiB",
          "--max-num-seqs", "12", "--max-num-queued-reqs", "24", "--shutdown-timeout", "60",
          "--max-engine-restarts", "1000", "--session-timeout", "3600", "--executor", faulty.NAME)  # fmt: skip
-REQUESTS, FLAKY = 40, 8  # that are known, and those among them in whose steps something fails
+REQUESTS, FLAKY = 48, 8  # that are known; those among them whose steps fail, and as many at whose start a page is lost
 POISON = Asked({"prompt": [faulty.ALWAYS, 11, 12], "max_tokens": 8}, KEYS[0], code="request_failed")
 CLIENTS, CROWD = 10, 80
 POISONS = 4  # chances of the request that always fails, beside one of each other
@@ -56,7 +57,8 @@ def known(model: Path) -> list[Asked]:
 
 
 async def answers_of(url: str) -> list[Asked]:
-    asked = [*asks(REQUESTS - FLAKY, KEYS, seed=3), *asks(FLAKY, KEYS, seed=4, begin=(faulty.ONCE,))]
+    flaky = (asks(FLAKY, KEYS, seed=4 + at, begin=(first,)) for at, first in enumerate((faulty.ONCE, faulty.LOSES)))
+    asked = [*asks(REQUESTS - 2 * FLAKY, KEYS, seed=3), *chain.from_iterable(flaky)]
     async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as http:
         told = [(each, await answered(http, each, streams=False)) for each in asked]
     assert {status for _, (status, _, _) in told} == {200}
@@ -96,7 +98,8 @@ class Soak:
         """End the server by a signal."""
         ended, _ = self.server.stop(number)
         words = self._words.read_text()
-        assert (ended, "Traceback" in words) == (code, False), words
+        assert ended == code, words
+        assert words.count("Traceback") == words.count("the engine begins anew"), words
 
     @property
     def engine(self) -> psutil.Process:
@@ -109,13 +112,18 @@ class Soak:
         """What a probe is told."""
         return self.server.http.get(path).status_code
 
+    async def comes_to_pass(self, counter: str) -> None:
+        """Wait until a counter moves, while the server is well."""
+        before = self.server.metrics()[counter]
+        await asyncio.to_thread(wait_for, lambda: self.server.metrics()[counter] > before)
+        assert self.health("/health") == 200
+
     # ---- an episode
 
     async def episode(self, clients: int, may: frozenset[str], fault: "Fault") -> None:
         """Clients, and in their midst a fault; then everything must be as it was."""
         self._number += 1
-        asked = [*self._known, *[POISON] * POISONS] if fault is steps_fail else self._known[:-FLAKY]
-        crowd = Clients(self.server.url, asked, clients, may | REFUSED, seed=self._number)
+        crowd = Clients(self.server.url, self._asked(fault), clients, may | REFUSED, seed=self._number)
         running = asyncio.create_task(crowd.run())
         await asyncio.sleep(SECONDS / 2)
         await fault(self)
@@ -125,6 +133,12 @@ class Soak:
         assert not seen.wrong, seen.wrong[:3]
         self.counts += seen.counts
         await asyncio.to_thread(self.check)
+
+    def _asked(self, fault: "Fault") -> list[Asked]:
+        plain, flaky, losing = self._known[: -2 * FLAKY], self._known[-2 * FLAKY : -FLAKY], self._known[-FLAKY:]
+        if fault is steps_fail:
+            return [*plain, *flaky, *[POISON] * POISONS]
+        return [*plain, *losing] if fault is engine_begins_anew else plain
 
     def check(self) -> None:
         """At rest: the laws hold, nothing is held, nothing leaked, and memory has not grown."""
@@ -157,9 +171,12 @@ async def crowded(soak: Soak) -> None:
 
 async def steps_fail(soak: Soak) -> None:
     """Steps fail for want of memory: requests that are to blame end with an error, all others as ever."""
-    failures = soak.server.metrics()["infergc_step_failures_total"]
-    await asyncio.to_thread(wait_for, lambda: soak.server.metrics()["infergc_step_failures_total"] > failures)
-    assert soak.health("/health") == 200
+    await soak.comes_to_pass("infergc_step_failures_total")
+
+
+async def engine_begins_anew(soak: Soak) -> None:
+    """Pages are lost, and with them all that is cached: every request goes on."""
+    await soak.comes_to_pass("infergc_engine_resumptions_total")
 
 
 async def engine_killed(soak: Soak) -> None:
@@ -197,6 +214,7 @@ Fault = Callable[[Soak], Awaitable[None]]
 EPISODES: tuple[tuple[int, frozenset[str], Fault], ...] = (
     (CLIENTS, frozenset(), nothing),
     (CLIENTS, frozenset(), steps_fail),
+    (CLIENTS, frozenset(), engine_begins_anew),
     (CROWD, frozenset(), crowded),
     (CLIENTS, AWAY, engine_killed),
     (CLIENTS, frozenset(), engine_stopped),
