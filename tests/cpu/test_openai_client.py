@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import httpx
 import openai
+import psutil
 import pytest
 from openai.types import Completion, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -19,6 +20,7 @@ from cpu.served import make_served
 from samples.servers import PATIENCE, Server, serving, wait_for
 
 KEY = "cl1ent"
+ENGINE = "infergc.engine.process"
 MESSAGES: list[Any] = [{"role": "user", "content": "hello"}]
 ENDLESS = {"prompt": ["hello"] * 4, "max_tokens": 3000, "ignore_eos": True, "stream": True}
 EXTRA = {"stop_reason", "max_model_len", "root"}  # what vLLM adds to the OpenAI API, and clients of its look for
@@ -170,3 +172,16 @@ def test_the_asynchronous_client_is_answered(server: Server) -> None:
             return ["".join([chunk.choices[0].text async for chunk in stream]), whole.choices[0].text]
 
     assert len(set(asyncio.run(ask()))) == 1
+
+
+def test_it_comes_again_until_another_engine_serves(server: Server, client: openai.OpenAI) -> None:
+    """Last, for the engine of all tests here is killed: 503 with ``Retry-After`` costs its user nothing but time."""
+    asked: dict[str, Any] = {"model": "real", "prompt": "hello", "max_tokens": 8, "seed": 1}
+    text = client.completions.create(**asked).choices[0].text
+    engines = [each for each in psutil.Process(server.process.pid).children() if ENGINE in each.cmdline()]
+    engines[0].kill()
+    with pytest.raises(openai.InternalServerError) as refused:
+        list(iter(lambda: client.completions.create(**asked), None))
+    assert refused.value.code in {"engine_unavailable", "engine_restarting"}
+    assert client.with_options(max_retries=20).completions.create(**asked).choices[0].text == text
+    assert server.metrics()["infergc_engine_restarts_total"] == 1
