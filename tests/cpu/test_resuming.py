@@ -23,7 +23,8 @@ def run(engine: ResumingEngine, points: Points) -> Results:
     results, commands = Results(), load()
     while commands or engine.has_work():
         with points.counting():
-            results.take(engine.step(commands).news())
+            outputs = engine.step(commands)
+        results.take(outputs.news())
         commands = []
     return results
 
