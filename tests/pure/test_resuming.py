@@ -1,5 +1,6 @@
 """Memory is refused at any point of an iteration of the engine: another engine goes on, and nobody notices."""
 
+import re
 from typing import Any
 
 import pytest
@@ -76,7 +77,9 @@ class Rig:
 
     def __init__(self, shape: dict[str, Any]) -> None:
         self.shape, points = shape, Points(in_engine)
-        self.expected = run(resuming(**shape), points)
+        engine = resuming(**shape)
+        self.expected = run(engine, points)
+        self.finished = engine.counters.finished
         self.in_all = points.passed
 
     def check(self, at: int) -> int:
@@ -89,6 +92,7 @@ class Rig:
         assert (found.prompts, found.totals) == (self.expected.prompts, self.expected.totals)
         assert _told_of(found.logprobs, self.shape) == _told_of(self.expected.logprobs, self.shape)
         assert_sound(engine)
+        assert engine.counters.finished == self.finished
         assert engine.counters.resumptions <= engine.counters.refused.total() <= 1
         return engine.counters.refused.total()
 
@@ -118,14 +122,20 @@ def test_a_fault_at_any_point_costs_nobody_anything(shape: str, request: pytest.
 # ---- what fails again and again
 
 
+ALONE = r"MemoryError: no memory for {} \((taking it|planning|booking a step) fails for this request alone, others go "
+
+
 class Fault:
     """Raises whenever a function is called for a request of this name."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, str], name: str) -> None:
         original = getattr(*where)
 
+        self.calls = 0
+
         def failing(*arguments: Any, **named: Any) -> Any:
             if name in {getattr(one, "id", getattr(one, "request_id", one)) for one in arguments[:2] if _is_named(one)}:
+                self.calls += 1
                 raise MemoryError(f"no memory for {name}")
             return original(*arguments, **named)
 
@@ -136,33 +146,47 @@ def _is_named(one: object) -> bool:
     return isinstance(one, str | Submit | Request)
 
 
+@pytest.mark.parametrize("name", ["r0", "r1#0", "r2", "r3#0", "r7"])
 @pytest.mark.parametrize(
-    ("where", "what"),
+    "where",
     [
-        ((Intake, "open"), "taking it"),
-        ((Heap, "open"), "planning"),
-        ((Scheduler, "_enter"), "planning"),
-        ((Scheduler, "_gain"), "booking a step"),
-        ((Scheduler, "_seal"), "booking a step"),
+        (Intake, "open"),
+        (Heap, "open"),
+        (Scheduler, "_enter"),
+        (Scheduler, "_sit"),
+        (Scheduler, "_gain"),
+        (Scheduler, "_stand"),
+        (Scheduler, "_seal"),
+        (Scheduler, "_finish"),
     ],
-    ids=str,
+    ids=lambda where: where[1],
 )
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ["short", "window"])
 def test_who_cannot_be_served_ends_alone(
-    shape: str, where: tuple[Any, str], what: str, monkeypatch: pytest.MonkeyPatch
+    shape: str, where: tuple[Any, str], name: str, rigs: dict[str, Rig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig = Rig(SHAPES[shape])
-    Fault(monkeypatch, where, "r6")
+    rig = rigs[shape]
+    fault = Fault(monkeypatch, where, name)
     engine = resuming(**rig.shape)
     found = run(engine, Points(in_engine))
-    assert found.errors.keys() == {"r6"}
-    assert found.errors["r6"].startswith(f"MemoryError: no memory for r6 ({what} fails for this request alone, others ")
-    assert found.finish.pop("r6") == "error"
-    found.tokens.pop("r6")
-    assert found.tokens == {name: tokens for name, tokens in rig.expected.tokens.items() if name != "r6"}
-    assert found.finish == {name: why for name, why in rig.expected.finish.items() if name != "r6"}
+    family = name.partition("#")[0]
+    assert {other.partition("#")[0] for other in found.errors} <= {family}
+    assert bool(found.errors) == bool(fault.calls)
+    for other, error in found.errors.items():
+        assert re.match(ALONE.format(name), error)
+        assert found.finish.pop(other) == "error"
+        tokens = found.tokens.pop(other)
+        assert tokens == rig.expected.tokens[other][: len(tokens)]
+    assert found.tokens == {other: rig.expected.tokens[other] for other in found.tokens}
+    assert found.finish == {other: rig.expected.finish[other] for other in found.finish}
+    assert found.tokens.keys() | found.errors.keys() == rig.expected.tokens.keys()
     assert_sound(engine)
-    assert engine.counters.finished["error"] == 1
+    assert engine.counters.finished["error"] == len(found.errors)
+
+
+@pytest.fixture(scope="module")
+def rigs() -> dict[str, Rig]:
+    return {name: Rig(shape) for name, shape in SHAPES.items()}
 
 
 def test_a_question_that_cannot_be_answered_gets_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

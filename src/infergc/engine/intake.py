@@ -1,12 +1,12 @@
 """From what clients submit to what the scheduler runs, and what is open under which name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
 from infergc.engine.branching import beam_rules, check_branching
 from infergc.engine.messages import Ready, Submit, choice_names
-from infergc.engine.transcript import Told
+from infergc.engine.transcript import Choices, OpenChoice
 from infergc.heap.group_root import GroupRoot
 from infergc.heap.heap import Heap
 from infergc.heap.nodes import Namespace
@@ -82,29 +82,35 @@ class Intake:
             self._request_of.update(dict.fromkeys(names, submit.request_id))
         return first
 
-    def reopen(self, told: Mapping[str, Told]) -> list[Request]:
-        """Take a request that is open in another engine, which gives it up; returns what is to be scheduled.
+    def reopen(self, choices: Choices) -> list[Request]:
+        """Take a request that was open in an engine that failed; returns what is to be scheduled.
 
         Its choices go on from what was told of them, each for itself, those of a beam search from the beginning.
-
-        Args:
-            told: what was told of its open choices, by name, in order.
         """
-        submit = next(iter(told.values())).submit
-        first, names = self.open(submit), choice_names(submit.request_id, submit.params.n)
+        told = next(iter(choices.values()))
+        first, names = self.open(told.request), choice_names(told.submit.request_id, told.submit.params.n)
+        deadline = self._deadlines.after(told.submit.queue_timeout, told.second)
         if isinstance(first, Hypothesis):
+            first.deadline = deadline
             return [first]
-        if first.branches and len(told) == len(names) and not any(one.tokens for one in told.values()):
-            first.told = told[names[0]].prompt
+        requests = dict(zip(names, (first, *first.branches), strict=True))
+        for name, request in requests.items():
+            request.deadline = deadline
+            if name in choices:
+                _go_on(request, choices[name])
+        if len(choices) == len(names) and not any(one.tokens for one in choices.values()):
             return [first]
-        choices = dict(zip(names, (first, *release(first)), strict=True))
-        for name, request in choices.items():
-            if name in told:
-                _go_on(request, told[name])
-            else:
-                request.status = Status.FINISHED
+        release(first)
+        for name in names:
+            if name not in choices:
+                requests[name].status = Status.FINISHED
                 self.close(name)
-        return [choices[name] for name in told]
+        return [requests[name] for name in choices]
+
+    def started(self, name: str) -> int | None:
+        """Prompt tokens of a choice that were found in the prefix cache; None if it has not been started, or ended."""
+        job = self._jobs.get(name)
+        return (job.first if isinstance(job, BeamSearch) else job).cached if job is not None else None
 
     def job(self, name: str) -> Job | None:
         """What runs under the name of a choice."""
@@ -146,10 +152,11 @@ class Intake:
         )
 
 
-def _go_on(request: Request, told: Told) -> None:
+def _go_on(request: Request, choice: OpenChoice) -> None:
     """A request is to go on behind what was told of it."""
-    request.tokens = TokenLog(np.append(request.tokens.view(), np.array(told.tokens, np.int32)))
-    request.cached, request.preemptions, request.told = told.cached, told.preemptions, told.prompt
+    request.tokens = TokenLog(np.append(request.tokens.view(), np.array(choice.tokens, np.int32)))
+    request.computed = request.place.start
+    request.cached, request.preemptions, request.told = choice.cached, choice.preemptions, choice.prompt_told
 
 
 def names_of(job: Job) -> tuple[str, ...]:

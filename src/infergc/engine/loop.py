@@ -29,14 +29,16 @@ from infergc.engine.pacing import Pacer
 from infergc.engine.ports import Collection, Executor, Flight, Sink
 from infergc.engine.queue_times import QueueTimes
 from infergc.engine.stats import EngineCounters, snapshot
-from infergc.engine.transcript import Told
+from infergc.engine.transcript import Choices
 from infergc.engine.tuning import Tuning
 from infergc.heap.errors import HeapCorruption, StorageCorruption, StorageLost
 from infergc.heap.tier_dump import Steps
+from infergc.sched.counters import SchedulerCounters
 from infergc.sched.plan import StepOutcome, StepPlan
 from infergc.sched.request import Request
 from infergc.sched.scheduler import Scheduler
 from infergc.sched.search import BeamSearch, Hypothesis
+from infergc.sched.trials import Unit, unit_of
 
 _DISK_SECONDS = 0.002  # that commands may have to wait while the engine has nothing to do but to wait for the disk
 
@@ -76,6 +78,8 @@ class Engine:
         self._inquiries = self._answering()
         self._intake = Intake(ready, namespace, scheduler.heap, scheduler.sessions, scheduler.deadlines)
         self._depth = depth
+        self._suspects: Mapping[str, int] = {}  # of an engine before, until the first commands were taken
+        self._apart: dict[Unit, int] = {}  # those of them that have come
         self._told = (0, 0)  # requests that run, choices that never did, as they were last told
         self._sinks = tuple(sinks)
         self._flights: deque[tuple[StepPlan, Flight]] = deque()
@@ -106,6 +110,9 @@ class Engine:
         for command in commands:
             self.taking = command
             self._take(command, outputs)
+        if self._apart:
+            self.scheduler.trials.set_apart(self._apart)
+            self._suspects, self._apart = {}, {}
         self.doing = "plan"
         launched = self._has_room() and self._launch()
         if self._flights and (len(self._flights) == self._depth or not launched):
@@ -145,39 +152,38 @@ class Engine:
 
     # ---- going on from another engine
 
-    @property
-    def suspects(self) -> set[str]:
-        """Ids of the requests that what it does, or did last, may have failed for."""
+    def suspects(self) -> dict[str, int]:
+        """Requests that what it does, or did last, may fail for: ids, and how many tokens were to be computed."""
         if self.doing == "plan":
-            return set(self.scheduler.planned_for)
-        return set(self.scheduler.booked_for) if self.doing == "commit" else set()
+            return self.scheduler.planned_for()
+        return self.scheduler.booked_for if self.doing == "commit" else {}
 
-    def resume(self, old: "Engine", why: str, told: Iterable[Mapping[str, Told]]) -> list[Delta]:
+    def resume(self, old: "Engine", requests: Iterable[Choices], second: int, suspects: Mapping[str, int]) -> None:
         """Go on with the open requests of an engine that failed, as if they had been preempted. Called once, first.
-
-        Its counters go on, too, those of its heap apart. Who may be at fault runs apart, and ends once that is proven.
 
         Args:
             old: the one that failed.
-            why: what they are told.
-            told: what was told of the open choices of each request, in order of arrival.
-
-        Returns:
-            News of those that end.
+            requests: what was told of each, in order of arrival.
+            second: how late it is.
+            suspects: ids of those, or of requests that come with the next commands, that run apart until so many tokens
+                of them are computed, and one more than was told.
         """
-        self.counters, self.queue, self.scheduler.counters = old.counters, old.queue, old.scheduler.counters
-        self._inquiries = self._answering()
         Tuning(self.scheduler, self.pacer).change(Tuning(old.scheduler, old.pacer).values())
-        self.scheduler.tick(old.scheduler.deadlines.now)
-        requests = [request for choices in told for request in self._intake.reopen(choices)]
-        for request in requests:
-            self.scheduler.add(request)
-        self.scheduler.trials.take_over(old.scheduler.trials, requests)
-        suspects = old.suspects
-        places = {each: each.place for each in requests if each.id in suspects}
-        outputs = Outputs()
-        self._tell_failed(self.scheduler.accuse(places, alone=len(places) == 1) if places else (), why, outputs)
-        return outputs.deltas
+        self.scheduler.tick(second)
+        self._suspects = suspects
+        for request in [one for choices in requests for one in self._intake.reopen(choices)]:
+            if request.cached is None:
+                request.cached = old.started(request.id)
+            self._queue(request)
+
+    def started(self, name: str) -> int | None:
+        """See ``Intake``."""
+        return self._intake.started(name)
+
+    def count_on(self, counters: EngineCounters, of_scheduler: SchedulerCounters, queue: QueueTimes) -> None:
+        """Go on counting where another engine was. What heap and collector count begins anew."""
+        self.counters, self.scheduler.counters, self.queue = counters, of_scheduler, queue
+        self._inquiries = self._answering()
 
     # ---- commands
 
@@ -205,7 +211,12 @@ class Engine:
             outputs.deltas += [Delta(name, [], "error", error=problem) for name in names]
         else:
             self.queue.came(names)
-            self.scheduler.add(self._intake.open(submit))
+            self._queue(self._intake.open(submit))
+
+    def _queue(self, request: Request) -> None:
+        self.scheduler.add(request)
+        if request.id in self._suspects:
+            self._apart[unit_of(request)] = max(self._suspects[request.id], request.tokens.size) + 1
 
     def _abort(self, request_id: str, outputs: Outputs, *, stopped: bool = False) -> None:
         for name in self._intake.names(request_id):
@@ -338,9 +349,9 @@ class Engine:
             self._book(plan, outcome, outputs)
 
     def _book(self, plan: StepPlan, outcome: StepOutcome, outputs: Outputs) -> None:
-        self.doing = "commit"
         for sink in self._sinks:
             sink.landed(outcome)
+        self.doing = "commit"
         progress = self.scheduler.commit(plan, outcome)
         outputs.ids, outputs.tokens = progress.ids, progress.tokens
         for request, reports in progress.prompts:

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from copy import copy
 from time import perf_counter
 
 from infergc.sched.request import Request
@@ -35,6 +36,12 @@ class QueueTimes:
         self.counts = [0] * (len(WAIT_BOUNDS) + 1)
         self.waited = 0.0
         self.latest: dict[str, float] = {}
+
+    def copy(self) -> "QueueTimes":
+        """What is counted so far, for another engine to go on from; both see the same choices wait."""
+        other = copy(self)
+        other.seconds, other.counts, other.latest = self.seconds.copy(), self.counts.copy(), self.latest.copy()
+        return other
 
     @property
     def unstarted(self) -> int:

@@ -6,27 +6,41 @@ had been preempted.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from typing import NamedTuple, NoReturn
 
 from infergc.config import EngineConfig
 from infergc.engine.assembly import around, assemble
+from infergc.engine.blame import Blame
 from infergc.engine.census import TensorCensus
 from infergc.engine.faults import forget_frames, is_refusal, verdict
 from infergc.engine.loop import Engine
-from infergc.engine.messages import Answer, Ask, Command, Delta, Outputs, Ready, Submit, choice_names
+from infergc.engine.messages import Abort, Answer, Ask, Command, Delta, Outputs, Ready, Submit, choice_names
 from infergc.engine.ports import Executor, Sink
+from infergc.engine.queue_times import QueueTimes
 from infergc.engine.stats import EngineCounters
 from infergc.engine.transcript import Transcript
+from infergc.sched.counters import SchedulerCounters
 
 _LOG = logging.getLogger(__name__)
-_MOST = 3  # failures for nobody's sake, and without anything achieved between them, that are borne; and attempts
-_WHAT = {
+_IN_VAIN = 3  # failures for nobody's sake that are borne, without anything achieved between them
+_ATTEMPTS = 3  # to build another engine
+_WHAT = {  # by what the engine was doing
     "command": "taking it",
     "plan": "planning",
     "step": "moving pages",
     "commit": "booking a step",
     "upkeep": "seeing to the heap",
 }
+
+
+class _Counted(NamedTuple):
+    """What an engine counted until the end of an iteration."""
+
+    engine: EngineCounters
+    scheduler: SchedulerCounters
+    queue: QueueTimes
 
 
 def build_resuming_engine(config: EngineConfig, sinks: Iterable[Sink] = ()) -> "ResumingEngine":
@@ -51,10 +65,12 @@ class ResumingEngine:
         self._executor = executor
         self._sinks = tuple(sinks)
         self._transcript = Transcript()
-        self._unsaid = Outputs()  # of requests that ended between two engines
-        self._failed: Command | None = None  # taking it failed, and is tried once more
-        self._vain = 0  # failures since anything was achieved
+        self._blame = Blame()
+        self._unsaid = Outputs()  # of requests that ended between two engines, and questions
+        self._vain = 0  # failures for nobody's sake since anything was achieved
+        self._fatal: Exception | None = None  # why there is no going on
         self.engine = assemble(config, executor, self._sinks)
+        self._counted = self._count()
 
     @property
     def ready(self) -> Ready:
@@ -94,86 +110,118 @@ class ResumingEngine:
         """Run one iteration, see ``Engine``: by the next engine where this one fails.
 
         Raises:
-            Exception: what it failed of again and again, for nobody's sake: there is no going on.
+            Exception: what it failed of again and again, for nobody's sake: there is no going on, now or later.
         """
+        if self._fatal is not None:
+            raise self._fatal
         taken = list(commands)
-        try:
-            return self._step(taken)
-        except Exception as error:  # noqa: BLE001 - as above
-            return self._go_on(taken, error)
+        while True:
+            try:
+                return self._step(taken)
+            except Exception as error:  # noqa: BLE001 - as above
+                taken = self._begin_anew(taken, error)
 
     def _step(self, commands: list[Command]) -> Outputs:
-        outputs = self.engine.step(commands)
+        """An iteration, told whole: what it brought is known before anything else may fail."""
+        outputs, counted = self.engine.step(commands), self._count()
         unsaid, nothing = self._unsaid, Outputs()
         deltas, answers = [*unsaid.deltas, *outputs.deltas], [*unsaid.answers, *outputs.answers]
+        if self._blame:
+            got_on = [*outputs.ids, *(delta.request_id for delta in outputs.deltas)]
+            self._blame.forget([*got_on, *(answer.number for answer in answers)])
         self._transcript.note(commands, outputs)
-        outputs.deltas, outputs.answers, self._unsaid = deltas, answers, nothing
+        outputs.deltas, outputs.answers, self._unsaid, self._counted = deltas, answers, nothing, counted
         if deltas or outputs.ids:
             self._vain = 0
         return outputs
 
-    def _go_on(self, commands: list[Command], error: Exception) -> Outputs:
-        """Let other engines try, one after the other."""
-        while True:
-            self._begin_anew(commands, error)
-            try:
-                return self._step(commands)
-            except Exception as another:  # noqa: BLE001 - it is one more that failed
-                error = another
+    def _count(self) -> _Counted:
+        engine = self.engine
+        return _Counted(engine.counters.copy(), replace(engine.scheduler.counters), engine.queue.copy())
 
-    def _begin_anew(self, commands: list[Command], error: Exception) -> None:
-        """Put another engine in place of one that failed. That may fail as well, for want of memory.
+    # ---- another engine
+
+    def _begin_anew(self, commands: list[Command], error: Exception) -> list[Command]:
+        """Put another engine in place of one that failed; returns the commands that it is to take.
 
         Raises:
-            Exception: again and again. Or else the engine does, for nobody's sake.
+            Exception: that failed again and again, for want of memory. Or else the engine did, for nobody's sake.
         """
-        self._vain = 0 if self._blames(commands, error) else self._vain + 1
-        _LOG.error("the engine begins anew, its cache is lost: %s failed", self.engine.doing, exc_info=error)
-        if self._vain > _MOST:
-            raise error
-        why, refused = verdict(error, _WHAT[self.engine.doing]), is_refusal(error)
+        old, doing = self.engine, self.engine.doing
+        _LOG.error("the engine begins anew, its cache is lost: %s failed", doing, exc_info=error)
+        why, refused = verdict(error, _WHAT[doing]), is_refusal(error)
+        suspects = self._suspects(commands)
+        self._vain += not suspects
+        if self._vain > _IN_VAIN:
+            self._give_up(error)
         forget_frames(error)
-        for attempt in range(1, _MOST + 1):
+        left = self._end_proven(suspects, commands, why)
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._resume(why, refused=refused)
-            except Exception:
+                self.engine = self._built(old)
+            except Exception as another:  # noqa: BLE001 - logged, and raised in the end
                 _LOG.exception("it could not, attempt %d", attempt)
-                if attempt == _MOST:
-                    raise
+                if attempt == _ATTEMPTS:
+                    self._give_up(another)
+                forget_frames(another)
             else:
-                return
-
-    def _blames(self, commands: list[Command], error: Exception) -> bool:
-        """Whether it failed for somebody's sake. Who cannot be taken twice is told so, and not tried again."""
-        engine, taking = self.engine, self.engine.taking
-        if engine.doing != "command" or not isinstance(taking, Submit | Ask):
-            return bool(engine.suspects)
-        if taking is not self._failed:
-            self._failed = taking
-            return True
-        why = verdict(error, _WHAT["command"])
-        if isinstance(taking, Ask):
-            self._unsaid.answers.append(Answer(taking.number, error=why))
-        else:
-            names = choice_names(taking.request_id, taking.params.n)
-            self._unsaid.deltas += [Delta(name, [], "error", error=why) for name in names]
-            self.engine.counters.finished["error"] += len(names)
-        commands[:] = [command for command in commands if command is not taking]
-        return True
-
-    def _resume(self, why: str, *, refused: bool) -> None:
-        """Build another engine around the same model, to go on where clients were told that this one is."""
-        old = self.engine
-        self._executor.release()
-        engine = assemble(self._config, self._executor, self._sinks)
-        ended = engine.resume(old, why, self._transcript.requests())
-        engine.counters.resumptions += 1
-        engine.counters.refused[old.doing] += refused
+                break
+        self._counted.engine.resumptions += 1
+        self._counted.engine.refused[doing] += refused
+        self.engine.count_on(*self._counted)
         for sink in self._sinks:
             sink.resumed()
-        self._transcript.end(delta.request_id for delta in ended)
-        self._unsaid.deltas += ended
-        self.engine = engine
+        return left
+
+    def _suspects(self, commands: list[Command]) -> Collection[str | int]:
+        """For whose sake it may have failed: ids of requests, or the number of a question."""
+        engine = self.engine
+        if engine.doing != "command":
+            return engine.suspects()
+        match engine.taking:
+            case Submit() as submit if submit in commands:
+                return choice_names(submit.request_id, submit.params.n)[:1]
+            case Abort() as abort:
+                return self._transcript.names(abort.request_id)
+            case Ask() as ask:
+                return (ask.number,)
+            case _:
+                return ()
+
+    def _end_proven(self, suspects: Collection[str | int], commands: list[Command], why: str) -> list[Command]:
+        """Tell those that it must have failed for; returns the commands without theirs."""
+        proven = set(self._blame.add(suspects))
+        if not proven:
+            return commands
+        left, names = list[Command](), [name for each in proven for name in self._transcript.family(str(each))]
+        for command in commands:
+            match command:
+                case Submit() if not proven.isdisjoint(all_names := choice_names(command.request_id, command.params.n)):
+                    names += all_names
+                case Ask() if command.number in proven:
+                    self._unsaid.answers.append(Answer(command.number, error=why))
+                case _:
+                    left.append(command)
+        names = list(dict.fromkeys(names))
+        self._vain += not names and len(left) == len(commands)
+        self._unsaid.deltas += [Delta(name, [], "error", error=why) for name in names]
+        self._transcript.end(names)
+        self._counted.engine.finished["error"] += len(names)
+        for name in names:
+            self._counted.queue.ended(name)
+        return left
+
+    def _built(self, old: Engine) -> Engine:
+        """Another engine around the same model, which goes on where clients were told that the old one is."""
+        suspects, transcript = old.suspects(), self._transcript
+        self._executor.release()
+        engine = assemble(self._config, self._executor, self._sinks)
+        engine.resume(old, transcript.requests(), transcript.second, suspects)
+        return engine
+
+    def _give_up(self, error: Exception) -> NoReturn:
+        self._fatal = error
+        raise error
 
 
 AnyEngine = Engine | ResumingEngine

@@ -1,7 +1,7 @@
 """The engine's counters and gauges as plain data, for metrics and people."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from infergc.engine.faults import WHERES
@@ -31,6 +31,10 @@ class EngineCounters:
     corruptions: int = 0  # found in storage under --heap-debug
     refused: Counter[str] = field(default_factory=Counter)  # allocations, by ``engine.faults.WHERES``
     finished: Counter[str] = field(default_factory=Counter)  # by reason
+
+    def copy(self) -> "EngineCounters":
+        """As they are now."""
+        return replace(self, refused=self.refused.copy(), finished=self.finished.copy())
 
 
 def snapshot(scheduler: Scheduler, counters: EngineCounters, pacer: Pacer, queue: QueueTimes) -> dict[str, Any]:

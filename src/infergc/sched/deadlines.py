@@ -19,12 +19,12 @@ class Deadlines:
         """So late it is, in seconds since the engine began."""
         self.now = now
 
-    def after(self, seconds: int | None) -> int | None:
-        """The deadline of a request that comes now and waits for so long at most; None if it waits without end.
+    def after(self, seconds: int | None, came: int | None = None) -> int | None:
+        """The deadline of a request that comes now, or ``came`` then, and waits for so long at most; None if for ever.
 
         It may have come at the very end of this second, and is to have all of its time: so one more is added.
         """
-        return None if seconds is None else self.now + seconds + 1
+        return None if seconds is None else (self.now if came is None else came) + seconds + 1
 
     def passed(self, waiting: Iterable[Request]) -> list[Request]:
         """Those whose deadline is over and that never started, in order; who was preempted had started.

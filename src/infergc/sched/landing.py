@@ -43,7 +43,6 @@ class Landing(Seating):
         counters: of requests and tokens.
         times: learns what steps take.
         trials: of requests whose step failed.
-        booked_for: ids of the requests in the step that landed last.
     """
 
     def __init__(self, heap: Heap, config: SchedulerConfig, ordering: Ordering, admission: Admission) -> None:
@@ -51,7 +50,7 @@ class Landing(Seating):
         self.counters = SchedulerCounters()
         self.times = StepTimes()
         self.trials = Trials()
-        self.booked_for: Iterable[str] = ()
+        self._booking: Flight | None = None  # the step whose outcome was booked last
         self._flights: deque[Flight] = deque()
         self._awaiting: dict[int, Request] = {}  # preempted with a token still to come, by id of the sequence it had
 
@@ -61,6 +60,7 @@ class Landing(Seating):
         Requests that merely go on come first, in the plan's order; then those looked at one by one: running ones
         in the plan's order, and after them ones that were preempted since.
         """
+        self._booking = self._flights[0]
         self.times.landed(plan.starts, plan.counts, outcome.seconds)
         if self.tier_use is not None:
             self.tier_use.copying.learn(outcome.copied_bytes, outcome.copy_seconds)
@@ -76,6 +76,14 @@ class Landing(Seating):
             if slot in self._by_slot:
                 self._seal(self._by_slot[slot])
         return progress
+
+    @property
+    def booked_for(self) -> dict[str, int]:
+        """Whom the outcome booked last was for: ids, and tokens computed then."""
+        if self._booking is None:
+            return {}
+        order = np.argsort(self._booking.ends, kind="stable")
+        return dict(zip(self._booking.names[order].tolist(), self._booking.ends[order].tolist(), strict=True))
 
     def _filled(self, slots: Slots, plan: StepPlan) -> NDArray[np.bool_]:
         """Which rows filled pages that are to be published now.
@@ -225,7 +233,6 @@ class Landing(Seating):
 
     def _land(self, plan: StepPlan) -> Flight:
         """The oldest step in flight is done."""
-        self.booked_for = self._flights[0].names
         self.heap.complete(plan.step)
         return self._flights.popleft()
 

@@ -4,7 +4,7 @@
 safepoints, on the engine's thread.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from typing import Protocol
 
@@ -42,7 +42,7 @@ class Scheduler(Landing):
     ) -> None:
         super().__init__(heap, config, ordering, admission)
         self._preemption = preemption
-        self._about: Iterable[str] | None = None  # requests that what is being planned is for; None: all that run
+        self._about: SequenceOf[Request] | None = None  # whom what is being planned is for; None: all that run
         self._sharing = Sharing(self._rows, self.times, config.max_num_batched_tokens)
 
     @property
@@ -83,14 +83,14 @@ class Scheduler(Landing):
         copies = self.tier_use is not None and self.tier_use.plan_copies()
         return self._make_plan(slots, counts, bindings) if len(slots) or copies else None
 
-    @property
-    def planned_for(self) -> Iterable[str]:
-        """Whom a plan that failed was for: the request that memory was asked for, or else those in the step."""
-        return [request.id for request in self.running] if self._about is None else self._about
+    def planned_for(self) -> dict[str, int]:
+        """Whom a plan that failed was for: who asked for memory, or else all in the step. Ids, and tokens known."""
+        about = self.running if self._about is None else self._about
+        return {request.id: request.tokens.size for request in about}
 
     def _try(self, group: SequenceOf[Request]) -> StepPlan | None:
         """Plan a step of these alone; None where none of them can go on or start as things are."""
-        budget, self._about = self.config.max_num_batched_tokens, [request.id for request in group]
+        budget, self._about = self.config.max_num_batched_tokens, group
         slots = np.array([each.held.slot for each in group if each.status is Status.RUNNING], np.intp)
         counts = spread(self._rows.wanted(slots), budget)
         slots, counts = slots[counts > 0], counts[counts > 0]
@@ -141,7 +141,7 @@ class Scheduler(Landing):
 
     def _make_way(self, request: Request, length: int, row_of: dict[int, int], kept: NDArray[np.bool_]) -> bool:
         """Preempt until the request has its pages. False: it must wait, or it was preempted itself."""
-        self._about = (request.id,)
+        self._about = (request,)
         while not self.heap.reserve([(request.held, length)]):
             if self._find_garbage():
                 continue
@@ -223,7 +223,7 @@ class Scheduler(Landing):
         """Let a request start, with what the prefix cache has of it; returns the tokens it computes, 0 if it waits."""
         if request.last_step > self.heap.completed:
             return 0  # preempted a moment ago: its last token is still to come
-        self._refused, self._about = None, (request.id,)
+        self._refused, self._about = None, (request,)
         while not (count := self._start(request, budget)) and self._make_room(request):
             self._refused = None
         if count or self.running or self.heap.held:
@@ -278,7 +278,7 @@ class Scheduler(Landing):
     # ---- launching
 
     def _make_plan(self, slots: Slots, counts: I32, bindings: list[Binding]) -> StepPlan:
-        names = self._about = self._rows.ids[slots]
+        self._about = self.trials.group() or None
         starts = self._rows.scheduled[slots]
         inputs = self._rows.inputs(slots, starts, counts)
         step = self.heap.planning
@@ -286,7 +286,9 @@ class Scheduler(Landing):
         tables = self.heap.begin_step(slots, starts, counts)
         forked, self._forked = self._forked, []
         bound = tuple((one.slot, int(self.heap.holder[one.slot])) for one in (*forked, *bindings))
-        self._flights.append(Flight(slots, starts, starts + counts, self.heap.holder[slots], names, bound))
+        self._flights.append(
+            Flight(slots, starts, starts + counts, self.heap.holder[slots], self._rows.ids[slots], bound)
+        )
         sample = self._rows.launch(slots, counts)
         rows, moves = slots.astype(np.int32), self.heap.take_moves()
         return StepPlan(step, rows, starts, counts, inputs, sample, tables, moves, (*forked, *bindings))

@@ -17,10 +17,12 @@ MOST = 16  # times in all, without getting anywhere in between: halves of 2^13 r
 
 _PENDING = frozenset({Status.WAITING, Status.LOADING, Status.RUNNING})
 
+Unit = Request | BeamSearch  # what is not to be told apart: the hypotheses of one search wait for each other
+
 
 @dataclass(slots=True)
 class Suspicion:
-    """What is held against a request.
+    """What is held against a request, or a search.
 
     Attributes:
         until: tokens of it that have to be computed before it is acquitted: so many were to be in the failed step.
@@ -54,22 +56,15 @@ class Trials:
 
     Attributes:
         retried: requests that ran again, running total.
-        suspicions: what is held against whom.
     """
 
     def __init__(self) -> None:
         self.retried = 0
-        self._groups: list[list[Request]] = []  # the last runs first
-        self.suspicions: dict[Request, Suspicion] = {}
+        self._groups: list[list[Unit]] = []  # the last runs first
+        self._suspicions: dict[Unit, Suspicion] = {}
 
     def __bool__(self) -> bool:
         return bool(self._groups)
-
-    def take_over(self, other: "Trials", requests: Iterable[Request]) -> None:
-        """What was held against requests is held against these, which stand for those of the same name."""
-        held = {request.id: suspicion for request, suspicion in other.suspicions.items()}
-        self.suspicions = {request: held[request.id] for request in requests if request.id in held}
-        self.retried = other.retried
 
     def accuse(self, steps: Mapping[Request, range], *, alone: bool) -> list[Request]:
         """These ran in a failed step; returns those that are guilty. The others are to run again.
@@ -78,51 +73,61 @@ class Trials:
             steps: request → positions that were to be computed.
             alone: whether that was the whole step, and these are one request or one search.
         """
+        places: dict[Unit, range] = {}
         for request, place in steps.items():
-            self.suspicions.setdefault(request, Suspicion()).add(place, alone=alone)
-        guilty = [request for request in steps if self.suspicions[request].proven]
-        self._clear(steps)
-        units = _units(request for request in steps if request not in guilty)
-        half = len(units) // 2
-        for part in (units[half:], units[:half]):
-            if part:
-                self._groups.append([request for unit in part for request in unit])
-        for request in guilty:
-            del self.suspicions[request]
+            known = places.setdefault(unit_of(request), place)
+            places[unit_of(request)] = range(min(known.start, place.start), max(known.stop, place.stop))
+        for unit, place in places.items():
+            self._suspicions.setdefault(unit, Suspicion()).add(place, alone=alone)
+        proven = {unit for unit in places if self._suspicions[unit].proven}
+        self._separate([unit for unit in places if unit not in proven])
+        for unit in proven:
+            self._clear((unit,))
+            del self._suspicions[unit]
+        guilty = [request for request in steps if unit_of(request) in proven]
         self.retried += len(steps) - len(guilty)
         return guilty
+
+    def set_apart(self, units: Mapping[Unit, int]) -> None:
+        """These may be to blame for what failed elsewhere: they run apart until so many tokens of each are computed."""
+        for unit, until in units.items():
+            self._suspicions.setdefault(unit, Suspicion()).until = until
+        self._separate(list(units))
 
     def group(self) -> SequenceOf[Request]:
         """Those that are to run together now, and nobody beside them; none where nobody is left."""
         while self._groups:
-            self._groups[-1] = [request for request in self._groups[-1] if request.status in _PENDING]
-            if self._groups[-1]:
-                return self._groups[-1]
+            pending = [one for unit in self._groups[-1] for one in _members(unit) if one.status in _PENDING]
+            if pending:
+                return pending
             self._groups.pop()
-        self.suspicions.clear()
+        self._suspicions.clear()
         return ()
 
     def got(self, request: Request, computed: int) -> None:
         """So many tokens of a request are computed: it may be past where it failed."""
-        found = self.suspicions.get(request)
+        unit = unit_of(request)
+        found = self._suspicions.get(unit)
         if found is not None and computed >= found.until:
-            del self.suspicions[request]
-            self._clear((request,))
+            del self._suspicions[unit]
+            self._clear((unit,))
 
-    def _clear(self, requests: Iterable[Request]) -> None:
-        gone = set(requests)
-        groups = ([request for request in group if request not in gone] for group in self._groups)
+    def _separate(self, units: list[Unit]) -> None:
+        """Let these run in two halves, the first of them next."""
+        self._clear(units)
+        half = len(units) // 2
+        self._groups += [part for part in (units[half:], units[:half]) if part]
+
+    def _clear(self, units: Iterable[Unit]) -> None:
+        gone = set(units)
+        groups = ([unit for unit in group if unit not in gone] for group in self._groups)
         self._groups = [group for group in groups if group]
 
 
-def _units(requests: Iterable[Request]) -> list[list[Request]]:
-    """What is not to be told apart: the hypotheses of one search wait for each other."""
-    units: dict[Request | BeamSearch, list[Request]] = {}
-    for request in requests:
-        units.setdefault(unit_of(request), []).append(request)
-    return list(units.values())
-
-
-def unit_of(request: Request) -> Request | BeamSearch:
+def unit_of(request: Request) -> Unit:
     """What a request fails with."""
     return request.search if isinstance(request, Hypothesis) else request
+
+
+def _members(unit: Unit) -> SequenceOf[Request]:
+    return unit.members if isinstance(unit, BeamSearch) else (unit,)
