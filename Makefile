@@ -6,6 +6,8 @@ READY := .make/ready
 HOST ?= 127.0.0.1
 PORT ?= 8000
 WORKERS ?= 2
+# Tests start some hundred processes, each of which would else compile the sources anew: a third of its start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: serve test check lint coverage format clean
 
