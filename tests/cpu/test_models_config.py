@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from infergc.models.errors import ModelError, UnsupportedModelError
@@ -38,6 +39,55 @@ def config_of(directory: Path, fields: dict[str, Any]) -> Any:
 
 def spec_of(directory: Path, fields: dict[str, Any]) -> ModelSpec:
     return model_spec(config_of(directory, fields), torch.float32)
+
+
+def theirs(directory: Path) -> Any:
+    """The same file as transformers reads it."""
+    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    config.standardize_rope_params()  # as it does once more where it computes frequencies
+    return config
+
+
+TYPES = {"LlamaForCausalLM": "llama", "MistralForCausalLM": "mistral", "Qwen2ForCausalLM": "qwen2"} | {
+    "Qwen3ForCausalLM": "qwen3"
+}
+WRITTEN: dict[str, dict[str, Any]] = {
+    "bare": {},
+    "small": {"hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 7},
+    "no heads given": {"num_attention_heads": 16, "num_key_value_heads": 8, "max_position_embeddings": 77},
+    "tied": {"tie_word_embeddings": True, "intermediate_size": 5, "rms_norm_eps": 1e-5, "num_hidden_layers": 3},
+    "biases": {"attention_bias": True, "mlp_bias": True, "eos_token_id": [3, 4]},
+    "nulls": {"eos_token_id": None, "sliding_window": None, "rope_scaling": None, "layer_types": None},
+    "window": {"sliding_window": 99, "use_sliding_window": True, "max_window_layers": 30},
+    "window from the first": {"use_sliding_window": True, "max_window_layers": 0},
+    "window of the class": {"use_sliding_window": True},
+    "unused window": {"sliding_window": 99, "use_sliding_window": False},
+    "window, layer by layer": {
+        "use_sliding_window": True, "sliding_window": 9, "num_hidden_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+    "old rope": {"rope_theta": 1e6, "rope_scaling": {"type": "linear", "factor": 2.0}},
+    "old rope, new name": {"rope_theta": 1e6, "rope_parameters": {"rope_type": "yarn", **YARN}},
+    "both ropes": {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_type": "yarn", **YARN}},
+    "rope by itself": {"rope_parameters": {"rope_type": "llama3", "rope_theta": 7.0, **LLAMA3}},
+    "original length outside": {
+        "original_max_position_embeddings": 64, "rope_scaling": {"rope_type": "yarn", "factor": 8.0},
+    },
+    "old type": {"torch_dtype": "float16"},
+    "both types": {"torch_dtype": "float16", "dtype": "bfloat16"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", WRITTEN.values(), ids=WRITTEN)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_a_file_says_is_what_transformers_takes_it_to_say(
+    architecture: str, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    family = {"architectures": [architecture], "model_type": TYPES[architecture]}
+    ours = config_of(tmp_path, {**family, **fields})
+    other = theirs(tmp_path)
+    assert model_spec(ours, torch.float32) == model_spec(other, torch.float32)
+    assert (ours.eos_token_id, checkpoint_dtype(ours)) == (other.eos_token_id, checkpoint_dtype(other))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +133,7 @@ def test_yarn_context_is_the_stretched_one(tmp_path: Path) -> None:
 def test_frequencies_are_those_of_transformers(scaling: dict[str, Any], tmp_path: Path) -> None:
     config = config_of(tmp_path, {**LLAMA, "rope_parameters": {"rope_theta": 1e4, **scaling}})
     spec = model_spec(config, torch.float32)
-    expected_R, amplitude = ROPE_INIT_FUNCTIONS[scaling["rope_type"]](config)
+    expected_R, amplitude = ROPE_INIT_FUNCTIONS[scaling["rope_type"]](theirs(tmp_path))
     torch.testing.assert_close(inverse_frequencies(spec.rope, spec.head_dim), expected_R, rtol=1e-6, atol=0)
     assert spec.rope.amplitude == pytest.approx(amplitude)
 
@@ -137,7 +187,17 @@ def test_other_layer_types_are_refused_by_name(tmp_path: Path) -> None:
     [
         ({"num_key_value_heads": 3}, "num_key_value_heads 3 does not divide num_attention_heads 4"),
         ({"head_dim": 15}, "head_dim"),
-        ({"hidden_size": "wide"}, "hidden_size"),
+        ({"hidden_size": "wide"}, 'hidden_size is "wide", which is not an integer from 1 up'),
+        ({"num_hidden_layers": True}, "num_hidden_layers is true"),
+        ({"vocab_size": None}, "vocab_size is null"),
+        ({"tie_word_embeddings": "no"}, 'tie_word_embeddings is "no", which is not true or false'),
+        ({"rms_norm_eps": "small"}, "rms_norm_eps"),
+        ({"hidden_act": 3}, "hidden_act"),
+        ({"eos_token_id": ["a"]}, "eos_token_id"),
+        ({"layer_types": ["full_attention"]}, "layer_types.* 4 entries"),
+        ({"rope_scaling": [1]}, "rope_parameters is "),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 1.0}}}, "rope_parameters differ between layers"),
+        ({"per_layer_config": [{}]}, "per_layer_config"),
     ],
 )
 def test_widths_that_do_not_fit_are_named(fields: dict[str, Any], named: str, tmp_path: Path) -> None:

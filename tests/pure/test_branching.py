@@ -1,5 +1,6 @@
 """Choices and beams in the engine under the simulated executor: forks, gates, small pools, aborts, faults."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,11 @@ def choices_load() -> list[Submit]:
     ]
 
 
-def separately(load: list[Submit]) -> Results:
-    """Every choice as a request of its own, alone in a roomy engine."""
+@cache
+def separately() -> Results:
+    """Every choice of the load as a request of its own, alone in a roomy engine."""
     results = Results()
-    for one in load:
+    for one in choices_load():
         for index, name in enumerate(choice_names(one.request_id, one.params.n)):
             seed = branch_seed(one.params.seed, index)
             alone = submit(name, one.prompt, max_tokens=one.params.max_tokens, seed=seed)
@@ -76,7 +78,7 @@ def test_choices_are_what_separate_requests_give(groups: Any, pages: int, depth:
         facts(groups, eos=(3,), max_len=256), pages=pages, pipeline_depth=depth, enable_prefix_caching=caching,
         max_num_batched_tokens=32,
     )  # fmt: skip
-    results, expected = run(engine, list(load)), separately(load)
+    results, expected = run(engine, list(load)), separately()
     assert results.tokens == expected.tokens
     assert results.finish == expected.finish
     assert engine.scheduler.counters.prompt_tokens == sum(len(one.prompt) for one in load)

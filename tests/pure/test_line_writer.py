@@ -1,6 +1,7 @@
 """Lines whose file is full, torn off, rotated away or not read: they are lost and counted, and nobody waits."""
 
 import os
+import select
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from infergc.server.observing import line_writer
 from infergc.server.observing.line_writer import LineWriter
 from samples.processes import run_child
-from samples.servers import wait_for
+from samples.servers import PATIENCE, wait_for
 
 
 def lost(lines: int) -> bytes:
@@ -48,14 +49,13 @@ def test_who_does_not_read_costs_lines_and_no_time(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(line_writer, "MOST_WAITING", 10)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    reader = os.open(pipe, os.O_RDWR)  # its end is open to writers as well: between two batches no other one is
     writer = LineWriter(pipe, print, lost)
     writer.put(b"x" * (1 << 20) + b"\n")  # more than a pipe holds
-    wait_for(lambda: not writer._queue.qsize())
+    assert select.select([reader], [], [], PATIENCE)[0], "it is being written, and the next lines are another batch's"
     for _ in range(15):
         writer.put(b"y\n")
     with open(reader, "rb", closefd=True) as file:  # noqa: PTH123 - a descriptor
-        os.set_blocking(reader, True)
         assert len(file.readline()) == (1 << 20) + 1
         assert file.readline() == b"lost 5\n"
         assert [file.readline() for _ in range(10)] == [b"y\n"] * 10

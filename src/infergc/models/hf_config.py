@@ -1,14 +1,13 @@
 """From a Hugging Face config.json to a ModelSpec; local files only, no remote code."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from infergc.models.errors import ModelError, UnsupportedModelError
+from infergc.models.hf_fields import complete, read_fields
 from infergc.models.hf_rope import rope_spec
 from infergc.models.spec import ModelSpec, RopeSpec
 
@@ -16,33 +15,20 @@ _ACTIVATIONS = ("silu", "swish")
 
 
 def read_config(directory: Path) -> Any:
-    """The model's transformers configuration.
+    """The model's configuration: attributes by the names of transformers 5, whatever the age of the file.
 
     Raises:
         ModelError: there is no config.json, or it is malformed.
         UnsupportedModelError: the architecture is not among ``ARCHITECTURES``.
     """
-    architecture(directory)  # refused by name, rather than by whatever transformers trips over
-    try:
-        return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises many kinds for a bad file
-        raise ModelError(f"{directory / 'config.json'}: {error}") from error
-
-
-def architecture(directory: Path) -> str:
-    """The supported architecture that config.json names.
-
-    Raises:
-        ModelError: there is no readable config.json.
-        UnsupportedModelError: it names none of ``ARCHITECTURES``.
-    """
     path = directory / "config.json"
-    try:
-        names = json.loads(path.read_text(encoding="utf-8")).get("architectures") or []
-    except FileNotFoundError:
-        raise ModelError(f"{directory} holds no config.json") from None
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{path} is not a readable JSON object: {error}") from error
+    fields = read_fields(path)
+    return complete(fields, _architecture(path, fields))
+
+
+def _architecture(path: Path, fields: Mapping[str, Any]) -> str:
+    names = fields.get("architectures")
+    names = names if isinstance(names, list) else []
     if len(names) == 1 and names[0] in ARCHITECTURES:
         return str(names[0])
     given = ", ".join(map(str, names)) or "none"
