@@ -13,6 +13,8 @@ from cpu.test_step_faults import SHAPES, load
 from infergc.config import EngineConfig, engine_config
 from infergc.engine.messages import Ask
 from infergc.engine.resuming import ResumingEngine, build_resuming_engine
+from infergc.sched.plan import StepOutcome, StepPlan
+from infergc.worker.runner import StepRunner
 from samples.engines import Results
 from samples.faults import Points, in_engine
 
@@ -95,6 +97,26 @@ def test_pages_that_cannot_be_moved_cost_the_cache_alone(
     found = run(engine, Points(in_engine))
     assert (found.tokens, found.errors) == (expected.tokens, {})
     assert engine.counters.resumptions == (calls[0] > 13)
+
+
+@pytest.mark.parametrize("at", [1, 4, 7])
+def test_a_step_that_never_begins_on_its_thread_holds_nobody_up(
+    engine: ResumingEngine, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its moves are not made, and copies for later steps wait for them."""
+    expected = run(engine, Points(in_engine))
+    original, calls = StepRunner.run, [0]
+
+    def fails(self: StepRunner, plan: StepPlan, *rest: Any) -> StepOutcome:
+        calls[0] += bool(plan.moves)
+        if plan.moves and calls[0] == at:
+            raise MemoryError("no memory to begin")
+        return original(self, plan, *rest)
+
+    monkeypatch.setattr(StepRunner, "run", fails)
+    found = run(engine, Points(in_engine))
+    assert (found.tokens, found.errors) == (expected.tokens, {})
+    assert engine.counters.resumptions == (calls[0] >= at)
 
 
 def test_what_lies_on_disk_is_found_again(config: EngineConfig, tmp_path: Path) -> None:

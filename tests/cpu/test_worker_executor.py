@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Timer
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from infergc.sched.plan import FROM_DEVICE, Binding, Move
 from infergc.worker.copier import Copied
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.factory import create_executor
+from infergc.worker.flight import Moving
 
 PROMPT = list(range(3, 23))
 
@@ -77,7 +78,7 @@ def test_waiting_for_copies_is_not_the_time_of_a_step(executor: TorchExecutor, p
     timer = Timer(1.0, copied.set_result, (Copied(64, 0.9),))
     timer.start()
     plan = planner.plan([Row(1, 0, PROMPT, sample=True)], (bound(1),))
-    outcome = executor._runner.run(plan, (), copied, Event())
+    outcome = executor._runner.run(plan, (), copied, Moving())
     timer.join()
     assert outcome.seconds < 0.9
     assert (outcome.copied_bytes, outcome.copy_seconds) == (64, 0.9)

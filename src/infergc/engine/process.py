@@ -67,7 +67,7 @@ def serve(engine: AnyEngine, channel: EngineChannel) -> None:
             if commands is None:
                 return
             persist(partial(upkeep.run, waiting=bool(commands)))
-            outputs = engine.step([*ticks.take(), *commands])
+            outputs = engine.step(persist(partial(_with_time, ticks, commands)))
             if _has_news(outputs):
                 channel.send_frame(persist(partial(_encode, upkeep, outputs)))
             if any(isinstance(command, Shutdown) for command in commands):
@@ -83,6 +83,10 @@ def _next_commands(engine: AnyEngine, channel: EngineChannel, upkeep: Upkeep) ->
         if not engine.idle():
             break
     return channel.take(upkeep.patience())
+
+
+def _with_time(ticks: Ticks, commands: list[Command]) -> list[Command]:
+    return [*ticks.take(), *commands]
 
 
 def _encode(upkeep: Upkeep, outputs: Outputs) -> bytes:

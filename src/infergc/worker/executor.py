@@ -14,9 +14,10 @@ from infergc.heap.jobs import Job
 from infergc.heap.moves import TRANSFERS, Move
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
-from infergc.sched.plan import StepOutcome, StepPlan
+from infergc.sched.plan import StepPlan
 from infergc.worker.copier import Copied, Copier
 from infergc.worker.disk_link import DiskLink, DiskPlace
+from infergc.worker.flight import StepFlight
 from infergc.worker.runner import StepRunner
 from infergc.worker.sampler import Sampler
 from infergc.worker.storage import KVStorage, LayerGroups
@@ -65,7 +66,7 @@ class TorchExecutor:
         self._runner: StepRunner | None = None
         self._disk: DiskLink | None = None
         self._copier: Copier | None = None  # where there is a host tier
-        self._moved = Event()  # whether the moves of the step launched last were made
+        self._moved = Event()  # whether the moves of the step launched last are over
         self._moved.set()
         self._copying: tuple[int, Future[Copied]] | None = None  # the step whose transfers were started last
         self._watch = TensorWatch()
@@ -99,7 +100,7 @@ class TorchExecutor:
             max_num_seqs=max_num_seqs,
         )
 
-    def launch(self, plan: StepPlan) -> Future[StepOutcome]:
+    def launch(self, plan: StepPlan) -> StepFlight:
         """See ``engine.ports.Executor``.
 
         Raises:
@@ -107,13 +108,13 @@ class TorchExecutor:
         """
         if self._runner is None:
             raise RuntimeError("launch: the executor has no storage; call allocate first and close last")
-        moved, others, copied = Event(), plan.moves, None
+        others, copied = plan.moves, None
         transfers = tuple(move for move in plan.moves if move.kind in TRANSFERS)
         if self._copier is not None and transfers:
             others = tuple(move for move in plan.moves if move.kind not in TRANSFERS)
             copied = self._copies(plan.step, transfers, self._copier)
-        flight = self._thread.submit(self._runner.run, plan, others, copied, moved)
-        self._moved = moved  # not before: a step that was not started sets no event
+        flight = StepFlight(self._thread, self._runner.run, plan, others, copied)
+        self._moved = flight.moving.over  # not before: a step that was not started sets no event
         return flight
 
     def _copies(self, step: int, transfers: tuple[Move, ...], copier: Copier) -> Future[Copied]:

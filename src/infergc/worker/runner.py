@@ -5,13 +5,12 @@ Shapes: S rows of the plan, T tokens, R sampled rows, E hidden, V vocabulary.
 
 import time
 from concurrent.futures import Future
-from threading import Event
 from typing import TypeVar
 
 import numpy as np
 import torch
 
-from infergc.heap.errors import Finding, StorageLost
+from infergc.heap.errors import Finding
 from infergc.heap.moves import Move
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
@@ -19,6 +18,7 @@ from infergc.sched.plan import StepOutcome, StepPlan, TokenLogprobs
 from infergc.sched.prompt_spans import PromptSpans
 from infergc.worker.batch import Batch, build_batch
 from infergc.worker.copier import Copied
+from infergc.worker.flight import Moving
 from infergc.worker.forward import create_forward
 from infergc.worker.moving import make
 from infergc.worker.sampler import Sampled, Sampler
@@ -56,34 +56,24 @@ class StepRunner:
         self._prompts = PromptSpans()
         self._latest = np.zeros(max_num_seqs, np.int32)  # slot → token sampled last
 
-    def run(self, plan: StepPlan, moves: tuple[Move, ...], copied: Future[Copied] | None, moved: Event) -> StepOutcome:
+    def run(
+        self, plan: StepPlan, moves: tuple[Move, ...], copied: Future[Copied] | None, moving: Moving
+    ) -> StepOutcome:
         """Carry out a step.
 
         Args:
             plan: the step.
             moves: those of the plan that are not made already.
             copied: what is to be waited for first, the pages that come from the host tier; None: nothing.
-            moved: is set when all moves were made.
-
-        Raises:
-            StorageLost: a move could not be made, and others than this step's requests depend on it.
+            moving: says from then on that all moves were made.
         """
-        try:
-            return self._run(plan, moves, copied, moved)
-        except Exception as error:
-            if moved.is_set() or isinstance(error, StorageLost):
-                raise
-            raise StorageLost(f"{type(error).__name__}: {error}, before the step's moves were made") from error
-        finally:
-            moved.set()  # whoever waits for it learns the rest from the outcome
-
-    def _run(self, plan: StepPlan, moves: tuple[Move, ...], copied: Future[Copied] | None, moved: Event) -> StepOutcome:
         try:
             transfer = _NOTHING_COPIED if copied is None else copied.result()
         finally:  # whatever fails: others than this step's requests depend on the moves
             started = time.perf_counter()  # a wait is no work: what copies take is learnt apart from what steps take
             make(moves, self._storage.apply, self._storage.page_tokens)
-            moved.set()
+            moving.made = True
+            moving.over.set()
         (tokens, logprobs, errors), prompts = self._compute(plan)
         seconds = time.perf_counter() - started
         return StepOutcome(plan.step, tokens, logprobs, seconds, transfer.size, transfer.seconds, errors, prompts)
