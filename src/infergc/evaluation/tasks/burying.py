@@ -39,22 +39,24 @@ def largest(name: str, setting: Setting, build: Callable[[int], Sample], most: i
         TaskError: 0 gives one that is too long.
     """
     best = build(0)
-    if (least := size(best, setting.count)) > setting.length:
+    if (least := size(best, setting)) > setting.length:
         raise TaskError(f"{name}: {setting.length} tokens are too few; with {least} and more it can be made")
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
         tried = build(middle)
-        if size(tried, setting.count) <= setting.length:
+        if size(tried, setting) <= setting.length:
             low, best = middle, tried
         else:
             high = middle - 1
     return best
 
 
-def size(sample: Sample, count: Callable[[str], int]) -> int:
+def size(sample: Sample, setting: Setting) -> int:
     """Tokens of the context, the longest question and the room for its answer."""
-    return count(sample.context) + max(count(each.text) + room(each, count) for each in sample.questions)
+    count = setting.count
+    asked = max(count(each.text) + room(each, count) for each in sample.questions)
+    return setting.begin + count(sample.context) + asked
 
 
 def number(draw: random.Random, digits: int, haystack: Haystack) -> str:
@@ -74,7 +76,8 @@ def numbers(draw: random.Random, many: int, digits: int, haystack: Haystack) -> 
 
 
 def keys(draw: random.Random, many: int) -> list[str]:
-    """Two-word names, no two alike; as many as there are, if those are fewer."""
-    total = len(ADJECTIVES) * len(NOUNS)
-    places = draw.sample(range(total), min(many, total))
-    return [f"{ADJECTIVES[place // len(NOUNS)]}-{NOUNS[place % len(NOUNS)]}" for place in places]
+    """Two-word names, no two alike; as many as there are, if those are fewer. Nouns come again as late as they can."""
+    nouns, adjectives = draw.sample(NOUNS, len(NOUNS)), draw.sample(ADJECTIVES, len(ADJECTIVES))
+    turns = [[(adjectives[(turn + at) % len(adjectives)], noun) for at, noun in enumerate(nouns)]
+             for turn in range(min(len(adjectives), many // len(nouns) + 1))]  # fmt: skip
+    return [f"{adjective}-{noun}" for turn in turns for adjective, noun in turn][:many]

@@ -45,6 +45,7 @@ class Setting:
         depth: where in the context lies what is asked for, from 0, its beginning, to 1, its end.
         seed: draws all else.
         count: tokens of a text by the tokenizer in use, none added around it.
+        begin: tokens that are put before a text, and count as well.
         questions: asked on one context, at most; some tasks have fewer.
         haystack: the text that hides what is asked for.
 
@@ -56,6 +57,7 @@ class Setting:
     depth: float
     seed: int | str
     count: Callable[[str], int]
+    begin: int = 0
     questions: int = 3
     haystack: Haystack = field(default_factory=Haystack)
 

@@ -18,11 +18,20 @@ _VERBS = (
 )
 _PLACES = (
     "behind the house|beside the road|under the roof|near the water|at the corner|in the yard|by the gate|on the hill|"
-    "along the wall|above the door|after the rain|before the storm|in the evening|at noon|through the winter|"
+    "along the wall|above the door|after the rain|before the storm|in the evening|at noon|through the night|"
     "without a sound|for a long time|as it always had|with the others|far from the town"
+)
+_ITEMS = (
+    "almond anchor arrow autumn bacon balloon banana beaver biscuit blanket bracelet butter cabbage camel canvas "
+    "carrot castle cement circle coffee cotton cousin crystal cushion desert diamond dolphin donkey dragon eagle "
+    "engine falcon finger flower galaxy ginger giraffe guitar harvest helmet honey insect jacket jungle lemon "
+    "library lizard magnet melon monkey muffin museum mustard napkin ocean onion orange oyster panda pepper piano "
+    "planet potato pumpkin puppet puzzle rocket salmon satin scissors shadow singer spider squirrel summer sugar "
+    "temple ticket tiger tomato tunnel turtle velvet violin walnut willow winter wizard yogurt zebra"
 )
 
 ADJECTIVES = tuple(_ADJECTIVES.split())
 NOUNS = tuple(_NOUNS.split())
 VERBS = tuple(_VERBS.split())
 PLACES = tuple(_PLACES.split("|"))
+ITEMS = tuple(_ITEMS.split())  # of lists alone: no noise has them
