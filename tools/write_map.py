@@ -20,8 +20,8 @@ Folders stand in the order of the layers: each imports only what stands below it
 """
 
 LAYERS = (
-    "", "cli", "planner", "server", "llm", "client", "text", "worker", "sim", "models", "kernels", "engine", "policies",
-    "sched", "heap",
+    "", "cli", "evaluation", "planner", "server", "llm", "client", "text", "worker", "sim", "models", "kernels",
+    "engine", "policies", "sched", "heap",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``infergc serve``, ``generate``, ``chat``, ``plan``, ``heap`` and ``bench``."""
+"""The command line: ``infergc serve``, ``generate``, ``chat``, ``plan``, ``heap``, ``bench`` and ``eval``."""
 
 from infergc.cli.main import main
 

@@ -10,6 +10,7 @@ import click
 from infergc import __version__
 from infergc.cli.bench.group import bench
 from infergc.cli.chat import chat
+from infergc.cli.evaluate.command import evaluate
 from infergc.cli.failures import StartFailure
 from infergc.cli.generate import generate
 from infergc.cli.heap.group import heap
@@ -44,5 +45,6 @@ main.add_command(generate)
 main.add_command(chat)
 main.add_command(plan)
 main.add_command(bench)
+main.add_command(evaluate)
 main.add_command(simulate)
 main.add_command(heap)

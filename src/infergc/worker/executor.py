@@ -1,5 +1,6 @@
 """The executor that runs a model: plans are queued to one worker thread, which carries them out in order."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -42,6 +43,7 @@ class TorchExecutor:
     Attributes:
         decoder, attention: as given; attention may be replaced before ``allocate``, and the decoder's operations.
         storage: what ``allocate`` keeps KV in; ``GuardedStorage`` under ``--heap-debug``.
+        sampler: makes what ``allocate`` gives every slot's sampling to.
         disk: where the disk tier is, None without one.
         model_dir: has the tokenizer for requests with a grammar; None: those end with an error.
     """
@@ -60,6 +62,7 @@ class TorchExecutor:
         self._groups = groups
         self.attention = attention
         self.storage: type[KVStorage] = KVStorage
+        self.sampler: Callable[..., Sampler] = Sampler
         self.disk: DiskPlace | None = None
         self.model_dir: Path | None = None
         self._page_tokens = page_tokens
@@ -96,7 +99,7 @@ class TorchExecutor:
             attention=self.attention,
             groups=self._groups,
             storage=storage,
-            sampler=Sampler(max_num_seqs, spec.vocab_size, self.facts.eos_ids, model_dir=self.model_dir),
+            sampler=self.sampler(max_num_seqs, spec.vocab_size, self.facts.eos_ids, model_dir=self.model_dir),
             max_num_seqs=max_num_seqs,
         )
 

@@ -1,0 +1,1 @@
+"""``infergc eval``: what a way of keeping KV costs in quality."""
