@@ -73,11 +73,12 @@ def save_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, fold
 
 def _widen_readers(folder: Path) -> None:
     """Add the fields that readers older than transformers 5 look for."""
-    _update(folder / "config.json", {"rope_theta": 10_000.0, "torch_dtype": "bfloat16"})
-    _update(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
+    update_json(folder / "config.json", {"rope_theta": 10_000.0, "torch_dtype": "bfloat16"})
+    update_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 
-def _update(file: Path, fields: dict[str, object]) -> None:
+def update_json(file: Path, fields: dict[str, object]) -> None:
+    """Add fields to a JSON object, or replace them."""
     content = {**json.loads(file.read_text()), **fields}
     file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
