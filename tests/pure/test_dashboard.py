@@ -13,10 +13,12 @@ from samples.servers import ROOT, serving
 BOARD = json.loads((ROOT / "dashboards" / "infer-gc.json").read_text())
 SCRAPED = {"instance"}  # labels that Prometheus adds
 SELECTOR = re.compile(r"((?:infergc_|vllm:)\w+)\{([^}]*)\}")
+DEFECTS = ("leaked", "garbage_objects", "corrupt", "restarts", "resumptions")  # any at all is told
 IDEAS = ("infergc_kv_pages_by_generation", "infergc_kv_collections", "infergc_memory", "infergc_sessions", "vllm:",
          "infergc_prefix", "infergc_kv_residency", "infergc_kv_evicted", "infergc_kv_leaked", "infergc_kv_pin",
          "infergc_kv_transfer_bytes", "infergc_disk_cache_failures", "infergc_preemptions_by_way", "infergc_queue",
-         "infergc_requests_refused", "infergc_step_failures", "infergc_engine_restarts")  # fmt: skip
+         "infergc_requests_refused", "infergc_step_failures", "infergc_engine_restarts",
+         "infergc_engine_resumptions")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +58,7 @@ def test_counters_are_shown_as_rates_and_gauges_are_not() -> None:
     for target in targets():
         for name, _ in SELECTOR.findall(target["expr"]):
             counts = name.endswith(("_total", "_bucket"))
-            is_defect = any(
-                word in name for word in ("leaked", "garbage_objects", "corrupt", "restarts")
-            )  # any at all is told
+            is_defect = any(word in name for word in DEFECTS)
             assert is_defect or counts == (f"rate({name}{{" in target["expr"]), target["expr"]
 
 
