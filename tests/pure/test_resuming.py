@@ -256,6 +256,30 @@ def test_memory_that_is_short_for_a_while_is_survived(monkeypatch: pytest.Monkey
     assert (calls[0], engine.counters.resumptions) == (3, 1)
 
 
+def test_what_failed_twice_in_a_row_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the step was booked: what an engine counted that told nothing is nobody's."""
+    requests = [
+        submit("a", [1] * 9, max_tokens=5, ignore_eos=True),
+        submit("b", [2] * 9, max_tokens=9, ignore_eos=True),
+    ]
+    original, calls = Pacer.run, [0]
+
+    def fails_twice(self: Pacer, *, idle: bool) -> Any:
+        calls[0] += 1
+        if calls[0] in {5, 6}:
+            raise MemoryError("twice")
+        return original(self, idle=idle)
+
+    monkeypatch.setattr(Pacer, "run", fails_twice)
+    engine = resuming()
+    engine.step([*requests])
+    while engine.has_work():
+        engine.step()
+    assert engine.counters.resumptions == engine.counters.refused["upkeep"] == 2
+    assert engine.counters.finished == {"length": 2}
+    assert engine.engine.scheduler.counters.generation_tokens == 14
+
+
 def test_settings_that_were_changed_stay() -> None:
     engine = resuming()
     engine.step([Ask(1, "settings", {"max_sessions": 3, "pin_budget": 0.25})])

@@ -169,6 +169,7 @@ class ResumingEngine:
         self._counted.engine.resumptions += 1
         self._counted.engine.refused[doing] += refused
         self.engine.count_on(*self._counted)
+        self._counted = self._count()
         for sink in self._sinks:
             sink.resumed()
         return left
@@ -190,14 +191,14 @@ class ResumingEngine:
 
     def _end_proven(self, suspects: Collection[str | int], commands: list[Command], why: str) -> list[Command]:
         """Tell those that it must have failed for; returns the commands without theirs."""
-        proven = set(self._blame.add(suspects))
+        proven = self._blame.add(suspects)
         if not proven:
             return commands
         left, names = list[Command](), [name for each in proven for name in self._transcript.family(str(each))]
         for command in commands:
             match command:
-                case Submit() if not proven.isdisjoint(all_names := choice_names(command.request_id, command.params.n)):
-                    names += all_names
+                case Submit() if (choices := choice_names(command.request_id, command.params.n))[0] in proven:
+                    names += choices
                 case Ask() if command.number in proven:
                     self._unsaid.answers.append(Answer(command.number, error=why))
                 case _:
