@@ -15,7 +15,13 @@ _Result = TypeVar("_Result")
 
 # What an engine does, and so where memory may be refused: it takes commands, plans a step, has a worker compute one,
 # books what came of it, and sees to its heap, its counters and its disk.
-WHERES = ("command", "plan", "step", "commit", "upkeep")
+WHERES = {  # each with what is said of it
+    "command": "taking it",
+    "plan": "planning",
+    "step": "moving pages",
+    "commit": "booking a step",
+    "upkeep": "seeing to the heap",
+}
 _ATTEMPTS = 3
 _NAMES = frozenset({"MemoryError", "OutOfMemoryError"})  # Python's and numpy's; those of devices, by torch
 _WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")  # of torch, and of the system

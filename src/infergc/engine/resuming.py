@@ -14,7 +14,7 @@ from infergc.config import EngineConfig
 from infergc.engine.assembly import around, assemble
 from infergc.engine.blame import Blame
 from infergc.engine.census import TensorCensus
-from infergc.engine.faults import forget_frames, is_refusal, verdict
+from infergc.engine.faults import WHERES, forget_frames, is_refusal, verdict
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Abort, Answer, Ask, Command, Delta, Outputs, Ready, Submit, choice_names
 from infergc.engine.ports import Executor, Sink
@@ -26,13 +26,6 @@ from infergc.sched.counters import SchedulerCounters
 _LOG = logging.getLogger(__name__)
 _IN_VAIN = 3  # failures for nobody's sake that are borne, without anything achieved between them
 _ATTEMPTS = 3  # to build another engine
-_WHAT = {  # by what the engine was doing
-    "command": "taking it",
-    "plan": "planning",
-    "step": "moving pages",
-    "commit": "booking a step",
-    "upkeep": "seeing to the heap",
-}
 
 
 class _Counted(NamedTuple):
@@ -149,7 +142,7 @@ class ResumingEngine:
         """
         old, doing = self.engine, self.engine.doing
         _LOG.error("the engine begins anew, its cache is lost: %s failed", doing, exc_info=error)
-        why, refused = verdict(error, _WHAT[doing]), is_refusal(error)
+        why, refused = verdict(error, WHERES[doing]), is_refusal(error)
         suspects = self._suspects(commands)
         self._vain += not suspects
         if self._vain > _IN_VAIN:

@@ -6,8 +6,10 @@ from importlib import import_module
 from typing import Any, Self
 
 from infergc.config import EngineConfig
-from infergc.engine.assembly import assemble, load_executor
+from infergc.engine.assembly import around, assemble
+from infergc.engine.loop import Engine
 from infergc.engine.messages import Delta, Submit
+from infergc.engine.ports import Executor
 from infergc.engine.scripts import Script
 
 _FORCE = "infergc.worker.forced"  # behind the torch line, so it is found by name
@@ -58,13 +60,14 @@ class Subject:
     """
 
     def __init__(self, config: EngineConfig, *, forced: bool) -> None:
-        executor = load_executor(config)
-        try:
-            self.script: Script = import_module(_FORCE).force(executor) if forced else {}
-            self._engine = assemble(config, executor)
-        except BaseException:
-            executor.close()
-            raise
+        self.script: Script = {}
+
+        def make(executor: Executor) -> Engine:
+            if forced:
+                self.script = import_module(_FORCE).force(executor)
+            return assemble(config, executor)
+
+        self._engine = around(config, make)
         self._engine.tells_stats = False
         self.ready = self._engine.ready
         self.most_held = 0

@@ -1,7 +1,7 @@
 """Steps that land: what they sampled is booked, and whoever is done gives back what it held."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -190,13 +190,9 @@ class Landing(Seating):
         for request in concerned:
             if request.status is Status.RUNNING:
                 self._step_down(request)
-        failed = self.accuse(concerned, alone=alone)
+        failed = self._end_all(self.trials.accuse(concerned, alone=alone))
         self._settle(plan.step)
         return failed
-
-    def accuse(self, places: Mapping[Request, range], *, alone: bool) -> list[Request]:
-        """A step with these failed, none of which runs now; see ``Trials.accuse``. Ends the guilty, as ``fail``."""
-        return self._end_all(self.trials.accuse(places, alone=alone))
 
     def _concerned(self, flight: Flight) -> dict[Request, range]:
         """Requests that a step computed for, or whose slots it bound, and the positions that it was to compute.
