@@ -75,8 +75,9 @@ class Arenas:
         starts = self.starts(run)
         moves = [Move(kind, 0, first, last, PAGE, run) for first, last in zip(starts, starts[::-1], strict=True)]
         began = perf_counter()
-        size = sum(self.storage.transfer(move) for move in moves)
-        return size / (perf_counter() - began)
+        for move in moves:
+            self.storage.transfer(move)
+        return sum(map(self.storage.size, moves)) / (perf_counter() - began)
 
 
 class Disk:

@@ -191,7 +191,7 @@ def test_greedy_takes_the_first_of_equals_and_leaves_the_logits_alone():
     before = logits_SV.clone()
     tokens, reports, _ = bound(*[SamplingParams(temperature=0)] * 2).sample(logits_SV, np.arange(2), np.full(2, 4))
     assert tokens.tolist() == [0, 40]
-    assert tokens.dtype == np.int32
+    assert tokens.dtype == torch.int32
     assert reports == {}
     assert torch.equal(logits_SV, before)
 

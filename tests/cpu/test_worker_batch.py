@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from cpu.plans import Row, plan_of
 from infergc.sched.plan import FROM_DEVICE
 from infergc.worker.batch import build_batch
+from infergc.worker.device import HostDevice
 
-LATEST = np.array([100, 101, 102, 103], np.int32)
+LATEST = torch.tensor([100, 101, 102, 103], dtype=torch.int32)
 
 
 def test_a_mixed_step() -> None:
@@ -17,7 +19,7 @@ def test_a_mixed_step() -> None:
         Row(slot=3, start=0, tokens=[8, 9], sample=True),
         Row(slot=1, start=4, tokens=[4], sample=True),
     ]
-    batch = build_batch(plan_of(rows), LATEST)
+    batch = build_batch(plan_of(rows), LATEST, HostDevice())
     assert batch.token_ids_T.tolist() == [102, 5, 6, 7, 8, 9, 4]
     assert batch.positions_T.tolist() == [30, 16, 17, 18, 0, 1, 4]
     assert batch.sampled_R.tolist() == [0, 2, 3]
@@ -33,8 +35,8 @@ def test_random_steps_against_a_loop(seed: int) -> None:
         Row(int(slot), int(rng.integers(100)), _tokens(rng), bool(rng.integers(2)))
         for slot in rng.permutation(4)[: rng.integers(1, 5)]
     ]
-    batch = build_batch(plan_of(rows), LATEST)
-    known = [LATEST[row.slot] if token == FROM_DEVICE else token for row in rows for token in row.tokens]
+    batch = build_batch(plan_of(rows), LATEST, HostDevice())
+    known = [int(LATEST[row.slot]) if token == FROM_DEVICE else token for row in rows for token in row.tokens]
     assert batch.token_ids_T.tolist() == known
     assert batch.positions_T.tolist() == [row.start + i for row in rows for i in range(len(row.tokens))]
     sampled = [row for row in rows if row.sample]

@@ -1,6 +1,6 @@
 """The copier: when transfers are made, and what happens where threads cannot be had any more."""
 
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -9,7 +9,8 @@ import torch
 from cpu.kv_store import model_of
 from infergc.heap.groups import GroupSpec
 from infergc.heap.moves import Move
-from infergc.worker.copier import Copier
+from infergc.worker.copier import Copier, Moving
+from infergc.worker.device import HostDevice
 from infergc.worker.storage import KVStorage, LayerGroups
 
 GROUP = GroupSpec("full", 1000, None, 8)
@@ -24,12 +25,12 @@ def store(page: int, slot: int) -> Move:
 
 
 def test_what_is_copied_waits_for_the_moves_before() -> None:
-    kv, moved = storage(), Event()
-    copier = Copier(kv)
+    kv, moved = storage(), Moving()
+    copier = Copier(kv, HostDevice())
     copied = copier.start((store(3, 1),), moved)
     kv.layer(1)[0][3] = 7.0  # a move of the step before
     assert not copied.done()
-    moved.set()
+    moved.over.set()
     assert copied.result().size == 2 * kv.layer(0)[0][3].nbytes * 2
     assert bool((kv.host.run(0, 1, 1)[1, 0] == 7.0).all())
     copier.close()
@@ -37,9 +38,9 @@ def test_what_is_copied_waits_for_the_moves_before() -> None:
 
 def test_a_step_is_launched_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that cannot be launched fails, and its moves with it: nobody would make up for them."""
-    kv, moved = storage(), Event()
-    copier = Copier(kv)
-    moved.set()
+    kv, moved = storage(), Moving()
+    copier = Copier(kv, HostDevice())
+    moved.over.set()
 
     def refuse(_: Any) -> None:
         raise RuntimeError("can't start new thread")

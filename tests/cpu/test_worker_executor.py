@@ -16,10 +16,9 @@ from infergc.config import ConfigError, engine_config
 from infergc.engine.ports import Executor
 from infergc.params import SamplingParams
 from infergc.sched.plan import FROM_DEVICE, Binding, Move
-from infergc.worker.copier import Copied
+from infergc.worker.copier import Copied, Moving
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.factory import create_executor
-from infergc.worker.flight import Moving
 
 PROMPT = list(range(3, 23))
 
@@ -75,10 +74,10 @@ def test_block_size_reaches_the_groups(directory: Path) -> None:
 def test_waiting_for_copies_is_not_the_time_of_a_step(executor: TorchExecutor, planner: Planner) -> None:
     assert executor._runner is not None
     copied: Future[Copied] = Future()
-    timer = Timer(1.0, copied.set_result, (Copied(64, 0.9),))
+    timer = Timer(1.0, copied.set_result, (Copied(64, 0.0, 0.9),))
     timer.start()
     plan = planner.plan([Row(1, 0, PROMPT, sample=True)], (bound(1),))
-    outcome = executor._runner.run(plan, (), copied, Moving())
+    outcome = executor._runner.run(plan, (), copied, Moving()).outcome()
     timer.join()
     assert outcome.seconds < 0.9
     assert (outcome.copied_bytes, outcome.copy_seconds) == (64, 0.9)

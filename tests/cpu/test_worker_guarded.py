@@ -14,6 +14,7 @@ from infergc.heap.groups import GroupSpec
 from infergc.heap.moves import Move, PageTable
 from infergc.sched.plan import Binding, StepPlan
 from infergc.worker.batch import Batch, build_batch
+from infergc.worker.device import HostDevice
 from infergc.worker.guarded import GuardedStorage
 from infergc.worker.guarded_forward import GuardedForward
 from infergc.worker.storage import KVStorage, LayerGroups
@@ -129,7 +130,7 @@ def plan_over(pages: list[list[int]], starts: list[int], slots: Sequence[int] = 
 
 
 def run_of(forward: GuardedForward, plan: StepPlan) -> torch.Tensor:
-    return forward(plan, build_batch(plan, np.zeros(16, np.int32)))
+    return forward(plan, build_batch(plan, torch.zeros(16, dtype=torch.int32), HostDevice()))
 
 
 def rows_of(error: StorageCorruption) -> list[int]:

@@ -1,20 +1,36 @@
 """The copier: pages go between device and host on a thread of their own, while earlier steps compute."""
 
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import NamedTuple
 
 from infergc.heap.moves import Move
+from infergc.worker.device import Device, Fence
 from infergc.worker.moving import make
 from infergc.worker.storage import KVStorage
 
 
+class Moving:
+    """The moves of a step.
+
+    Attributes:
+        made: whether all of them were given to the device.
+        fence: behind them, once they were.
+        over: is set when they were, or never will be; who waits for that learns the rest from the step's outcome.
+    """
+
+    def __init__(self) -> None:
+        self.made = False
+        self.fence: Fence = None
+        self.over = Event()
+
+
 class Copied(NamedTuple):
-    """What copying a step's pages took."""
+    """The copying of a step's pages; it is over when ``ended`` is reached."""
 
     size: int  # bytes
-    seconds: float
+    began: Fence
+    ended: Fence
 
 
 class Copier:
@@ -28,23 +44,27 @@ class Copier:
 
     Args:
         storage: whose pages and slots these are.
+        device: of the storage.
     """
 
-    def __init__(self, storage: KVStorage) -> None:
+    def __init__(self, storage: KVStorage, device: Device) -> None:
         self._storage = storage
+        self._device = device
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="infergc-copier")
-        self._thread.submit(int).result()  # runs from now on: no step that cannot start loses its moves
+        self._thread.submit(device.enter).result()  # runs from now on: no step that cannot start loses its moves
 
-    def start(self, moves: tuple[Move, ...], after: Event) -> Future[Copied]:
-        """Copy these pages once ``after`` is set: the moves of the step before were made."""
+    def start(self, moves: tuple[Move, ...], after: Moving | None) -> Future[Copied]:
+        """Copy these pages once the moves of the step before were made."""
         return self._thread.submit(self._copy, moves, after)
 
     def close(self) -> None:
         """Finish what was started."""
         self._thread.shutdown(wait=True)
 
-    def _copy(self, moves: tuple[Move, ...], after: Event) -> Copied:
-        after.wait()
-        began = time.perf_counter()
+    def _copy(self, moves: tuple[Move, ...], after: Moving | None) -> Copied:
+        if after is not None:
+            after.over.wait()
+            self._device.wait(after.fence)
+        began = self._device.fence()
         make(moves, self._storage.apply, self._storage.page_tokens)
-        return Copied(sum(map(self._storage.size, moves)), time.perf_counter() - began)
+        return Copied(sum(map(self._storage.size, moves)), began, self._device.fence())

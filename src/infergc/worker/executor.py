@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from infergc.engine.census import TensorCensus
@@ -16,7 +15,8 @@ from infergc.heap.moves import TRANSFERS, Move
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
 from infergc.sched.plan import StepPlan
-from infergc.worker.copier import Copied, Copier
+from infergc.worker.copier import Copied, Copier, Moving
+from infergc.worker.device import Device, HostDevice
 from infergc.worker.disk_link import DiskLink, DiskPlace
 from infergc.worker.flight import StepFlight
 from infergc.worker.runner import StepRunner
@@ -39,6 +39,7 @@ class TorchExecutor:
         groups: its layer groups.
         attention: the backend that writes and reads KV.
         page_tokens: tokens in a page.
+        device: where the model is; None: the host.
 
     Attributes:
         decoder, attention: as given; attention may be replaced before ``allocate``, and the decoder's operations.
@@ -55,7 +56,9 @@ class TorchExecutor:
         groups: LayerGroups,
         attention: AttentionBackend,
         page_tokens: int,
+        device: Device | None = None,
     ) -> None:
+        self.device = device or HostDevice()
         self.facts = facts
         self.backend = attention.name
         self.decoder = decoder
@@ -69,8 +72,7 @@ class TorchExecutor:
         self._runner: StepRunner | None = None
         self._disk: DiskLink | None = None
         self._copier: Copier | None = None  # where there is a host tier
-        self._moved = Event()  # whether the moves of the step launched last are over
-        self._moved.set()
+        self._moved: Moving | None = None  # the moves of the step launched last
         self._copying: tuple[int, Future[Copied]] | None = None  # the step whose transfers were started last
         self._watch = TensorWatch()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="infergc-worker")
@@ -89,18 +91,21 @@ class TorchExecutor:
         if [group.name for group in groups] != [group.name for group in self.facts.groups]:
             raise ValueError(f"groups: {groups} are not the model's, {self.facts.groups}")
         spec = self.decoder.spec
-        storage = self.storage(spec, self._groups, groups, self._page_tokens, host_slots)
+        storage = self.storage(spec, self._groups, groups, self._page_tokens, host_slots, self.device)
         if host_slots and self.disk is not None:
             self._disk = DiskLink(self.disk, storage.host, self._page_tokens)
-        self._copier = Copier(storage) if host_slots and not storage.in_order else None
-        self._thread.submit(int).result()  # runs from now on: no step finds that there is no memory for a thread
+        self._copier = Copier(storage, self.device) if host_slots and not storage.in_order else None
+        self._thread.submit(self.device.enter).result()  # runs from now on: no step finds no memory for a thread
         self._runner = StepRunner(
             decoder=self.decoder,
             attention=self.attention,
             groups=self._groups,
             storage=storage,
-            sampler=self.sampler(max_num_seqs, spec.vocab_size, self.facts.eos_ids, model_dir=self.model_dir),
+            sampler=self.sampler(
+                max_num_seqs, spec.vocab_size, self.facts.eos_ids, self.device.place, model_dir=self.model_dir
+            ),
             max_num_seqs=max_num_seqs,
+            device=self.device,
         )
 
     def launch(self, plan: StepPlan) -> StepFlight:
@@ -117,7 +122,7 @@ class TorchExecutor:
             others = tuple(move for move in plan.moves if move.kind not in TRANSFERS)
             copied = self._copies(plan.step, transfers, self._copier)
         flight = StepFlight(self._thread, self._runner.run, plan, others, copied)
-        self._moved = flight.moving.over  # not before: a step that was not started sets no event
+        self._moved = flight.moving  # not before: a step that was not started sets no event
         return flight
 
     def _copies(self, step: int, transfers: tuple[Move, ...], copier: Copier) -> Future[Copied]:
@@ -167,8 +172,7 @@ class TorchExecutor:
             self._disk.close()
             self._disk = None
         self._runner = self._copier = self._copying = None
-        self._moved = Event()
-        self._moved.set()
+        self._moved = None
         self._watch = TensorWatch()
 
     def close(self) -> None:

@@ -1,26 +1,24 @@
-"""A step on the worker's thread, and whether its moves were made."""
+"""A step on the worker's thread, and what comes of it once the device has computed it."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Event
 from typing import Protocol
 
 from infergc.heap.errors import StorageLost
 from infergc.heap.moves import Move
 from infergc.sched.plan import StepOutcome, StepPlan
-from infergc.worker.copier import Copied
+from infergc.worker.copier import Copied, Moving
 
 
-class Moving:
-    """The moves of a step.
+class Landing(Protocol):
+    """A step that was given to the device."""
 
-    Attributes:
-        made: whether all of them were.
-        over: is set when they were, or never will be; who waits for that learns the rest from the step's outcome.
-    """
+    def done(self) -> bool:
+        """Whether ``outcome`` returns at once."""
+        ...
 
-    def __init__(self) -> None:
-        self.made = False
-        self.over = Event()
+    def outcome(self) -> StepOutcome:
+        """Wait for it."""
+        ...
 
 
 class Run(Protocol):
@@ -28,8 +26,8 @@ class Run(Protocol):
 
     def __call__(
         self, plan: StepPlan, moves: tuple[Move, ...], copied: Future[Copied] | None, moving: Moving
-    ) -> StepOutcome:
-        """Carry out a step."""
+    ) -> Landing:
+        """Give a step to the device."""
         ...
 
 
@@ -66,7 +64,7 @@ class StepFlight:
 
     def done(self) -> bool:
         """See ``engine.ports.Flight``."""
-        return self._future.done()
+        return self._future.done() and (self._future.exception() is not None or self._future.result().done())
 
     def result(self) -> StepOutcome:
         """See ``engine.ports.Flight``.
@@ -75,7 +73,7 @@ class StepFlight:
             StorageLost: its moves were not made, and others than this step's requests depend on them.
         """
         try:
-            return self._future.result()
+            return self._future.result().outcome()
         except Exception as error:
             if self.moving.made or isinstance(error, StorageLost):
                 raise

@@ -46,15 +46,18 @@ class ForcedSampler(Sampler):
         is_forced = np.array([slot in self._forced for slot in slots.tolist()])
         if not is_forced.any():
             return super().sample(logits_SV, slots, positions)
-        tokens_S = np.full(len(slots), -1, np.int32)
+        device = logits_SV.device
+        tokens_S = torch.empty(len(slots), dtype=torch.int32, device=device)
         rows = np.flatnonzero(is_forced)
-        logits_RV = logits_SV[torch.from_numpy(rows).to(logits_SV.device)].float()
-        tokens_S[rows] = self._follow(logits_RV.log_softmax(-1), slots[rows], positions[rows])
+        at_R = torch.from_numpy(rows).to(device)
+        tokens_R = self._follow(logits_SV[at_R].float().log_softmax(-1), slots[rows], positions[rows])
+        tokens_S[at_R] = torch.from_numpy(tokens_R).to(device)
         free = np.flatnonzero(~is_forced)
         if not len(free):
             return Sampled(tokens_S, {}, {})
-        found = super().sample(logits_SV[torch.from_numpy(free).to(logits_SV.device)], slots[free], positions[free])
-        tokens_S[free] = found.tokens
+        others_R = torch.from_numpy(free).to(device)
+        found = super().sample(logits_SV[others_R], slots[free], positions[free])
+        tokens_S[others_R] = found.tokens
         reports = {int(free[row]): report for row, report in found.reports.items()}
         return Sampled(tokens_S, reports, {int(free[row]): error for row, error in found.errors.items()})
 

@@ -3,7 +3,7 @@
 Shapes: N pages of a group, S rows of a plan.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -15,8 +15,9 @@ from infergc.heap.groups import GroupSpec
 from infergc.heap.moves import TRANSFERS
 from infergc.models.spec import ModelSpec
 from infergc.sched.plan import Move, StepPlan
+from infergc.worker.device import Device
 from infergc.worker.guards import Breach, GuardedArena, Stain
-from infergc.worker.storage import KVStorage, LayerGroups
+from infergc.worker.storage import KVStorage, LayerGroups, Shape
 
 _SIDES = ("before the first page", "behind the last page")
 
@@ -42,11 +43,11 @@ class GuardedStorage(KVStorage):
         specs: tuple[GroupSpec, ...],
         page_tokens: int,
         host_slots: int = 0,
+        device: Device | None = None,
     ) -> None:
         self._specs = specs
-        self._guards: list[GuardedArena] = []
         self._findings: list[Finding] = []
-        super().__init__(model, groups, specs, page_tokens, host_slots)
+        super().__init__(model, groups, specs, page_tokens, host_slots, device)
         self._free: list[NDArray[np.bool_]] = [np.ones(spec.capacity, np.bool_) for spec in specs]
 
     def apply(self, moves: tuple[Move, ...]) -> None:
@@ -105,9 +106,9 @@ class GuardedStorage(KVStorage):
                 for offset in self._guards[group].poisoned_slots(page)[seen].nonzero().flatten().tolist():
                     yield at + seen.start + offset, page
 
-    def _memory(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        self._guards.append(GuardedArena(shape, dtype))
-        return self._guards[-1].tensors
+    def _memory(self, shapes: Sequence[Shape], dtype: torch.dtype) -> list[torch.Tensor]:
+        self._guards = [GuardedArena(shape, dtype) for shape in shapes]
+        return [guard.tensors for guard in self._guards]
 
     def _written_while_free(self, group: int, first: int, last: int) -> list[Finding]:
         free = self._free[group]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from infergc.worker.arena import arena
+from infergc.worker.device import Device
 
 
 class HostStorage:
@@ -19,16 +19,21 @@ class HostStorage:
 
     Attributes:
         page_bytes: of one page, over all layer groups.
+
+    Args:
+        device: copies from and to it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: Device) -> None:
+        self._device = device
         self.page_bytes = 0
         self._arenas: list[torch.Tensor] = []  # [L, 2, H, G, P, D]
 
     def add(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         """Make the arena of the next layer group, ``[L, 2, H, G, P, D]``; H may be 0."""
         size = prod(shape) * dtype.itemsize
-        self._arenas.append(arena(size, dtype).view(shape) if size else torch.empty(shape, dtype=dtype))
+        memory = self._device.host_memory(size).view(dtype).view(shape) if size else torch.empty(shape, dtype=dtype)
+        self._arenas.append(memory)
         self.page_bytes += size // shape[2] if shape[2] else 0
 
     def run(self, group: int, first: int, slots: int) -> torch.Tensor:

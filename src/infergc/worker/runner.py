@@ -3,8 +3,8 @@
 Shapes: S rows of the plan, T tokens, R sampled rows, E hidden, V vocabulary.
 """
 
-import time
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -14,18 +14,57 @@ from infergc.heap.errors import Finding
 from infergc.heap.moves import Move
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
-from infergc.sched.plan import StepOutcome, StepPlan, TokenLogprobs
+from infergc.sched.plan import I32, StepOutcome, StepPlan, TokenLogprobs
 from infergc.sched.prompt_spans import PromptSpans
 from infergc.worker.batch import Batch, build_batch
-from infergc.worker.copier import Copied
-from infergc.worker.flight import Moving
+from infergc.worker.copier import Copied, Moving
+from infergc.worker.device import Device, Fence, Fetch
 from infergc.worker.forward import create_forward
 from infergc.worker.moving import make
-from infergc.worker.sampler import Sampled, Sampler
+from infergc.worker.sampler import Sampler
 from infergc.worker.sampling.prompts import report_prompts
 from infergc.worker.storage import KVStorage, LayerGroups
 
 _Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    """What a step's sampled rows give, as rows of the plan."""
+
+    rows_R: I32
+    tokens_R: Fetch | None  # None where no row is sampled
+    reports: dict[int, TokenLogprobs]
+    errors: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class StepLanding:
+    """Implements ``flight.Landing``: a step that was given to the device between two fences."""
+
+    plan: StepPlan
+    sampled: _Sampled
+    prompts: dict[int, list[TokenLogprobs]]
+    copied: Copied | None
+    device: Device
+    began: Fence
+    ended: Fence
+
+    def done(self) -> bool:
+        """See ``flight.Landing``."""
+        return self.sampled.tokens_R is None or self.sampled.tokens_R.done()
+
+    def outcome(self) -> StepOutcome:
+        """See ``flight.Landing``."""
+        tokens_S = np.full(len(self.plan.slots), -1, np.int32)
+        if self.sampled.tokens_R is not None:
+            tokens_S[self.sampled.rows_R] = self.sampled.tokens_R.result()
+            tokens_S[list(self.sampled.errors)] = -1
+        seconds = self.device.seconds(self.began, self.ended)
+        size = 0 if self.copied is None else self.copied.size
+        copying = 0.0 if self.copied is None else self.device.seconds(self.copied.began, self.copied.ended)
+        reports, errors = self.sampled.reports, self.sampled.errors
+        return StepOutcome(self.plan.step, tokens_S, reports, seconds, size, copying, errors, self.prompts)
 
 
 class StepRunner:
@@ -38,6 +77,7 @@ class StepRunner:
         storage: KV of every layer.
         sampler: has state for slots 0 … max_num_seqs - 1.
         max_num_seqs: number of slots.
+        device: where model, storage and sampler are.
     """
 
     def __init__(
@@ -48,18 +88,20 @@ class StepRunner:
         storage: KVStorage,
         sampler: Sampler,
         max_num_seqs: int,
+        device: Device,
     ) -> None:
+        self._device = device
         self._decoder = decoder
         self._storage = storage
         self._forward = create_forward(decoder, attention, groups, storage)
         self._sampler = sampler
         self._prompts = PromptSpans()
-        self._latest = np.zeros(max_num_seqs, np.int32)  # slot → token sampled last
+        self._latest_N = torch.zeros(max_num_seqs, dtype=torch.int32, device=device.place)  # slot → last token
 
     def run(
         self, plan: StepPlan, moves: tuple[Move, ...], copied: Future[Copied] | None, moving: Moving
-    ) -> StepOutcome:
-        """Carry out a step.
+    ) -> StepLanding:
+        """Give a step to the device.
 
         Args:
             plan: the step.
@@ -67,28 +109,31 @@ class StepRunner:
             copied: what is to be waited for first, the pages that come from the host tier; None: nothing.
             moving: says from then on that all moves were made.
         """
+        transfer = None
         try:
-            transfer = _NOTHING_COPIED if copied is None else copied.result()
+            if copied is not None:
+                transfer = copied.result()
+                self._device.wait(transfer.ended)
         finally:  # whatever fails: others than this step's requests depend on the moves
-            started = time.perf_counter()  # a wait is no work: what copies take is learnt apart from what steps take
+            began = self._device.fence()  # a wait is no work: what copies take is learnt apart from what steps take
             make(moves, self._storage.apply, self._storage.page_tokens)
+            moving.fence = self._device.fence()
             moving.made = True
             moving.over.set()
-        (tokens, logprobs, errors), prompts = self._compute(plan)
-        seconds = time.perf_counter() - started
-        return StepOutcome(plan.step, tokens, logprobs, seconds, transfer.size, transfer.seconds, errors, prompts)
+        sampled, prompts = self._compute(plan)
+        return StepLanding(plan, sampled, prompts, transfer, self._device, began, self._device.fence())
 
     @torch.inference_mode()
-    def _compute(self, plan: StepPlan) -> tuple[Sampled, dict[int, list[TokenLogprobs]]]:
+    def _compute(self, plan: StepPlan) -> tuple[_Sampled, dict[int, list[TokenLogprobs]]]:
         """What each row samples, and what is to be told of prompts."""
         for binding in plan.bindings:
             self._sampler.bind(binding)
             self._prompts.bind(binding)
-        batch = build_batch(plan, self._latest)
+        batch = build_batch(plan, self._latest_N, self._device)
         hidden_TE = self._forward(plan, batch)
         spec = self._decoder.spec
         prompts = report_prompts(self._prompts.of(plan), hidden_TE, self._decoder.logits, spec.vocab_size)
-        return self._sample(plan, batch, hidden_TE), prompts
+        return self._sample(batch, hidden_TE), prompts
 
     @torch.inference_mode()
     def inspect(self) -> list[Finding]:
@@ -99,23 +144,16 @@ class StepRunner:
         """Stop what runs beside it."""
         self._sampler.close()
 
-    def _sample(self, plan: StepPlan, batch: Batch, hidden_TE: torch.Tensor) -> Sampled:
-        """Of all rows of the plan; -1 where there is no token."""
-        tokens_S = np.full(len(plan.slots), -1, np.int32)
+    def _sample(self, batch: Batch, hidden_TE: torch.Tensor) -> _Sampled:
         if not len(batch.sampled_R):
-            return Sampled(tokens_S, {}, {})
+            return _Sampled(batch.sampled_R, None, {}, {})
         logits_RV = self._decoder.logits(hidden_TE[batch.last_tokens_R])
         tokens_R, reports, errors = self._sampler.sample(logits_RV, batch.slots_R, batch.next_positions_R)
-        self._latest[batch.slots_R] = tokens_R  # also of a row at fault: a step that is planned already computes for it
-        tokens_S[batch.sampled_R] = tokens_R
+        self._latest_N[batch.at_slots_R] = tokens_R  # of a row at fault too: a planned step already computes for it
         rows = batch.sampled_R.tolist()
-        tokens_S[[rows[row] for row in errors]] = -1
-        return Sampled(tokens_S, _by(rows, reports), _by(rows, errors))
+        return _Sampled(batch.sampled_R, self._device.fetch(tokens_R), _by(rows, reports), _by(rows, errors))
 
 
 def _by(rows: list[int], found: dict[int, _Found]) -> dict[int, _Found]:
     """What was found of sampled rows, by rows of the plan."""
     return {rows[row]: each for row, each in found.items()}
-
-
-_NOTHING_COPIED = Copied(0, 0.0)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from infergc.params import check_token_ids
-from infergc.sched.plan import I32, Binding, TokenLogprobs
+from infergc.sched.plan import Binding, TokenLogprobs
 from infergc.worker.sampling.compiled import CompiledGrammars
 from infergc.worker.sampling.constraints import Constraints
 from infergc.worker.sampling.draw import MAX_VOCAB, draw
@@ -32,12 +32,12 @@ class Sampled(NamedTuple):
     """What came of a step's rows.
 
     Attributes:
-        tokens: [S].
+        tokens: [S], int32, where the logits are: on a device they may still be computed.
         reports: row → log probabilities, of rows whose requests ask for them.
         errors: row → why its request cannot go on; its token means nothing.
     """
 
-    tokens: I32
+    tokens: torch.Tensor
     reports: dict[int, TokenLogprobs]
     errors: dict[int, str]
 
@@ -117,7 +117,9 @@ class Sampler:
         """Stop what runs beside it."""
         self._constraints.close()
 
-    def _choose(self, logits_SV: torch.Tensor, slots: NDArray[np.integer], positions: NDArray[np.integer]) -> I32:
+    def _choose(
+        self, logits_SV: torch.Tensor, slots: NDArray[np.integer], positions: NDArray[np.integer]
+    ) -> torch.Tensor:
         random = np.flatnonzero(self._knobs.temperature[slots])
         if not len(random):
             return _argmax(logits_SV)
@@ -125,13 +127,14 @@ class Sampler:
         if len(random) == len(slots):
             return drawn_R
         tokens_S = _argmax(logits_SV)
-        tokens_S[random] = drawn_R
+        tokens_S[torch.from_numpy(random).to(tokens_S.device)] = drawn_R
         return tokens_S
 
-    def _draw(self, logits_RV: torch.Tensor, slots: NDArray[np.integer], positions: NDArray[np.integer]) -> I32:
+    def _draw(
+        self, logits_RV: torch.Tensor, slots: NDArray[np.integer], positions: NDArray[np.integer]
+    ) -> torch.Tensor:
         knobs = self._knobs.take(slots)
-        ids_R = draw(logits_RV, knobs, uniforms(knobs.seed, positions))
-        return np.asarray(ids_R.cpu().numpy(), np.int32)
+        return draw(logits_RV, knobs, uniforms(knobs.seed, positions)).int()
 
     def _add_bias(self, logits_SV: torch.Tensor, slots: NDArray[np.integer]) -> None:
         hits = self._bias.at(slots)
@@ -147,23 +150,25 @@ class Sampler:
             at = (torch.from_numpy(column[early]).to(logits_SV.device) for column in (rows, tokens))
             logits_SV[tuple(at)] = -math.inf
 
-    def _report(self, logits_SV: torch.Tensor, slots: NDArray[np.integer], tokens_S: I32) -> dict[int, TokenLogprobs]:
+    def _report(
+        self, logits_SV: torch.Tensor, slots: NDArray[np.integer], tokens_S: torch.Tensor
+    ) -> dict[int, TokenLogprobs]:
         counts = self._knobs.logprobs[slots]
         reports: dict[int, TokenLogprobs] = {}
         for rows in pieces(np.flatnonzero(counts >= 0), self._vocab_size):
-            found = report(_rows(logits_SV, rows), tokens_S[rows], counts[rows])
+            found = report(_rows(logits_SV, rows), _rows(tokens_S, rows), counts[rows])
             reports.update(zip(rows.tolist(), found, strict=True))
         return reports
 
 
-def _rows(logits_SV: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
-    if len(rows) == len(logits_SV):
-        return logits_SV
-    return logits_SV.index_select(0, torch.from_numpy(rows).to(logits_SV.device))
+def _rows(values_S: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
+    if len(rows) == len(values_S):
+        return values_S
+    return values_S.index_select(0, torch.from_numpy(rows).to(values_S.device))
 
 
-def _argmax(logits_SV: torch.Tensor) -> I32:
+def _argmax(logits_SV: torch.Tensor) -> torch.Tensor:
     """The likeliest token of each row; of equals, the one with the smallest id."""
     if logits_SV.device.type == "cpu":  # numpy's is vectorised: measured eight times faster than torch's
-        return np.asarray(logits_SV.numpy().argmax(-1), np.int32)
-    return np.asarray(logits_SV.argmax(-1).cpu().numpy(), np.int32)
+        return torch.from_numpy(np.asarray(logits_SV.numpy().argmax(-1), np.int32))
+    return logits_SV.argmax(-1).int()

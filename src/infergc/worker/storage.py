@@ -5,6 +5,7 @@ Shapes: L layers of a group, N its pages, G KV heads, P tokens in a page, D head
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from math import prod
 
 import torch
@@ -13,8 +14,13 @@ from infergc.heap.errors import Finding
 from infergc.heap.groups import GroupSpec
 from infergc.heap.moves import TRANSFERS, Move
 from infergc.models.spec import ModelSpec
-from infergc.worker.arena import arena
+from infergc.units import ceil_div
+from infergc.worker.device import Device, HostDevice
 from infergc.worker.host_storage import HostStorage
+
+Shape = tuple[int, ...]
+
+_ALIGNMENT = 1 << 21  # bytes between groups: what a GPU maps at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ def layer_groups(model: ModelSpec, page_tokens: int) -> LayerGroups:
 class KVStorage:
     """K and V of every layer, apart, each ``[N, G, P, D]``: a run of adjacent pages is one contiguous piece.
 
-    A group's memory is one anonymous mapping: zeros, of which the system commits only what was written.
+    All groups' memory is one arena: zeros, of which the host's system commits only what was written.
 
     Attributes:
         host: the memory of the host tier.
@@ -55,6 +61,7 @@ class KVStorage:
         specs: the same groups with their capacity in pages.
         page_tokens: P.
         host_slots: pages of each group that fit into the host tier, where they lie as here.
+        device: whose memory it is; None: the host's.
     """
 
     in_order = False  # whether moves between device and host have to be made in their turn among the others
@@ -66,19 +73,23 @@ class KVStorage:
         specs: tuple[GroupSpec, ...],
         page_tokens: int,
         host_slots: int = 0,
+        device: Device | None = None,
     ) -> None:
+        self.device = device or HostDevice()
         self._layers: list[tuple[torch.Tensor, torch.Tensor]] = [_NOTHING] * model.num_layers
-        self._arenas: list[torch.Tensor] = []  # [L, 2, N, G, P, D]
-        self._members: list[list[int]] = []  # layers of each group
+        self._members: list[list[int]] = [  # layers of each group
+            [layer for layer, group in enumerate(groups.of_layer) if group == index] for index in range(len(specs))
+        ]
         self.page_tokens = page_tokens
-        self.host = HostStorage()
-        for index, spec in enumerate(specs):
-            members = [layer for layer, group in enumerate(groups.of_layer) if group == index]
-            self._members.append(members)
-            shape = (len(members), 2, spec.capacity, model.num_kv_heads, page_tokens, model.head_dim)
-            self._arenas.append(self._memory(shape, model.dtype))
+        shapes = [
+            (len(members), 2, spec.capacity, model.num_kv_heads, page_tokens, model.head_dim)
+            for members, spec in zip(self._members, specs, strict=True)
+        ]
+        self._arenas = self._memory(shapes, model.dtype)  # [L, 2, N, G, P, D]
+        self.host = HostStorage(self.device)
+        for members, shape, arena_L2NGPD in zip(self._members, shapes, self._arenas, strict=True):
             self.host.add((*shape[:2], host_slots, *shape[3:]), model.dtype)
-            for layer, kv in zip(members, self._arenas[index], strict=True):
+            for layer, kv in zip(members, arena_L2NGPD, strict=True):
                 self._layers[layer] = (kv[0], kv[1])
 
     def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -100,10 +111,10 @@ class KVStorage:
         arena_L2NGPD = self._arenas[move.group]
         if move.kind == "store":
             run_L2NGPD = arena_L2NGPD[:, :, move.src : move.src + move.pages]
-            self.host.run(move.group, move.dst, move.pages).copy_(run_L2NGPD)
+            self.device.copy(run_L2NGPD, self.host.run(move.group, move.dst, move.pages))
         else:
             run_L2NGPD = arena_L2NGPD[:, :, move.dst : move.dst + move.pages]
-            run_L2NGPD.copy_(self.host.run(move.group, move.src, move.pages))
+            self.device.copy(self.host.run(move.group, move.src, move.pages), run_L2NGPD)
 
     def size(self, move: Move) -> int:
         """Bytes of the pages of a move, in all layers of the group."""
@@ -114,9 +125,15 @@ class KVStorage:
         """What is wrong with storage, as far as this kind can tell: nothing guards it."""
         return []
 
-    def _memory(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """K and V of a group's layers, ``[layers, 2, N, G, P, D]``; groups come in order."""
-        return arena(prod(shape) * dtype.itemsize, dtype).view(shape)
+    def _memory(self, shapes: Sequence[Shape], dtype: torch.dtype) -> list[torch.Tensor]:
+        """K and V of each group's layers, ``[L, 2, N, G, P, D]``, out of one arena."""
+        sizes = [prod(shape) * dtype.itemsize for shape in shapes]
+        ends = list(accumulate(ceil_div(size, _ALIGNMENT) * _ALIGNMENT for size in sizes))
+        whole = self.device.memory(ends[-1])
+        return [
+            whole[start : start + size].view(dtype).view(shape)
+            for start, size, shape in zip([0, *ends], sizes, shapes, strict=False)
+        ]
 
 
 def _joined(moves: tuple[Move, ...], page_tokens: int) -> Iterator[tuple[Move, int]]:

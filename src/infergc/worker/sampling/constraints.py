@@ -17,7 +17,7 @@ from llguidance.numpy import consume_token_par, fill_next_token_bitmask_par, get
 from numpy.typing import NDArray
 
 from infergc import grammars
-from infergc.sched.plan import I32, Binding
+from infergc.sched.plan import Binding
 from infergc.structured_outputs import FIELD, StructuredOutputs
 from infergc.worker.sampling.compiled import CompiledGrammars
 
@@ -97,12 +97,13 @@ class Constraints:
         at_C2 = np.array([(row, slot.number) for row, slot in found if slot.matcher is not None], np.int64)
         return faults | self._mask(logits_SV, *at_C2.T) if len(at_C2) else faults
 
-    def follow(self, slots: NDArray[np.integer], tokens_S: I32) -> None:
-        """These tokens were sampled."""
+    def follow(self, slots: NDArray[np.integer], tokens_S: torch.Tensor) -> None:
+        """These tokens were sampled; where a row has a grammar, the device is waited for."""
         found = self._find(slots)
         if not found:
             return
-        job = self._following.submit(self._go_on, [(slot, int(tokens_S[row])) for row, slot in found])
+        tokens = tokens_S.tolist()
+        job = self._following.submit(self._go_on, [(slot, tokens[row]) for row, slot in found])
         for _, slot in found:
             slot.job = job
 

@@ -64,14 +64,14 @@ class Penalties:
         x_RV -= self._column(self._presence, asking) * (uses_RV > _IN_PROMPT)
         logits_SV[at_R] = x_RV
 
-    def count(self, slots: NDArray[np.integer], tokens: NDArray[np.integer]) -> None:
-        """Note the tokens just sampled for these slots."""
+    def count(self, slots: NDArray[np.integer], tokens_S: torch.Tensor) -> None:
+        """Note the tokens just sampled for these slots, [S]."""
         counts = self._row_of[slots]
         asking = np.flatnonzero(counts >= 0)
         if len(asking):
             device = self._uses_NV.device
             rows_R = torch.from_numpy(counts[asking]).to(device)
-            ids_R = torch.from_numpy(tokens[asking]).long().to(device)
+            ids_R = tokens_S.index_select(0, torch.from_numpy(asking).to(device))
             self._uses_NV[rows_R, ids_R] += _ONE_USE
 
     def _column(self, values: NDArray[np.float32], slots: NDArray[np.integer]) -> torch.Tensor:

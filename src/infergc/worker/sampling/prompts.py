@@ -39,5 +39,6 @@ def _report(
         logits_NV = logits(hidden_TE[first : first + len(rows)])
         for part in pieces(np.arange(len(rows)), vocab):
             counts_N = np.full(len(part), span.likeliest)
-            told += report(logits_NV[part[0] : part[-1] + 1], span.tokens[rows[part]], counts_N)
+            tokens_N = torch.from_numpy(span.tokens[rows[part]]).to(logits_NV.device)
+            told += report(logits_NV[part[0] : part[-1] + 1], tokens_N, counts_N)
     return told

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from infergc.sched.plan import TokenLogprobs
 
 
-def report(logits_RV: torch.Tensor, tokens_R: NDArray[np.integer], counts_R: NDArray[np.int64]) -> list[TokenLogprobs]:
+def report(logits_RV: torch.Tensor, tokens_R: torch.Tensor, counts_R: NDArray[np.int64]) -> list[TokenLogprobs]:
     """Log probabilities (natural, of softmax(logits)) of the sampled tokens and of the likeliest ones.
 
     Args:
@@ -22,7 +22,7 @@ def report(logits_RV: torch.Tensor, tokens_R: NDArray[np.integer], counts_R: NDA
     reported.
     """
     lp_RV = logits_RV.log_softmax(-1)
-    sampled_R1 = lp_RV.gather(1, torch.from_numpy(tokens_R).long().to(lp_RV.device).unsqueeze(1))
+    sampled_R1 = lp_RV.gather(1, tokens_R.long().unsqueeze(1))
     ranks_R = (lp_RV > sampled_R1).sum(-1) + 1
     top_RK, ids_RK = lp_RV.topk(min(int(counts_R.max()), lp_RV.shape[1]))
     kept_R = np.minimum(counts_R, top_RK.isfinite().sum(-1).cpu().numpy())
