@@ -18,7 +18,10 @@ PAGE_SIZES = (8, 16, 32, 64)
 DEFAULT_KV_CACHE_MEMORY = GIB // 2
 STAGING = 256 * MIB  # of the host tier, where there is a disk tier and nothing else was said
 HEEDING = ("generational", "lru", "priority", "ttl")  # retention policies that heed priorities and times of requests
-ELSEWHERE = {"gpu_memory_utilization": "kv_cache_memory"}  # a setting of other engines → the nearest of ours
+ELSEWHERE = {  # a setting of other engines → the nearest of ours
+    "kv_cache_memory_bytes": "kv_cache_memory",
+    "mem_fraction_static": "gpu_memory_utilization",
+}
 
 MOST_PAGES = 1 << 30  # that any count of births waits for: page numbers are of 32 bits
 MOST_STEPS = 1 << 24  # that an age lasts: days
@@ -58,11 +61,21 @@ class EngineConfig(BaseModel):
     memory: Bytes | None = Field(
         None,
         ge=1,
-        description="All memory of the engine's process: libraries, weights, activations, and what is left is for "
-        "KV. 2GiB and 800MiB are understood. Not together with --kv-cache-memory.",
+        description="All memory of the engine, of its process or of the GPU that it runs on: libraries, weights, "
+        "activations, and what is left is for KV. 2GiB and 800MiB are understood. Not together with "
+        "--kv-cache-memory.",
     )
     kv_cache_memory: Bytes | None = Field(
-        None, ge=1, description="Memory for KV alone. Default: what --memory leaves, and 512MiB without it."
+        None,
+        ge=1,
+        description="Memory for KV alone. Default: what --memory leaves, or on a GPU --gpu-memory-utilization; "
+        "512MiB on a CPU without --memory.",
+    )
+    gpu_memory_utilization: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="On a GPU, share of its memory for the engine where neither --memory nor --kv-cache-memory says.",
     )
     kv_cache_dtype: Literal["auto"] = Field("auto", description="Type of KV. auto: the model's; there is no other yet.")
     host_cache_memory: Bytes | None = Field(
@@ -149,6 +162,9 @@ class EngineConfig(BaseModel):
     attention_backend: Literal["auto", "cpu", "reference"] = Field(
         "auto", description="Attention kernels; auto takes the fastest that can run here."
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="What runs the model. auto: an NVIDIA GPU where torch finds one, else the CPU."
+    )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads for the model; 0 means all cores.")
     deterministic: bool = Field(
         False,
@@ -167,14 +183,6 @@ class EngineConfig(BaseModel):
         "infergc.worker.factory:create_executor",
         description="Dotted path of the function that builds the executor from this configuration.",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_memory(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        """One of the two budgets is set and the other is None."""
-        if settings.get("memory") is None and settings.get("kv_cache_memory") is None:
-            return {**settings, "kv_cache_memory": DEFAULT_KV_CACHE_MEMORY}
-        return settings
 
     @model_validator(mode="after")
     def _check_memory(self) -> "EngineConfig":
@@ -198,6 +206,13 @@ class EngineConfig(BaseModel):
         if self.tiering_policy != "sooner" and self.host_bytes == 0:
             raise ValueError("tiering_policy: there are no tiers to load from; add --host-cache-memory")
         return self
+
+    @property
+    def kv_bytes(self) -> int | None:
+        """Memory for KV alone: what was given, else the default; None where ``--memory`` bounds all together."""
+        if self.memory is not None:
+            return None
+        return DEFAULT_KV_CACHE_MEMORY if self.kv_cache_memory is None else self.kv_cache_memory
 
     @property
     def host_bytes(self) -> int:

@@ -182,7 +182,7 @@ USAGE = [
     ),
     (("generate", "", "--model", "MODEL"), "PROMPT: must not be empty"),
     (("generate", "-", "--model", "MODEL"), "PROMPT: must not be empty"),
-    (("serve", "MODEL", "--gpu-memory-utilization", "0.9"), "the nearest here is '--kv-cache-memory'"),
+    (("serve", "MODEL", "--mem-fraction-static", "0.9"), "the nearest here is '--gpu-memory-utilization'"),
     (("generate",), "PROMPT"),
 ]
 

@@ -9,7 +9,7 @@ from infergc.units import GIB, MIB
 
 def test_a_model_is_enough():
     config = engine_config(model="some/dir")
-    assert (str(config.model), config.kv_cache_memory, config.block_size) == ("some/dir", GIB // 2, 16)
+    assert (str(config.model), config.kv_bytes, config.block_size) == ("some/dir", GIB // 2, 16)
 
 
 def test_every_field_is_described():
@@ -84,9 +84,16 @@ def test_unknown_and_missing_settings():
         engine_config(modle="m")
 
 
-@pytest.mark.parametrize("name", ["kv_cache_mem", "gpu_memory_utilization"])
-def test_a_setting_of_another_name_is_pointed_to_ours(name):
-    with pytest.raises(ConfigError, match=rf"^{name}: no such setting; did you mean kv_cache_memory\?$"):
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("kv_cache_mem", "kv_cache_memory"),
+        ("kv_cache_memory_bytes", "kv_cache_memory"),
+        ("mem_fraction_static", "gpu_memory_utilization"),
+    ],
+)
+def test_a_setting_of_another_name_is_pointed_to_ours(name, ours):
+    with pytest.raises(ConfigError, match=rf"^{name}: no such setting; did you mean {ours}\?$"):
         engine_config(model="m", **{name: 1})
 
 

@@ -101,7 +101,7 @@ def sweep(
         ConfigError: the engine cannot take such requests, or a setting is wrong.
         OSError, ValueError, RuntimeError: the engine cannot be built.
     """
-    if config.kv_cache_memory is None:
+    if config.kv_bytes is None:
         raise ConfigError("--kv-cache-memory: is required; what --memory leaves is not the same in each run of a sweep")
 
     def run(seqs: int) -> Point:
@@ -129,11 +129,11 @@ def _rising(run: Callable[[int], Point], begin: int) -> tuple[Point, ...]:
 
 def planned(config: EngineConfig, input_len: int, output_len: int) -> int:
     """What the planner says runs at once; 0 if not even one fits. What steps take plays no part in it."""
-    assert config.kv_cache_memory is not None, "looked at before"
+    assert config.kv_bytes is not None, "looked at before"
     names = ("max_num_batched_tokens", "block_size", "pipeline_depth")
     settings = {name: getattr(config, name) for name in names}
-    machine = machine_for(config.kv_cache_memory)
-    engine = Simulated(_geometry(config), machine, config.kv_cache_memory, settings)
+    machine = machine_for(config.kv_bytes)
+    engine = Simulated(_geometry(config), machine, config.kv_bytes, settings)
     prober = Prober(of_one_length(input_len, output_len, _WAVES * MOST_SEQS))
     found = most_clients(prober, engine, _whole(config, input_len + output_len), MOST_SEQS)
     return found[0] if found else 0
@@ -141,8 +141,8 @@ def planned(config: EngineConfig, input_len: int, output_len: int) -> int:
 
 def _whole(config: EngineConfig, tokens: int) -> int:
     """Requests of so many tokens that the pool holds whole, about."""
-    assert config.kv_cache_memory is not None, "looked at before"
-    return config.kv_cache_memory // (_geometry(config).kv_bytes_per_token * tokens)
+    assert config.kv_bytes is not None, "looked at before"
+    return config.kv_bytes // (_geometry(config).kv_bytes_per_token * tokens)
 
 
 def _geometry(config: EngineConfig) -> Geometry:

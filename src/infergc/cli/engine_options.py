@@ -11,10 +11,11 @@ from infergc.config import EngineConfig, flag
 from infergc.units import format_bytes
 
 HEADINGS = {  # heading → fields; a field that is in none stands under the last
-    "Model": ("dtype", "max_model_len", "attention_backend", "threads"),
+    "Model": ("dtype", "max_model_len", "attention_backend", "device", "threads"),
     "Memory": (
         "memory",
         "kv_cache_memory",
+        "gpu_memory_utilization",
         "kv_cache_dtype",
         "host_cache_memory",
         "disk_cache_dir",

@@ -51,9 +51,11 @@ class Budget:
 def budget_of(config: EngineConfig, facts: ModelFacts) -> Budget:
     """The budget of a configuration for a model whose ledger is known."""
     if config.memory is not None:
-        return Budget("--memory", config.memory, {**facts.memory, **config.host_part})
-    assert config.kv_cache_memory is not None, "the configuration sets one of the two"
-    return Budget("--kv-cache-memory", config.kv_cache_memory, {})
+        return Budget("--memory", config.memory, {**facts.memory, **({} if facts.granted else config.host_part)})
+    if config.kv_cache_memory is None and facts.granted:
+        return Budget("--memory", facts.granted, facts.memory)
+    assert config.kv_bytes is not None, "without --memory there is always some"
+    return Budget("--kv-cache-memory", config.kv_bytes, {})
 
 
 def capacities(config: EngineConfig, facts: ModelFacts) -> tuple[GroupSpec, ...]:

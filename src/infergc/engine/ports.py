@@ -23,7 +23,9 @@ class ModelFacts:
         max_len: the model's context in tokens.
         groups: layer groups with page bytes and windows; capacity still 0.
         dtype: of KV, as shown to people.
-        memory: what the process holds beside KV at most, in bytes by holder ("runtime", "weights", "activations").
+        memory: what the process holds beside KV at most, in bytes by holder ("runtime", "weights", "activations");
+            of the GPU's memory alone, where the model is on one.
+        granted: bytes of a GPU's memory that are the engine's where it is told no number; 0 on a CPU.
     """
 
     digest: str
@@ -33,6 +35,7 @@ class ModelFacts:
     groups: tuple[GroupSpec, ...]
     dtype: str
     memory: dict[str, int] = field(default_factory=dict)
+    granted: int = 0
 
 
 class Flight(Protocol):

@@ -30,7 +30,7 @@ class Decoder:
         self.spec = spec
         self.weights = weights
         self.ops = ops
-        self._rope = RopeTable(spec.rope, spec.head_dim, spec.dtype)
+        self._rope = RopeTable(spec.rope, spec.head_dim, spec.dtype, weights.norm_E.device, spec.max_len)
         weights.pack(ops)
 
     def forward(self, token_ids_T: torch.Tensor, positions_T: torch.Tensor, attend: Attend) -> torch.Tensor:

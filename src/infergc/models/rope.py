@@ -19,18 +19,31 @@ class RopeTable:
     Values are computed in float32 and rounded to the model's dtype. A position's row is always computed in
     the same block of the same shape, so it does not depend on which texts came before (vectorised cosines
     may differ in the last bit from the ones at the end of an array).
+
+    Args:
+        spec: of the frequencies.
+        head_dim: twice R.
+        dtype: of the model.
+        device: of the table. Off the host it has all ``whole`` positions at once: to see whether it has to grow, a
+            step would have to be waited for.
+        whole: positions that there will ever be.
     """
 
-    def __init__(self, spec: RopeSpec, head_dim: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, spec: RopeSpec, head_dim: int, dtype: torch.dtype, device: torch.device | None = None, whole: int = 0
+    ) -> None:
         self._frequencies_R = inverse_frequencies(spec, head_dim)
         self._amplitude = spec.amplitude
         self._cos_PR = torch.empty(0, head_dim // 2, dtype=dtype)
         self._sin_PR = torch.empty(0, head_dim // 2, dtype=dtype)
+        self._grows = device is None or device.type == "cpu"
+        if not self._grows:
+            self._grow(whole)
+            self._cos_PR, self._sin_PR = self._cos_PR.to(device), self._sin_PR.to(device)
 
     def at(self, positions_T: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines ``[T, R]`` of these positions."""
-        length = int(positions_T.max()) + 1
-        if length > len(self._cos_PR):
+        if self._grows and (length := int(positions_T.max()) + 1) > len(self._cos_PR):
             self._grow(length)
         return self._cos_PR[positions_T], self._sin_PR[positions_T]
 

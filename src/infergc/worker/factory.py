@@ -12,12 +12,15 @@ from infergc.kernels.api import AttentionNeeds
 from infergc.kernels.cpu.dense import CpuOps
 from infergc.kernels.cpu.threads import CpuThreads
 from infergc.kernels.registry import create_attention, create_ops
+from infergc.kernels.torch_ops import TorchOps
 from infergc.models.decoder import Decoder
-from infergc.models.spec import ModelSpec
 from infergc.models.weights import nbytes
+from infergc.worker.cuda_device import CudaDevice
+from infergc.worker.device import Device, HostDevice
 from infergc.worker.disk_link import DiskPlace
 from infergc.worker.dtypes import name
 from infergc.worker.executor import TorchExecutor
+from infergc.worker.gpu_ledger import GpuLedger
 from infergc.worker.guarded import GuardedStorage
 from infergc.worker.ledger import Ledger, check_fits, check_holds
 from infergc.worker.loader import ModelSource, load_weights, open_model
@@ -32,13 +35,38 @@ def create_executor(config: EngineConfig) -> TorchExecutor:
 
     Raises:
         ModelError: the model directory cannot be used.
-        ConfigError: the memory or threads asked for are not there, or ``--deterministic`` cannot be kept here.
+        ConfigError: the device, memory or threads asked for are not there, or a setting cannot be kept on it.
     """
-    threads = _threads(config)
     if config.disk_cache_dir is not None and config.disk_cache_dir.is_file():
         raise ConfigError(
             f"--disk-cache-dir: {config.disk_cache_dir} is a file; give a directory, which is made if need be"
         )
+    executor = _on_gpu(config) if wants_gpu(config) else _on_host(config)
+    executor.model_dir = config.model
+    if config.disk_cache_dir is not None:
+        executor.disk = DiskPlace(config.disk_cache_dir, config.disk_cache_size)
+    return executor
+
+
+def wants_gpu(config: EngineConfig) -> bool:
+    """Whether the model is to run on a GPU.
+
+    Raises:
+        ConfigError: it is asked for, and there is none, or another setting needs the host.
+    """
+    if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
+        return False
+    if not torch.cuda.is_available():
+        built = "for the CPU" if torch.version.cuda is None else f"for CUDA {torch.version.cuda}"
+        raise ConfigError(f"--device: torch, built {built}, finds no NVIDIA GPU here; cpu and auto run on the host")
+    for flag, wanted in (("--deterministic", config.deterministic), ("--heap-debug", config.heap_debug)):
+        if wanted:
+            raise ConfigError(f"{flag}: is kept on the CPU alone; add --device cpu")
+    return True
+
+
+def _on_host(config: EngineConfig) -> TorchExecutor:
+    threads = _threads(config)
     source = open_model(config.model, config.dtype)
     _warm_up(source.spec.dtype)
     ledger = Ledger()
@@ -50,17 +78,32 @@ def create_executor(config: EngineConfig) -> TorchExecutor:
     torch.set_num_threads(1 if isinstance(ops, CpuOps) else threads.count)  # or its threads wait for work on our cores
     decoder = Decoder(source.spec, load_weights(source, progress=sys.stderr.isatty()), ops)
     ledger.weights_loaded(least)
-    executor = _executor(config, source, decoder, threads)
+    executor = _executor(config, source, decoder, threads, HostDevice())
     longest = _longest(config, executor.facts)
-    ledger.rehearse(executor, _rehearsal(config, source.spec, threads.count, longest))
+    # Of that many alike the work of one row and head is still more than a piece: see make_schedule in plan.hpp.
+    lone_rows = max(1, (_PIECES_A_THREAD * threads.count - 1) // source.spec.num_kv_heads)
+    ledger.rehearse(executor, _rehearsal(config, longest, lone_rows))
     ledger.book_texts(config.max_num_seqs, longest)
     check_fits(config, {**ledger.entries, **config.host_part})
     executor.facts = replace(executor.facts, memory=ledger.entries)
-    executor.model_dir = config.model
-    if config.disk_cache_dir is not None:
-        executor.disk = DiskPlace(config.disk_cache_dir, config.disk_cache_size)
     if config.heap_debug:  # from here on: a rehearsal reads pages that nobody wrote
         executor.storage = GuardedStorage
+    return executor
+
+
+def _on_gpu(config: EngineConfig) -> TorchExecutor:
+    device = CudaDevice()
+    source = open_model(config.model, config.dtype)
+    ledger, least = GpuLedger(), nbytes(source.spec)
+    ledger.check_fits(config, least)  # before gigabytes are read
+    weights = load_weights(source, device.place, progress=sys.stderr.isatty())
+    decoder = Decoder(source.spec, weights, TorchOps())
+    ledger.weights_loaded()
+    executor = _executor(config, source, decoder, CpuThreads(1), device)
+    executor.facts = replace(executor.facts, granted=int(ledger.total * config.gpu_memory_utilization))
+    longest = _longest(config, executor.facts)
+    ledger.rehearse(executor, _rehearsal(config, longest, config.max_num_seqs))
+    executor.facts = replace(executor.facts, memory=ledger.entries)
     return executor
 
 
@@ -78,10 +121,12 @@ def _warm_up(dtype: torch.dtype) -> None:
     torch.nn.functional.linear(x, x)
 
 
-def _executor(config: EngineConfig, source: ModelSource, decoder: Decoder, threads: CpuThreads) -> TorchExecutor:
+def _executor(
+    config: EngineConfig, source: ModelSource, decoder: Decoder, threads: CpuThreads, device: Device
+) -> TorchExecutor:
     groups = layer_groups(source.spec, config.block_size)
     needs = AttentionNeeds(
-        device="cpu",
+        device=device.place.type,
         dtype=source.spec.dtype,
         num_heads=source.spec.num_heads,
         num_kv_heads=source.spec.num_kv_heads,
@@ -94,6 +139,7 @@ def _executor(config: EngineConfig, source: ModelSource, decoder: Decoder, threa
         groups=groups,
         attention=create_attention(config.attention_backend, needs, threads),
         page_tokens=config.block_size,
+        device=device,
     )
 
 
@@ -111,17 +157,16 @@ def _facts(source: ModelSource, groups: LayerGroups) -> ModelFacts:
 def _longest(config: EngineConfig, facts: ModelFacts) -> int:
     """No text gets longer: the model's context, ``--max-model-len``, and what the memory holds were it all KV."""
     whole_context = sum(group.page_bytes for group in facts.groups if group.window is None)
-    memory = config.memory or config.kv_cache_memory
+    memory = config.memory or config.kv_cache_memory or facts.granted or config.kv_bytes
     holds = memory // whole_context * config.block_size if memory and whole_context else facts.max_len
     return max(1, min(facts.max_len, config.max_model_len or facts.max_len, holds))
 
 
-def _rehearsal(config: EngineConfig, spec: ModelSpec, threads: int, longest: int) -> Rehearsal:
+def _rehearsal(config: EngineConfig, longest: int, lone_rows: int) -> Rehearsal:
     return Rehearsal(
         tokens=config.max_num_batched_tokens,
         slots=config.max_num_seqs,
         longest=longest,
         page_tokens=config.block_size,
-        # Of that many alike the work of one row and head is still more than a piece: see make_schedule in plan.hpp.
-        lone_rows=max(1, (_PIECES_A_THREAD * threads - 1) // spec.num_kv_heads),
+        lone_rows=lone_rows,
     )

@@ -29,7 +29,9 @@ def create_forward(decoder: Decoder, attention: AttentionBackend, groups: LayerG
 
 def _where_rows(forward: Forward, hidden: int) -> Forward:
     """A plan without rows is there for its moves."""
-    return lambda plan, batch: forward(plan, batch) if plan.tokens else torch.empty(0, hidden)
+    return lambda plan, batch: (
+        forward(plan, batch) if plan.tokens else torch.empty(0, hidden, device=batch.positions_T.device)
+    )
 
 
 def _create(decoder: Decoder, attention: AttentionBackend, groups: LayerGroups, storage: KVStorage) -> Forward:

@@ -68,9 +68,9 @@ def check_fits(config: EngineConfig, taken: Mapping[str, int]) -> None:
     if config.host_cache_memory is not None and config.host_cache_memory > machine:
         raise ConfigError(f"--host-cache-memory: {format_bytes(config.host_cache_memory)} do not fit: {here}")
     rest = machine - sum(taken.values())
-    if config.kv_cache_memory is not None and config.kv_cache_memory > rest:
+    if config.kv_bytes is not None and config.kv_bytes > rest:
         raise ConfigError(
-            f"--kv-cache-memory: {format_bytes(config.kv_cache_memory)} do not fit: {here}, and beside "
+            f"--kv-cache-memory: {format_bytes(config.kv_bytes)} do not fit: {here}, and beside "
             f"{' and '.join(taken)} at most {format_bytes(max(rest, 0))} are left"
         )
 

@@ -53,17 +53,19 @@ def open_model(directory: Path, dtype: str = "auto") -> ModelSource:
     return ModelSource(spec, shards, digest(shards, repr(spec)), end_tokens(directory, config.eos_token_id))
 
 
-def load_weights(source: ModelSource, *, progress: bool = False) -> DecoderWeights:
+def load_weights(source: ModelSource, device: torch.device | None = None, *, progress: bool = False) -> DecoderWeights:
     """Read the weights. Beside them this takes no more than one buffer of 4 MiB.
 
     Args:
         source: from ``open_model``.
+        device: where they are to be; None: the host.
         progress: draw a progress bar on standard error.
 
     Raises:
         ModelError: a tensor is missing, unknown or of the wrong shape, or a file is damaged.
     """
-    weights = allocate(source.spec)
+    with torch.device(device or "cpu"):
+        weights = allocate(source.spec)
     _fill(source.spec, destinations(source.spec, weights), source.shards, progress=progress)
     return weights
 

@@ -48,12 +48,16 @@ class Rehearsal:
         The storage is scratch: it is released, and ``allocate`` is to be called again.
         """
         groups = executor.facts.groups
-        scratch = split_budget(groups, self._pages() * sum(group.page_bytes for group in groups))
+        scratch = split_budget(groups, self.kv_bytes(groups))
         executor.allocate(scratch, self.slots)
         prefills = [self._prefill(scratch, rows) for rows in (self._rows(), self._few())]
         for plan in (self._decode(scratch), *prefills):
             executor.launch(plan).result()
         executor.release()
+
+    def kv_bytes(self, groups: tuple[GroupSpec, ...]) -> int:
+        """Memory of the scratch storage."""
+        return self._pages() * sum(group.page_bytes for group in groups)
 
     def _pages(self) -> int:
         return max(self._lone(), self._rows() + pages_for(self.tokens, self.page_tokens))
