@@ -18,9 +18,10 @@ try:
 
     from infergc.kernels.triton import kernels  # noqa: F401 - decorated now
     from infergc.kernels.triton.backend import TritonAttention
+    from infergc.kernels.triton.moving import independent, move_pages
 finally:
     del os.environ["TRITON_INTERPRET"]
     if _BEFORE is not None:
         os.environ["TRITON_INTERPRET"] = _BEFORE
 
-__all__ = ["TritonAttention"]
+__all__ = ["TritonAttention", "independent", "move_pages"]

@@ -24,6 +24,10 @@ class TritonAttention:
 
     The interpreter is for tests: ``auto`` does not choose it, and it is not asked for bfloat16, whose products
     it was seen to get wrong.
+
+    Attributes:
+        sizes: of tiles and segments: those of ``tiles.py``, unless others are given to be tried. Other sizes may
+            give other bits.
     """
 
     name = "triton"
@@ -36,10 +40,15 @@ class TritonAttention:
         by_name_only=environment.INTERPRETED,
     )
 
-    def __init__(self, needs: AttentionNeeds, threads: object = None) -> None:  # noqa: ARG002 - a GPU has its own
+    def __init__(
+        self,
+        needs: AttentionNeeds,
+        threads: object = None,  # noqa: ARG002 - a GPU has its own
+        sizes: Tiles | None = None,
+    ) -> None:
         self._needs = needs
         self._kernels = import_module("infergc.kernels.triton.kernels")
-        self._tiles = tiles(needs)
+        self.sizes = sizes or tiles(needs)
         self._group = needs.num_heads // needs.num_kv_heads
         self._padded_dim = _power_of_two(needs.head_dim)
 
@@ -62,7 +71,7 @@ class TritonAttention:
         Raises:
             ValueError: a row's table does not hold the positions that the row computes, or the step does not fit.
         """
-        work = lay_out(layout, self._needs)
+        work = lay_out(layout, self._needs, self.sizes)
         buffers = into or self.reserve(StepSize.of(work))
         buffers.fill(work)
         return TritonStep(buffers, work.reach, work.last_page)
@@ -131,8 +140,8 @@ class TritonAttention:
         factor: float,
         window: int,
     ) -> None:
-        sizes = self._tiles
-        constants, programs = self._constants(sizes, sizes.long_queries)
+        sizes = self.sizes
+        constants, programs = self._constants(sizes.long_queries)
         self._kernels.attend_long_rows[(buffers.size.tiles * programs,)](
             q_THD, k_NGPD, v_NGPD, out_THD, buffers.pages_I, buffers.rows_S4, buffers.tiles_L2, stride, factor, window,
             **constants, num_warps=sizes.long_warps, num_stages=sizes.long_stages,
@@ -149,8 +158,8 @@ class TritonAttention:
         factor: float,
         window: int,
     ) -> None:
-        sizes, size, heads = self._tiles, buffers.size, self._needs.num_heads
-        constants, programs = self._constants(sizes, sizes.short_queries)
+        sizes, size, heads = self.sizes, buffers.size, self._needs.num_heads
+        constants, programs = self._constants(sizes.short_queries)
         self._kernels.attend_short_rows[(size.items * programs,)](
             q_THD, k_NGPD, v_NGPD, buffers.outs_RHD, buffers.sums_RH2, buffers.pages_I, buffers.rows_S4,
             buffers.items_J4, stride, factor, window,
@@ -162,7 +171,7 @@ class TritonAttention:
             num_warps=_MERGED_HEADS,
         )  # fmt: skip
 
-    def _constants(self, sizes: Tiles, vectors: int) -> tuple[dict[str, int], int]:
+    def _constants(self, vectors: int) -> tuple[dict[str, int], int]:
         """What an attention kernel is compiled for, and its programs for each tile."""
         needs, packed = self._needs, share(self._group, vectors)
         constants = {
@@ -174,9 +183,9 @@ class TritonAttention:
             "PARTS": packed.parts,
             "POSITIONS": packed.positions,
             "M": vectors,
-            "N": sizes.keys,
+            "N": self.sizes.keys,
             "C": self._padded_dim,
-            "SEGMENT": sizes.segment,
+            "SEGMENT": self.sizes.segment,
         }
         return constants, needs.num_kv_heads * packed.parts
 

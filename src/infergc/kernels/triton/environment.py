@@ -19,5 +19,7 @@ def unavailable() -> str | None:
     if not torch.cuda.is_available():
         return "torch sees no CUDA device, and without TRITON_INTERPRET=1 kernels are not interpreted"
     if (found := torch.cuda.get_device_capability()) < _OLDEST:
-        return f"the GPU's compute capability is {found[0]}.{found[1]}, and at least {_OLDEST[0]}.{_OLDEST[1]} is needed"
+        return (
+            f"the GPU's compute capability is {found[0]}.{found[1]}, and at least {_OLDEST[0]}.{_OLDEST[1]} is needed"
+        )
     return None

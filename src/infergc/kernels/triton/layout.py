@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infergc.kernels.api import AttentionNeeds, BatchLayout
-from infergc.kernels.triton.tiles import SHORT_TOKENS, share, tiles
+from infergc.kernels.triton.tiles import SHORT_TOKENS, Tiles, share
 from infergc.sched.plan import PageTable
 
 UNBOUNDED = 1 << 30  # the window of what has none: more than any position
@@ -47,8 +47,8 @@ class Work:
     last_page: int
 
 
-def lay_out(layout: BatchLayout, needs: AttentionNeeds) -> Work:
-    """Lay a step out.
+def lay_out(layout: BatchLayout, needs: AttentionNeeds, sizes: Tiles) -> Work:
+    """Lay a step out for kernels of these sizes.
 
     Raises:
         ValueError: a row's table does not hold the positions that the row computes.
@@ -59,17 +59,20 @@ def lay_out(layout: BatchLayout, needs: AttentionNeeds) -> Work:
     pages_I = _spell(layout.table)
     rows_S4 = np.stack([_before(counts), starts, counts, _before(held) - skipped], axis=1)
     long = counts > SHORT_TOKENS
-    items_J4, merges_U4, partials = _split(rows_S4, np.flatnonzero(~long), skipped * needs.page_tokens, needs)
+    group = needs.num_heads // needs.num_kv_heads
+    tiles_L2 = _tile(rows_S4, np.flatnonzero(long), share(group, sizes.long_queries).positions)
+    positions, held_from = share(group, sizes.short_queries).positions, skipped * needs.page_tokens
+    items_J4, merges_U4, partials = _split(rows_S4, np.flatnonzero(~long), held_from, positions, sizes.segment)
     released = skipped > 0
     return Work(
         _slots(rows_S4, pages_I, needs.page_tokens),
         pages_I,
         rows_S4,
-        _tile(rows_S4, np.flatnonzero(long), needs),
+        tiles_L2,
         items_J4,
         merges_U4,
         partials,
-        int((starts - skipped * needs.page_tokens + 1)[released].min(initial=UNBOUNDED)),
+        int((starts - held_from + 1)[released].min(initial=UNBOUNDED)),
         int(pages_I.max(initial=-1)),
     )
 
@@ -94,28 +97,27 @@ def _spell(table: PageTable) -> I64:
 def _slots(rows_S4: I64, pages_I: I64, size: int) -> I64:
     _, starts, counts, bases = rows_S4.T
     position_T = _ramp(counts) + np.repeat(starts, counts)
-    return pages_I[np.repeat(bases, counts) + position_T // size] * size + position_T % size
+    page_T = pages_I[np.repeat(bases, counts) + position_T // size]
+    slots_T: I64 = page_T * size + position_T % size
+    return slots_T
 
 
-def _tile(rows_S4: I64, long: I64, needs: AttentionNeeds) -> I64:
+def _tile(rows_S4: I64, long: I64, positions: int) -> I64:
     """Cut long rows into tiles; those at the greatest positions, which read most, come first."""
-    positions = share(needs.num_heads // needs.num_kv_heads, tiles(needs).long_queries).positions
     cuts = -(-rows_S4[long, 2] // positions)
     row_L, query_L = np.repeat(long, cuts), _ramp(cuts) * positions
     order = np.argsort(-(rows_S4[row_L, 1] + query_L), kind="stable")
-    return np.stack([row_L, query_L], axis=1)[order]
+    return np.stack([row_L[order], query_L[order]], axis=1)
 
 
-def _split(rows_S4: I64, short: I64, held_from_S: I64, needs: AttentionNeeds) -> tuple[I64, I64, int]:
+def _split(rows_S4: I64, short: I64, held_from_S: I64, positions: int, segment: int) -> tuple[I64, I64, int]:
     """Cut short rows into tiles, and those into segments: items, merges, and the number of partial results."""
-    sizes = tiles(needs)
-    positions = share(needs.num_heads // needs.num_kv_heads, sizes.short_queries).positions
     firsts, starts, counts, _ = rows_S4[short].T
     cuts = -(-counts // positions)  # tiles of each short row; K tiles of all
     row_K, query_K = np.repeat(short, cuts), _ramp(cuts) * positions
     queries_K = np.minimum(positions, np.repeat(counts, cuts) - query_K)
-    low_K = held_from_S[row_K] // sizes.segment
-    segments_K = (np.repeat(starts, cuts) + query_K + queries_K - 1) // sizes.segment + 1 - low_K
+    low_K = held_from_S[row_K] // segment
+    segments_K = (np.repeat(starts, cuts) + query_K + queries_K - 1) // segment + 1 - low_K
     partial_K = _before(segments_K * queries_K)
 
     along_J = _ramp(segments_K)
@@ -131,7 +133,8 @@ def _split(rows_S4: I64, short: I64, held_from_S: I64, needs: AttentionNeeds) ->
 
 def _before(lengths: I64) -> I64:
     """The sum of the lengths before each."""
-    return np.cumsum(lengths) - lengths
+    ends: I64 = np.cumsum(lengths)
+    return ends - lengths
 
 
 def _ramp(lengths: I64) -> I64:

@@ -32,7 +32,7 @@ def attend_long_rows(
     N: tl.constexpr,
     C: tl.constexpr,
     SEGMENT: tl.constexpr,
-):
+) -> None:
     """One program for each of ``tiles`` and each part of a KV head's query heads; heads change fastest.
 
     Tiles come longest first, so that the last programs to run are short ones; programs that run at one time
@@ -72,11 +72,45 @@ def attend_long_rows(
         first = tl.maximum(begin, low // N * N)
         end = tl.minimum(begin + SEGMENT, latest + 1)
         if (begin + SEGMENT <= earliest + 1) & (first > latest - window):
-            top, total, part_MC = fold_segment(q_MC, position_M, k, v, table, first, begin + SEGMENT, low, factor, window,
-                                               KV_HEADS * PAGE * DIM, PAGE, DIM, M, N, C, False)
+            top, total, part_MC = fold_segment(
+                q_MC,
+                position_M,
+                k,
+                v,
+                table,
+                first,
+                begin + SEGMENT,
+                low,
+                factor,
+                window,
+                KV_HEADS * PAGE * DIM,
+                PAGE,
+                DIM,
+                M,
+                N,
+                C,
+                False,
+            )
         else:
-            top, total, part_MC = fold_segment(q_MC, position_M, k, v, table, first, end, low, factor, window,
-                                               KV_HEADS * PAGE * DIM, PAGE, DIM, M, N, C, True)
+            top, total, part_MC = fold_segment(
+                q_MC,
+                position_M,
+                k,
+                v,
+                table,
+                first,
+                end,
+                low,
+                factor,
+                window,
+                KV_HEADS * PAGE * DIM,
+                PAGE,
+                DIM,
+                M,
+                N,
+                C,
+                True,
+            )
         top_M, sum_M, out_MC = merge_segment(top_M, sum_M, out_MC, top, total, part_MC, factor)
     out_MC = (out_MC / sum_M[:, None]).to(out.dtype.element_ty)
     tl.store(out + (token_M * (HEADS * DIM))[:, None] + inner_MC, out_MC, mask=inside_MC)

@@ -31,7 +31,7 @@ def fold_segment(
     N: tl.constexpr,
     C: tl.constexpr,
     MASKED: tl.constexpr,
-):
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Attend to keys first … end - 1 of a row, of which those below ``low`` are seen by none and not read.
 
     ``k`` and ``v`` point to the KV head in page 0, ``pages`` to the row's page of position 0, ``first`` is a
@@ -50,10 +50,7 @@ def fold_segment(
     for at in tl.range(first, end, N):
         key_N = at + n_N
         held_N = (key_N >= low) & (key_N < end)
-        if MASKED:
-            page_N = tl.load(pages + key_N // PAGE, mask=held_N, other=0)
-        else:
-            page_N = tl.load(pages + key_N // PAGE)
+        page_N = tl.load(pages + key_N // PAGE, mask=held_N, other=0)
         offset_NC = (page_N.to(tl.int64) * PAGE_STRIDE + key_N % PAGE * DIM)[:, None] + c_C[None, :]
         if MASKED or C != DIM:
             inside_NC = held_N[:, None] & (c_C < DIM)[None, :]
@@ -85,7 +82,7 @@ def merge_segment(
     next_sum_M: tl.tensor,
     next_out_MC: tl.tensor,
     factor: tl.tensor,
-):
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Add the next segment to what those before it gave (Flash-Decoding, Dao et al. 2023), in the same terms.
 
     Begun with -inf, 0 and 0, the first merge returns the first segment as it is; so does merging one that a query

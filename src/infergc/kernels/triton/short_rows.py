@@ -34,7 +34,7 @@ def attend_short_rows(
     N: tl.constexpr,
     C: tl.constexpr,
     SEGMENT: tl.constexpr,
-):
+) -> None:
     """One program for each of ``items`` and each part of a KV head's query heads: one segment of one tile.
 
     ``outs`` is ``[partials, H, D]`` and ``sums`` ``[partials, H, 2]`` with greatest score and sum of weights. A
@@ -70,8 +70,9 @@ def attend_short_rows(
     end = tl.minimum(begin + SEGMENT, start + last_query + 1)
     k += kv_head * PAGE * DIM
     v += kv_head * PAGE * DIM
-    top_M, sum_M, out_MC = fold_segment(q_MC, position_M, k, v, table, first, end, low, factor, window,
-                                        KV_HEADS * PAGE * DIM, PAGE, DIM, M, N, C, True)
+    top_M, sum_M, out_MC = fold_segment(
+        q_MC, position_M, k, v, table, first, end, low, factor, window, KV_HEADS * PAGE * DIM, PAGE, DIM, M, N, C, True
+    )
     partial_M = (partial + query_M - first_query).to(tl.int64)
     tl.store(outs + (partial_M * (HEADS * DIM))[:, None] + inner_MC, out_MC, mask=inside_MC)
     tl.store(sums + (partial_M * HEADS + head_M) * 2, top_M, mask=inside_M)
@@ -91,7 +92,7 @@ def merge_short_rows(
     B: tl.constexpr,
     C: tl.constexpr,
     SEGMENT: tl.constexpr,
-):
+) -> None:
     """One program for each of ``merges`` (a token) and each B heads: merge its segments in order."""
     BLOCKS: tl.constexpr = (HEADS + B - 1) // B
     merge = tl.program_id(0) // BLOCKS

@@ -10,7 +10,7 @@ import torch
 
 from infergc.kernels.api import AttentionNeeds
 from infergc.kernels.triton.layout import Work
-from infergc.kernels.triton.tiles import tiles
+from infergc.kernels.triton.tiles import Tiles
 from infergc.units import ceil_div
 
 _ALIGNED = 4  # every part begins at a multiple of 16 bytes, for all of which kernels are compiled once
@@ -41,16 +41,22 @@ class StepSize:
     @classmethod
     def of(cls, work: Work) -> "StepSize":
         """Exactly what a step takes."""
-        parts = (work.slots_T, work.pages_I, work.rows_S4, work.tiles_L2, work.items_J4, work.merges_U4)
-        return cls(*map(len, parts), work.partials)
+        return cls(
+            tokens=len(work.slots_T),
+            pages=len(work.pages_I),
+            rows=len(work.rows_S4),
+            tiles=len(work.tiles_L2),
+            items=len(work.items_J4),
+            merges=len(work.merges_U4),
+            partials=work.partials,
+        )
 
     @classmethod
-    def of_decode(cls, rows: int, positions: int, needs: AttentionNeeds) -> "StepSize":
+    def of_decode(cls, rows: int, positions: int, needs: AttentionNeeds, sizes: Tiles) -> "StepSize":
         """What at most ``rows`` rows of one token take that hold ``positions`` positions in all.
 
         Each row may end in a page and in a segment that it has begun only.
         """
-        sizes = tiles(needs)
         segments = ceil_div(positions, sizes.segment) + rows
         return cls(rows, ceil_div(positions, needs.page_tokens) + rows, rows, 0, segments, rows, segments)
 

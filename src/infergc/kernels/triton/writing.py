@@ -21,7 +21,7 @@ def write_tokens(
     PAGE: tl.constexpr,
     G: tl.constexpr,
     C: tl.constexpr,
-):
+) -> None:
     """One program a token: all its heads, to the token's slot and nowhere else; a slot below 0 is none."""
     token = tl.program_id(0)
     slot = tl.load(slots + token)
