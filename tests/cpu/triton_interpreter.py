@@ -15,6 +15,7 @@ try:
     if "triton" in sys.modules or "infergc.kernels.triton.environment" in sys.modules:
         raise RuntimeError("Triton was imported before the interpreter could be asked for")
     import triton.experimental.gluon  # noqa: F401 - what a first launch would import, too late
+    from triton.runtime import interpreter
 
     from infergc.kernels.triton import kernels  # noqa: F401 - decorated now
     from infergc.kernels.triton.backend import TritonAttention
@@ -23,5 +24,8 @@ finally:
     del os.environ["TRITON_INTERPRET"]
     if _BEFORE is not None:
         os.environ["TRITON_INTERPRET"] = _BEFORE
+
+# A third of the interpreter's time: what it computes for assertions that it then does not make without its debug mode.
+interpreter.interpreter_builder.options = interpreter.InterpreterOptions(sanitize_overflow=False)
 
 __all__ = ["TritonAttention", "independent", "move_pages"]

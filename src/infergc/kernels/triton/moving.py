@@ -34,26 +34,26 @@ def move_pages(arena_L2NGPD: torch.Tensor, src: Sequence[int], dst: Sequence[int
     page_words = page_tokens * token_words  # of one head
     planes = 2 * layers * heads
     on_device = torch.from_numpy(moves_M3).to(arena_L2NGPD.device, non_blocking=True)
-    cuts = independent(moves_M3)
-    for first, end in zip(cuts, [*cuts[1:], len(moves_M3)], strict=True):
+    for first, end in independent(moves_M3):
         copy_pages[((end - first) * planes,)](
             words, on_device[first:], pages * page_words * heads, HEADS=heads, PLANES=planes, PAGE_WORDS=page_words,
             TOKEN_WORDS=token_words, W=_BLOCK, num_warps=4,
         )  # fmt: skip
 
 
-def independent(moves_M3: np.ndarray) -> list[int]:
-    """Where the moves have to be cut so that none of a piece reads or writes what another of it writes."""
-    cuts: list[int] = []
+def independent(moves_M3: np.ndarray) -> list[tuple[int, int]]:
+    """Cut moves into pieces, first and end of each, of which no move reads or writes what another writes."""
+    pieces: list[tuple[int, int]] = []
     read: set[int] = set()
     written: set[int] = set()
+    first = 0
     for index, (src, dst, _) in enumerate(moves_M3.tolist()):
-        if not cuts or src in written or dst in written or dst in read:
-            cuts.append(index)
-            read, written = set(), set()
+        if src in written or dst in written or dst in read:
+            pieces.append((first, index))
+            first, read, written = index, set(), set()
         read.add(src)
         written.add(dst)
-    return cuts
+    return [*pieces, (first, len(moves_M3))] if len(moves_M3) else []
 
 
 def _words(arena_L2NGPD: torch.Tensor) -> torch.Tensor:

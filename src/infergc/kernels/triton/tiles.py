@@ -38,13 +38,16 @@ class Tiles:
 SHORT_TOKENS = 16  # rows of at most so many tokens are split over segments: too few queries to fill a machine
 
 # Of two bytes. 512 positions are 8 pieces of work per KV head at a context of 4k, and few enough merges not to be
-# felt in a prefill. 128 query vectors by 64 keys feed two warpgroups; two accumulators (of the segment, and of all
-# before) and the scores stay in registers up to head dim 128. At 256 they do not: fewer queries, narrower tiles.
-# Short rows wait for memory: four warps and three stages keep 64 KiB under way per program at head dim 128.
+# felt in a prefill. 128 query vectors by 64 keys feed two warpgroups, which share what they load; of the segment's
+# accumulator, that of all before and the scores, ptxas for sm_90 spills 36 bytes at head dim 128. At 256 it spills
+# none with half the query vectors and keys; there the two warpgroups share rows. Short rows wait for memory: a
+# program has 32 KiB under way at head dim 128, and its 38 KiB leave room for five at a time.
+# Three stages: one to load page numbers, one to load from pages, one to compute. A fourth changes nothing, since
+# the compiler spreads them over both kinds of load evenly.
 _HALF = {
     64: Tiles(512, 64, 128, 8, 3, 16, 4, 3),
     128: Tiles(512, 64, 128, 8, 3, 16, 4, 3),
-    256: Tiles(512, 32, 64, 4, 2, 16, 4, 3),
+    256: Tiles(512, 32, 64, 8, 2, 16, 4, 3),
 }
 # Of four bytes there are no matrix units that keep all bits: this is for checks, and only has to fit.
 _SINGLE = {
