@@ -39,7 +39,7 @@ def subject() -> Subject:
 class TestInterpreted(Conformance):
     """All cases; of those that hypothesis draws, some."""
 
-    @anything(12)
+    @anything(8)
     def test_anything(
         self, subject: Subject, spans: Spans, shape: AttentionNeeds, window: int | None, threads: int, seed: int
     ) -> None:

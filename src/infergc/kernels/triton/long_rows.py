@@ -6,10 +6,10 @@ Shapes: M query vectors of a program, C head dim padded to a power of two. The r
 import triton
 import triton.language as tl
 
-from infergc.kernels.triton.segments import fold_segment, merge_segment
+from infergc.kernels.triton.segments import fold_segment, merge_segment, place_queries, read_row
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["window"])
 def attend_long_rows(
     q: tl.tensor,
     k: tl.tensor,
@@ -44,27 +44,19 @@ def attend_long_rows(
     if row < 0:
         return
     first_query = tl.load(tiles + 2 * tile + 1)
-    token = tl.load(rows + 4 * row)
-    start = tl.load(rows + 4 * row + 1)
-    last_query = tl.minimum(first_query + POSITIONS, tl.load(rows + 4 * row + 2)) - 1
-    table = pages + tl.load(rows + 4 * row + 3)
-    kv_head = part // PARTS
-    head = kv_head * (HEADS // KV_HEADS) + part % PARTS * SHARED
+    token, start, count, first_page = read_row(rows, row)
+    last_query = tl.minimum(first_query + POSITIONS, count) - 1
 
-    query_M = first_query + tl.arange(0, M) // SHARED
-    head_M = head + tl.arange(0, M) % SHARED
-    inside_M = (query_M <= last_query) & (head_M < (kv_head + 1) * (HEADS // KV_HEADS))
-    position_M = start + tl.minimum(query_M, last_query)
-    inside_MC = inside_M[:, None] & (tl.arange(0, C) < DIM)[None, :]
-    inner_MC = (head_M * DIM)[:, None] + tl.arange(0, C)[None, :]
+    query_M, position_M, _, _, element_MC, inside_MC = place_queries(
+        first_query, last_query, start, part // PARTS, part % PARTS, HEADS // KV_HEADS, SHARED, DIM, M, C
+    )
     token_M = (token + query_M).to(tl.int64)
-    q_MC = tl.load(q + (token_M * q_stride)[:, None] + inner_MC, mask=inside_MC, other=0.0)
+    q_MC = tl.load(q + (token_M * q_stride)[:, None] + element_MC, mask=inside_MC, other=0.0)
 
-    earliest = start + first_query
-    latest = start + last_query
+    earliest, latest = start + first_query, start + last_query
     low = tl.maximum(earliest - window + 1, 0)
-    k += kv_head * PAGE * DIM
-    v += kv_head * PAGE * DIM
+    k += part // PARTS * (PAGE * DIM)
+    v += part // PARTS * (PAGE * DIM)
     top_M = tl.full([M], float("-inf"), tl.float32)
     sum_M = tl.full([M], 0.0, tl.float32)
     out_MC = tl.full([M, C], 0.0, tl.float32)
@@ -73,44 +65,14 @@ def attend_long_rows(
         end = tl.minimum(begin + SEGMENT, latest + 1)
         if (begin + SEGMENT <= earliest + 1) & (first > latest - window):
             top, total, part_MC = fold_segment(
-                q_MC,
-                position_M,
-                k,
-                v,
-                table,
-                first,
-                begin + SEGMENT,
-                low,
-                factor,
-                window,
-                KV_HEADS * PAGE * DIM,
-                PAGE,
-                DIM,
-                M,
-                N,
-                C,
-                False,
-            )
+                q_MC, position_M, k, v, pages + first_page, first, end, low, factor, window,
+                KV_HEADS * PAGE * DIM, PAGE, DIM, M, N, C, False,
+            )  # fmt: skip
         else:
             top, total, part_MC = fold_segment(
-                q_MC,
-                position_M,
-                k,
-                v,
-                table,
-                first,
-                end,
-                low,
-                factor,
-                window,
-                KV_HEADS * PAGE * DIM,
-                PAGE,
-                DIM,
-                M,
-                N,
-                C,
-                True,
-            )
+                q_MC, position_M, k, v, pages + first_page, first, end, low, factor, window,
+                KV_HEADS * PAGE * DIM, PAGE, DIM, M, N, C, True,
+            )  # fmt: skip
         top_M, sum_M, out_MC = merge_segment(top_M, sum_M, out_MC, top, total, part_MC, factor)
     out_MC = (out_MC / sum_M[:, None]).to(out.dtype.element_ty)
-    tl.store(out + (token_M * (HEADS * DIM))[:, None] + inner_MC, out_MC, mask=inside_MC)
+    tl.store(out + (token_M * (HEADS * DIM))[:, None] + element_MC, out_MC, mask=inside_MC)

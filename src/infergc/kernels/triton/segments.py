@@ -1,15 +1,53 @@
-"""What both attention kernels are made of: fold the keys of a segment, merge segments in order.
+"""What both attention kernels are made of: place queries, fold the keys of a segment, merge segments in order.
 
 The softmax is online (Milakov and Gimelshein 2018; FlashAttention-2, Dao 2023, algorithm 1) to base 2. Both are
 written so that their bits depend on values and positions only: where a product and a sum could be fused in one
 kernel and not in the other, the fused form is asked for; sums over keys are left to the matrix unit, whose order
 over keys is that of the keys; and what a query does not see adds exact zeros, so that it may be skipped.
 
-Shapes: M query vectors, N keys of a tile, C head dim padded to a power of two, L columns that all hold one sum.
+Shapes: M query vectors of a program, N keys of a tile, C head dim padded to a power of two, L columns
+that all hold one sum.
 """
 
 import triton
 import triton.language as tl
+
+
+@triton.jit
+def read_row(rows: tl.tensor, row: tl.tensor) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
+    """A row's first token, start, tokens, and where its pages begin (see ``Work.rows_S4``)."""
+    at = rows + 4 * row
+    return tl.load(at), tl.load(at + 1), tl.load(at + 2), tl.load(at + 3)
+
+
+@triton.jit
+def place_queries(
+    first: tl.tensor,
+    last: tl.tensor,
+    start: tl.tensor,
+    kv_head: tl.tensor,
+    part: tl.tensor,
+    GROUP: tl.constexpr,
+    SHARED: tl.constexpr,
+    DIM: tl.constexpr,
+    M: tl.constexpr,
+    C: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
+    """Which queries first … last of a row, and which of a KV head's query heads, a program's vectors are.
+
+    Returns:
+        The query of each vector (counted from the row's first), its position, its head, and whether there is such
+        a vector; and where its elements are within a token, and which of those there are. What is not there has a
+        position nevertheless: the last query's.
+    """
+    i_M = tl.arange(0, M)
+    c_C = tl.arange(0, C)
+    query_M = first + i_M // SHARED
+    head_M = kv_head * GROUP + part * SHARED + i_M % SHARED
+    inside_M = (query_M <= last) & (head_M < (kv_head + 1) * GROUP)
+    inside_MC = inside_M[:, None] & (c_C < DIM)[None, :]
+    element_MC = (head_M * DIM)[:, None] + c_C[None, :]
+    return query_M, start + tl.minimum(query_M, last), head_M, inside_M, element_MC, inside_MC
 
 
 @triton.jit

@@ -7,10 +7,10 @@ as in ``layout.py``.
 import triton
 import triton.language as tl
 
-from infergc.kernels.triton.segments import fold_segment, merge_segment
+from infergc.kernels.triton.segments import fold_segment, merge_segment, place_queries, read_row
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["window"])
 def attend_short_rows(
     q: tl.tensor,
     k: tl.tensor,
@@ -48,38 +48,32 @@ def attend_short_rows(
     first_query = tl.load(items + 4 * item + 1)
     begin = tl.load(items + 4 * item + 2) * SEGMENT
     partial = tl.load(items + 4 * item + 3)
-    token = tl.load(rows + 4 * row)
-    start = tl.load(rows + 4 * row + 1)
-    last_query = tl.minimum(first_query + POSITIONS, tl.load(rows + 4 * row + 2)) - 1
-    table = pages + tl.load(rows + 4 * row + 3)
-    kv_head = part // PARTS
-    head = kv_head * (HEADS // KV_HEADS) + part % PARTS * SHARED
+    token, start, count, first_page = read_row(rows, row)
+    last_query = tl.minimum(first_query + POSITIONS, count) - 1
     low = tl.maximum(start + first_query - window + 1, 0)
     if begin + SEGMENT <= low:
         return
 
-    query_M = first_query + tl.arange(0, M) // SHARED
-    head_M = head + tl.arange(0, M) % SHARED
-    inside_M = (query_M <= last_query) & (head_M < (kv_head + 1) * (HEADS // KV_HEADS))
-    position_M = start + tl.minimum(query_M, last_query)
-    inside_MC = inside_M[:, None] & (tl.arange(0, C) < DIM)[None, :]
-    inner_MC = (head_M * DIM)[:, None] + tl.arange(0, C)[None, :]
+    query_M, position_M, head_M, inside_M, element_MC, inside_MC = place_queries(
+        first_query, last_query, start, part // PARTS, part % PARTS, HEADS // KV_HEADS, SHARED, DIM, M, C
+    )
     token_M = (token + query_M).to(tl.int64)
-    q_MC = tl.load(q + (token_M * q_stride)[:, None] + inner_MC, mask=inside_MC, other=0.0)
+    q_MC = tl.load(q + (token_M * q_stride)[:, None] + element_MC, mask=inside_MC, other=0.0)
     first = tl.maximum(begin, low // N * N)
     end = tl.minimum(begin + SEGMENT, start + last_query + 1)
-    k += kv_head * PAGE * DIM
-    v += kv_head * PAGE * DIM
+    k += part // PARTS * (PAGE * DIM)
+    v += part // PARTS * (PAGE * DIM)
     top_M, sum_M, out_MC = fold_segment(
-        q_MC, position_M, k, v, table, first, end, low, factor, window, KV_HEADS * PAGE * DIM, PAGE, DIM, M, N, C, True
-    )
+        q_MC, position_M, k, v, pages + first_page, first, end, low, factor, window,
+        KV_HEADS * PAGE * DIM, PAGE, DIM, M, N, C, True,
+    )  # fmt: skip
     partial_M = (partial + query_M - first_query).to(tl.int64)
-    tl.store(outs + (partial_M * (HEADS * DIM))[:, None] + inner_MC, out_MC, mask=inside_MC)
+    tl.store(outs + (partial_M * (HEADS * DIM))[:, None] + element_MC, out_MC, mask=inside_MC)
     tl.store(sums + (partial_M * HEADS + head_M) * 2, top_M, mask=inside_M)
     tl.store(sums + (partial_M * HEADS + head_M) * 2 + 1, sum_M, mask=inside_M)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["window"])
 def merge_short_rows(
     outs: tl.tensor,
     sums: tl.tensor,

@@ -42,12 +42,12 @@ SHORT_TOKENS = 16  # rows of at most so many tokens are split over segments: too
 # accumulator, that of all before and the scores, ptxas for sm_90 spills 36 bytes at head dim 128. At 256 it spills
 # none with half the query vectors and keys; there the two warpgroups share rows. Short rows wait for memory: a
 # program has 32 KiB under way at head dim 128, and its 38 KiB leave room for five at a time.
-# Three stages: one to load page numbers, one to load from pages, one to compute. A fourth changes nothing, since
-# the compiler spreads them over both kinds of load evenly.
+# Stages are shared by two kinds of loads, of page numbers and then of what lies in the pages: five load two tiles
+# ahead, three load one. Long rows need the two, for nothing else runs beside such a program on a multiprocessor.
 _HALF = {
-    64: Tiles(512, 64, 128, 8, 3, 16, 4, 3),
-    128: Tiles(512, 64, 128, 8, 3, 16, 4, 3),
-    256: Tiles(512, 32, 64, 8, 2, 16, 4, 3),
+    64: Tiles(512, 64, 128, 8, 5, 16, 4, 3),
+    128: Tiles(512, 64, 128, 8, 5, 16, 4, 3),
+    256: Tiles(512, 32, 64, 8, 5, 16, 4, 3),
 }
 # Of four bytes there are no matrix units that keep all bits: this is for checks, and only has to fit.
 _SINGLE = {
