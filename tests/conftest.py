@@ -1,5 +1,8 @@
 """Options of the test suite, and what hypothesis does in all of it."""
 
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -43,3 +46,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--write-golden", action="store_true", help="record the counters of tests/golden anew instead of comparing"
     )
+
+
+@pytest.fixture(scope="session")
+def traces_folder(request: pytest.FixtureRequest) -> Path:
+    """Where recorded traces and texts lie, if they do: as told, or in ``shared/traces`` beside the project."""
+    beside = Path(__file__).parents[2] / "shared" / "traces"
+    return Path(request.config.getoption("--traces") or os.environ.get("INFERGC_TRACES") or beside)
