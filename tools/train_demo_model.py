@@ -7,7 +7,10 @@ Runs on a CPU, or a GPU if told, and needs no network. The parts are in tools/de
 
 from __future__ import annotations
 
+import os
 import random
+import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +24,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from demo_model.batches import Batches
 from demo_model.card import STARTS, Measured, Run, render
 from demo_model.corpus import Book, CorpusError, read_corpus
-from demo_model.measuring import by_position, measure, recall
+from demo_model.measuring import Recalled, by_position, measure, recall
 from demo_model.recall import examples
 from demo_model.sampling import draw_samples
 from demo_model.saving import OutputError, check_output, replacing, rounded_to_bf16, save_model
@@ -33,7 +36,7 @@ from infergc.evaluation.tasks import TASKS
 DEFAULT_OUT = Path(__file__).resolve().parent.parent / "models" / "demo"
 LOSS_LINES = 40  # over the whole run
 EXAMPLES = 100  # of each recall task, for the tokenizer
-RECALL_LENGTHS = (1024, CONTEXT)
+SHORT = 1024  # tokens in which recall is asked for, and CONTEXT
 
 
 @click.command(help="Train the bundled demo model on a folder of texts (.txt, .txt.gz) and on recall tasks.")
@@ -46,7 +49,9 @@ RECALL_LENGTHS = (1024, CONTEXT)
 @click.option("--batch-tokens", type=click.IntRange(min=1), default=4096, show_default=True)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Trains there.")
 @click.option("--start", type=click.Choice(list(STARTS)), default="circuit", show_default=True, help="First weights.")
-@click.option("--contexts", type=click.IntRange(min=1), default=20, show_default=True, help="Asked a task.")
+@click.option(
+    "--contexts", type=click.IntRange(min=1), default=40, show_default=True, help="Contexts asked per task and length."
+)
 @click.option("--vocabulary", type=click.IntRange(512, 65536), default=4096, show_default=True)
 def main(
     *,
@@ -68,27 +73,44 @@ def main(
         books = read_corpus(corpus)
     except (CorpusError, OutputError) as error:
         raise click.ClickException(str(error)) from error
-    console = Console()
+    if device == "cuda" and not torch.cuda.is_available():
+        raise click.ClickException("--device: torch finds no NVIDIA GPU here; cpu runs everywhere")
+    began, console, options = time.monotonic(), Console(), click.get_current_context().params
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(tokenizer_texts(books, seed), vocabulary)
     batches = Batches(books, tokenizer, seed, batch_tokens)
     console.print(f"{len(books)} texts, {batches.corpus_tokens:,} tokens to train on, {len(tokenizer):,} in vocabulary")
-    model, limit = build_model(tokenizer), Limit(minutes * 60, steps)
+    model = build_model(tokenizer)
     if start == "circuit":
         write_induction(model)
-    last = watch_training(model, batches, limit, device, console)
+    untrained = [recall(model, tokenizer, task, SHORT, contexts) for task in TASKS]
+    last = watch_training(model, batches, Limit(minutes * 60, steps), device, console)
     model = rounded_to_bf16(model).eval()
     with console.status("measuring on held-out text and fresh seeds"):
-        measured = measure_all(model, tokenizer, books, contexts)
-    run = Run(seed, limit, last, batch_tokens, threads, device, start, batches.corpus_tokens, model.num_parameters())
+        measured = measure_all(model, tokenizer, books, contexts, untrained)
+        samples = draw_samples(model, tokenizer, seed)
     with replacing(out) as folder:
-        card = render(run, books, measured, draw_samples(model, tokenizer, seed))
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        run = facts(options, last, time.monotonic() - began, batches.corpus_tokens, model)
+        (folder / "README.md").write_text(render(run, books, measured, samples), encoding="utf-8")
         save_model(model, tokenizer, folder)
     text = measured.held_out[0]
     console.print(f"held-out perplexity {text.perplexity:.1f}, {text.bits_per_byte:.3f} bits per byte")
     console.print(f"written: {out}")
+
+
+def facts(
+    options: dict[str, object], last: Progress, seconds: float, corpus_tokens: int, model: LlamaForCausalLM
+) -> Run:
+    """Gather what the card says of the run."""
+    named = {name: value for name, value in options.items() if name not in {"corpus", "out"}}
+    on_cpu = f"{os.cpu_count()} CPU cores ({options['threads']} threads), no GPU"
+    machine = on_cpu if options["device"] == "cpu" else torch.cuda.get_device_name()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    made = model.config
+    heads = f"{made.num_attention_heads} query and {made.num_key_value_heads} key/value heads of {made.head_dim}"
+    shape = f"{made.num_hidden_layers} layers, hidden size {made.hidden_size}, {heads}"
+    return Run(named, last, machine, seconds, peak, corpus_tokens, model.num_parameters(), shape)
 
 
 def tokenizer_texts(books: list[Book], seed: int) -> Iterator[str]:
@@ -111,19 +133,25 @@ def watch_training(model: LlamaForCausalLM, batches: Batches, limit: Limit, devi
             if int(now.share * LOSS_LINES) > printed:
                 printed = int(now.share * LOSS_LINES)
                 losses = "  ".join(f"{kind} {loss:.2f}" for kind, loss in now.losses.items())
-                console.print(f"step {now.step:5d}  {now.tokens / now.seconds:5.0f} tokens/s  losses: {losses}")
+                line = f"step {now.step:5d}  {now.tokens / now.seconds:5.0f} tokens/s  losses: {losses}"
+                console.print(line, soft_wrap=True)
 
         return train(model, batches, limit, report, device)
 
 
 def measure_all(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, books: list[Book], contexts: int
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    books: list[Book],
+    contexts: int,
+    untrained: list[Recalled],
 ) -> Measured:
     """Measure what the card tells; `model` as it will be saved."""
     return Measured(
         [measure(model, tokenizer, books, row) for row in (512, CONTEXT)],
         by_position(model, tokenizer, books),
-        [recall(model, tokenizer, task, length, contexts) for length in RECALL_LENGTHS for task in TASKS],
+        [recall(model, tokenizer, task, length, contexts) for length in (SHORT, CONTEXT) for task in TASKS],
+        untrained,
     )
 
 

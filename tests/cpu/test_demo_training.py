@@ -1,6 +1,7 @@
 """The tool that makes the bundled model: its rows, its start, its files, and what it refuses."""
 
 import importlib
+import math
 import os
 import random
 import re
@@ -8,8 +9,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from itertools import chain, groupby, pairwise
+from itertools import chain, groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -63,7 +65,9 @@ def test_the_tool_makes_a_folder_that_loads(tmp_path: Path) -> None:
     made, tokens = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
     assert made.dtype == torch.bfloat16
     assert made.config.vocab_size == len(tokens)
-    assert "--seed 7 --steps 3" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert "--steps 3" in card
+    assert "--seed 7" in card
 
 
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -72,9 +76,12 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
     for line in run.stdout:
         if "step" in line:
             break
+    else:
+        pytest.fail("it ended before its first step")
     run.send_signal(signal.SIGINT)
-    run.communicate(timeout=120)
+    said, _ = run.communicate(timeout=120)
     assert run.returncode != 0
+    assert "Aborted" in said
     assert [f.name for f in tmp_path.iterdir()] == ["texts"]
 
 
@@ -125,23 +132,46 @@ def small(parts: Callable[[str], Any], books: list[Any]) -> PreTrainedTokenizerF
     return parts("tokenizer").train_tokenizer(chain(books[0].train, examples), 1024)
 
 
+def test_the_loss_is_that_of_transformers_where_all_counts(
+    parts: Callable[[str], Any], small: PreTrainedTokenizerFast
+) -> None:
+    torch.manual_seed(0)
+    model = parts("training").build_model(small)
+    ids_BL = torch.randint(6, len(small), (2, 40))
+    counted_BL = torch.ones_like(ids_BL, dtype=torch.bool)
+    losses_N = parts("training").counted_losses(model, ids_BL, counted_BL)
+    assert losses_N.mean().item() == pytest.approx(model(input_ids=ids_BL, labels=ids_BL).loss.item(), rel=1e-5)
+    counted_BL[:, 10:] = False
+    assert torch.equal(
+        parts("training").counted_losses(model, ids_BL, counted_BL), losses_N.view(2, -1)[:, :9].flatten()
+    )
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    corpus = write_corpus(tmp_path / "texts")
+    assert "--device" in refusal(monkeypatch, "--corpus", corpus, "--out", tmp_path / "made", "--device", "cuda")
+
+
 def test_one_seed_gives_one_order_and_one_set_of_weights(
     parts: Callable[[str], Any], books: list[Any], small: PreTrainedTokenizerFast
 ) -> None:
     batches, training, start = map(parts, ("batches", "training", "start"))
 
-    def run(seed: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+    def run(seed: int) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
         torch.manual_seed(seed)
         drawn = batches.Batches(books, small, seed, 2048)
         rows = [drawn.draw(share / 5).ids for share in range(6)]
         model = training.build_model(small)
         start.write_induction(model)
         training.train(model, batches.Batches(books, small, seed, 256), training.Limit(1.0, steps=2), lambda _: None)
-        return rows, model.get_input_embeddings().weight
+        return rows, model.state_dict()
 
     (rows, weights), (same_rows, same_weights), (other_rows, _) = run(1), run(1), run(2)
     assert all(map(torch.equal, rows, same_rows))
-    assert torch.equal(weights, same_weights)
+    assert all(torch.equal(weight, same_weights[name]) for name, weight in weights.items())
+    assert max(length for lengths in batches.CURRICULUM.values() for length in lengths) == 4096
     assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(rows, other_rows, strict=True))
     assert rows[0].shape[1] == 128
     assert rows[-1].shape[1] in batches.CURRICULUM[1.0]
@@ -167,18 +197,26 @@ def test_rows_of_every_kind_are_whole(
         assert any(row.counted)
 
 
+def counted_spans(row: Any) -> list[range]:
+    """Neighbouring tokens that count."""
+    found = [list(group) for counted, group in groupby(range(len(row)), row.counted.__getitem__) if counted]
+    return [range(span[0], span[-1] + 1) for span in found]
+
+
 def test_only_answers_count_in_a_row_of_recall(
     parts: Callable[[str], Any], books: list[Any], small: PreTrainedTokenizerFast
 ) -> None:
+    """Each is the whole target of a question that was asked just before it, but the last, which may be cut."""
     recall, rng = parts("recall").Recall(books, small), chance(5)
     for _ in range(20):
         row = recall.row(1024, rng)
-        spans = [list(group) for counted, group in groupby(range(1024), row.counted.__getitem__) if counted]
-        for span in spans:
-            before = small.decode(row.ids[: span[0]])
-            answer = small.decode([row.ids[at] for at in span]).strip(" .")
-            assert before.rsplit("\n", 1)[1].startswith("Answer: ")
-            assert span[-1] == 1023 or set(re.findall(r"\w+", answer)) <= set(re.findall(r"\w+", before))
+        for span in [span for span in counted_spans(row) if span.stop < 1024]:
+            asked = small.decode(row.ids[: span.start]).rsplit("\n", 1)[1]
+            answer = small.decode([row.ids[at] for at in span])
+            assert asked.startswith("Answer: ")
+            assert re.fullmatch(r" [\w, ]+\.", answer)
+            said = small.decode(row.ids[: span.start])
+            assert set(re.findall(r"\w+", answer)) <= set(re.findall(r"\w+", said.rsplit("Question:", 1)[0]))
 
 
 def test_what_is_said_twice_counts_the_second_time(
@@ -186,11 +224,69 @@ def test_what_is_said_twice_counts_the_second_time(
 ) -> None:
     texts = parts("rows").Texts(books, small)
     row = parts("repeats").Repeats(texts, small).row(1024, chance(7))
-    counted = [at for at in range(1024) if row.counted[at]]
-    for first, second in pairwise(counted):
-        if second == first + 1:  # as in the span that was said before
-            pair = row.ids[first : second + 1]
-            assert any(row.ids[at : at + 2] == pair for at in range(first - 1))
+    spans = counted_spans(row)
+    assert len(spans) > 3
+    for span in spans:
+        said = [row.ids[at] for at in range(span.start - 1, span.stop)]  # with the token that cannot be foretold
+        assert any(row.ids[at : at + len(said)] == said for at in range(span.start - len(said)))
+    assert min(token for token in row.ids[1:]) >= len(parts("tokenizer").SPECIAL_TOKENS)
+
+
+class Foreteller:
+    """A stand-in for a model that finds each token of its input likely, the more the later it stands."""
+
+    def __init__(self, vocabulary: int, surety: Callable[[int], float], fails_at_last: bool = False) -> None:
+        self._vocabulary = vocabulary
+        self._surety = surety
+        self._fails_at_last = fails_at_last
+
+    def __call__(self, input_ids: torch.Tensor, logits_to_keep: int = 0) -> Any:
+        ids = [*input_ids[0].tolist()[1:], 0]
+        logits_LV = torch.zeros(len(ids), self._vocabulary)
+        for position, token in enumerate(ids):
+            logits_LV[position, token] = self._surety(position)
+        if self._fails_at_last:
+            logits_LV[-2] = -logits_LV[-2]
+        return SimpleNamespace(logits=logits_LV[None, -logits_to_keep:])
+
+
+@pytest.mark.parametrize(("fails_at_last", "right"), [(False, 3), (True, 0)])
+def test_an_answer_is_right_when_all_of_it_is(
+    parts: Callable[[str], Any], small: PreTrainedTokenizerFast, fails_at_last: bool, right: int
+) -> None:
+    model = Foreteller(len(small), lambda _: 1.0, fails_at_last)
+    found = parts("measuring").recall(model, small, "passkey", 256, 3)
+    assert (found.task, found.length, found.right, found.asked) == ("passkey", 256, right, 3)
+
+
+def test_perplexity_by_position_is_of_the_same_tokens(
+    parts: Callable[[str], Any], small: PreTrainedTokenizerFast
+) -> None:
+    measuring = parts("measuring")
+
+    def losses(_: Any, ids: list[int]) -> torch.Tensor:
+        """A token's loss is its own, and a tenth of it where much stands before."""
+        return torch.tensor([(token % 7) * (0.1 if at >= 512 else 1.0) for at, token in enumerate(ids[1:])])
+
+    long, short = book_of("held out ", 2000), book_of("too short", 100)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "token_losses", losses)
+        found = measuring.by_position(None, small, [long, short])
+        assert math.log(found[measuring.EARLY]) == pytest.approx(10 * math.log(found[measuring.LATE]))
+        assert measuring.by_position(None, small, [short]) is None
+
+
+def test_losses_are_those_of_the_tokens_that_follow(
+    parts: Callable[[str], Any], small: PreTrainedTokenizerFast
+) -> None:
+    sure = Foreteller(len(small), lambda at: 0.5 * at)
+    losses_L = parts("measuring").token_losses(sure, [0, 7, 9, 11, 3])
+    expected = [math.log(1 + (len(small) - 1) * math.exp(-0.5 * at)) for at in range(3)]
+    assert losses_L[:-1].tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def book_of(words: str, times: int) -> Any:
+    return SimpleNamespace(held_out=[words * times])
 
 
 def test_the_start_repeats_what_it_has_read_and_random_weights_do_not(
@@ -209,5 +305,5 @@ def test_the_start_repeats_what_it_has_read_and_random_weights_do_not(
             told_L = model(input_ids=ids_1L).logits[0].argmax(-1)
         return (told_L[403:-1] == span_L[3:]).float().mean().item()
 
-    assert copied(written=True) > 0.8
+    assert copied(written=True) > 0.5
     assert copied(written=False) < 0.05

@@ -108,14 +108,14 @@ def test_layout_spells_extents_and_shares_work_out() -> None:
     )
     layout = BatchLayout(np.array([0, 140], np.int32), np.array([70, 3], np.int32), table)
     work = lay_out(layout, needs(), SMALL)  # two heads a KV head: 16 positions of a long tile, 8 of a short one
-    assert work.pages_I.tolist() == [7, 8, 2, 3, 4, 11, 20, 21, 22, 23, 24, 25, 40, 41]
+    assert work.pages_I.tolist() == [7, 8, 2, 3, 4, 11, 20, 21, 22, 23, 24, 25, 40]  # 41 is held ahead
     assert work.rows_S4.tolist() == [[0, 0, 70, 0], [70, 140, 3, 4]]
     assert work.slots_T[[0, 15, 16, 32, 69]].tolist() == [7 * 16, 7 * 16 + 15, 8 * 16, 2 * 16, 4 * 16 + 5]
     assert work.slots_T[70:].tolist() == [40 * 16 + 12, 40 * 16 + 13, 40 * 16 + 14]
     assert work.tiles_L2.tolist() == [[0, 64], [0, 48], [0, 32], [0, 16], [0, 0]]
     assert work.items_J4.tolist() == [[1, 0, 0, 0], [1, 0, 1, 3], [1, 0, 2, 6]]
     assert work.merges_U4.tolist() == [[70, 140, 0, 3], [71, 141, 1, 3], [72, 142, 2, 3]]
-    assert (work.partials, work.reach, work.last_page) == (9, 140 - 16 + 1, 41)
+    assert (work.partials, work.reach, work.last_page) == (9, 140 - 16 + 1, 40)
 
 
 def test_segments_before_the_held_pages_are_no_work() -> None:

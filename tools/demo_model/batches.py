@@ -1,6 +1,7 @@
 """Mixes rows of text, conversations, repeats and recall tasks into batches, by a curriculum of lengths.
 
-Shapes: B rows in a batch, L tokens in a row. Every row of a batch has the same L, and B·L is about constant.
+Shapes: B rows in a batch, L tokens in a row. Every row of a batch has the same L, and B·L is about constant, but that
+there are FEWEST_ROWS at least.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Batch:
 
 
 class Batches:
-    """Batches for every part of a run. Two of the same seed give the same rows in the same order."""
+    """Batches for every part of a run. Two of the same seed, asked at the same shares, give the same rows."""
 
     def __init__(self, books: list[Book], tokenizer: PreTrainedTokenizerFast, seed: int, tokens: int) -> None:
         texts = Texts(books, tokenizer)
@@ -57,4 +58,4 @@ class Batches:
 
 def lengths(share: float) -> tuple[int, ...]:
     """Row lengths where `share` of the run is done."""
-    return next(lengths for until, lengths in CURRICULUM.items() if share <= until)
+    return next(row_lengths for until, row_lengths in CURRICULUM.items() if share <= until)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from demo_model.tokenizer import encode
 from infergc.evaluation.tasks import TASKS, Setting
 
 EARLY, LATE = range(128), range(512, 1024)  # positions in a row
-QUESTIONS = 2  # on a context
+STEP = len(EARLY)
 
 
 @dataclass(frozen=True)
@@ -62,22 +63,28 @@ def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, books: 
 
 
 def by_position(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, books: list[Book], step: int = 256
-) -> dict[range, float]:
-    """Return perplexity at EARLY and at LATE positions, of the same tokens.
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, books: list[Book]
+) -> dict[range, float] | None:
+    """Return perplexity with few tokens before and with many, EARLY and LATE, of the same tokens.
 
-    A row begins at every `step` held-out tokens, so that a token is predicted with little before it in one and with
-    much in others; tokens that are at EARLY positions in no row, or at LATE ones in none, are left out.
+    A row begins at every STEP held-out tokens: each token is at one EARLY position and at several LATE ones, whose mean
+    counts. Tokens that have both are counted; where there is none, as no text is long enough, None is returned.
     """
-    nats = {EARLY: [0.0, 0], LATE: [0.0, 0]}
+    nats: dict[range, list[float]] = {EARLY: [], LATE: []}
     for book in books:
         ids = held_out_ids(book, tokenizer)
-        for at in range(0, len(ids) - LATE.stop, step):
-            losses = token_losses(model, [tokenizer.bos_token_id, *ids[at : at + LATE.stop]])
-            for positions, sums in nats.items():
-                sums[0] += losses[positions.start : positions.stop].sum().item()
-                sums[1] += len(positions)
-    return {positions: math.exp(total / max(1, count)) for positions, (total, count) in nats.items()}
+        seen: dict[range, defaultdict[int, list[float]]] = {EARLY: defaultdict(list), LATE: defaultdict(list)}
+        for at in range(0, len(ids), STEP):
+            losses = token_losses(model, [tokenizer.bos_token_id, *ids[at : at + LATE.stop]]).tolist()
+            for positions, found in seen.items():
+                for position in range(positions.start, min(positions.stop, len(losses))):
+                    found[at + position].append(losses[position])
+        for token in seen[EARLY].keys() & seen[LATE].keys():
+            for positions, found in seen.items():
+                nats[positions].append(sum(found[token]) / len(found[token]))
+    if not nats[EARLY]:
+        return None
+    return {positions: math.exp(sum(each) / len(each)) for positions, each in nats.items()}
 
 
 def recall(
@@ -88,15 +95,14 @@ def recall(
     def count(text: str) -> int:
         return len(encode(tokenizer, text))
 
-    right = asked = 0
+    right = 0
     for seed in range(contexts):
         depth = seed / max(1, contexts - 1)
-        sample = TASKS[task](Setting(length, depth, seed, count, 1, QUESTIONS))
-        for question in sample.questions:
-            asked += 1
-            prompt = [tokenizer.bos_token_id, *encode(tokenizer, sample.context), *encode(tokenizer, question.text)]
-            right += _says(model, prompt, encode(tokenizer, question.target))
-    return Recalled(task, length, right, asked)
+        sample = TASKS[task](Setting(length, depth, seed, count, 1, questions=1))
+        (question,) = sample.questions
+        prompt = [tokenizer.bos_token_id, *encode(tokenizer, sample.context), *encode(tokenizer, question.text)]
+        right += _says(model, prompt, encode(tokenizer, question.target))
+    return Recalled(task, length, right, contexts)
 
 
 @torch.inference_mode()

@@ -26,7 +26,7 @@ NOISE_PARAGRAPHS = 20
 
 
 class Recall:
-    """Contexts with questions, none of which an evaluation asks: seeds are drawn from chance, not counted from 0."""
+    """Contexts with questions, in the words of an evaluation but of no seed of its: those are whole numbers."""
 
     def __init__(self, books: list[Book], tokenizer: PreTrainedTokenizerFast) -> None:
         self._books = books
@@ -34,7 +34,7 @@ class Recall:
         self._sizes: dict[str, int] = {}
 
     def row(self, length: int, rng: random.Random) -> Row:
-        """Draw a context about as long as leaves room for its questions, and ask them until the row is full."""
+        """Draw a context that leaves room for its questions, about, and ask them until the row is full; then cut it."""
         row = Row()
         sample = self._sample(length, rng)
         row.add([self._tokenizer.bos_token_id, *encode(self._tokenizer, sample.context)], counted=False)
@@ -45,8 +45,22 @@ class Recall:
         return row.cut(length)
 
     def _sample(self, length: int, rng: random.Random) -> Sample:
-        """Draw a task of the mixture, with fewer questions where it does not fit, longer where not even one does."""
-        task = rng.choices(list(MIXTURE), [share for share, _ in MIXTURE.values()])[0]
+        """Draw a task of the mixture; where the row is too short for it, with fewer questions, then another task.
+
+        Raises:
+            TaskError: it is too short for any.
+        """
+        tasks = {task: share for task, (share, _) in MIXTURE.items()}
+        while True:
+            task = rng.choices(list(tasks), list(tasks.values()))[0]
+            try:
+                return self._of_task(task, length, rng)
+            except TaskError:
+                del tasks[task]
+                if not tasks:
+                    raise
+
+    def _of_task(self, task: str, length: int, rng: random.Random) -> Sample:
         haystack, seed, depth = self._haystack(rng), rng.random().hex(), rng.random()
         questions = rng.randint(1, MIXTURE[task][1])
         while True:
@@ -54,8 +68,9 @@ class Recall:
             try:
                 return TASKS[task](Setting(room, depth, seed, self._count, 1, questions, haystack))
             except TaskError:
-                length += QUESTION if questions == 1 else 0
-                questions = max(1, questions // 2)
+                if questions == 1:
+                    raise
+                questions //= 2
 
     def _haystack(self, rng: random.Random) -> Haystack:
         if rng.random() >= FROM_BOOKS:

@@ -7,6 +7,7 @@ import random
 from transformers import PreTrainedTokenizerFast
 
 from demo_model.rows import Row, Texts
+from demo_model.tokenizer import SPECIAL_TOKENS
 
 SHORTEST, LONGEST = 4, 120  # tokens of a span
 FARTHEST = 200  # tokens between the two
@@ -19,7 +20,7 @@ class Repeats:
     def __init__(self, texts: Texts, tokenizer: PreTrainedTokenizerFast) -> None:
         self._texts = texts
         self._bos = tokenizer.bos_token_id
-        self._ids = range(len(tokenizer.all_special_ids), len(tokenizer))
+        self._ids = range(len(SPECIAL_TOKENS), len(tokenizer))
 
     def row(self, length: int, rng: random.Random) -> Row:
         """Draw spans, each said twice, at once or after other tokens, until the row is full."""

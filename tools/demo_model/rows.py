@@ -62,7 +62,7 @@ def stream(book: Book, tokenizer: PreTrainedTokenizerFast) -> Stream:
 
 
 class Texts:
-    """Passages of the books, each from the beginning of a paragraph; of long books more."""
+    """Passages of the books, each from the beginning of a paragraph, or up to a book's end; of long books more."""
 
     def __init__(self, books: list[Book], tokenizer: PreTrainedTokenizerFast) -> None:
         self._streams = [stream(book, tokenizer) for book in books]

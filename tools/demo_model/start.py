@@ -2,10 +2,10 @@
 
 To retrieve, a model has to find induction (C. Olsson et al., "In-context Learning and Induction Heads", 2022): one
 layer gathers the tokens before each position, a later one looks for a position behind the same tokens as the last ones,
-and copies what stands there. From random weights that takes more text than a CPU reads in an hour. Written in roughly,
-it is there from the first step, and training moves it, and all other weights, as it likes. Starting attention near a
-good form: A. Trockman and J. Z. Kolter, "Mimetic Initialization of Self-Attention Layers" (2023). The exact form, which
-needs no training, is in docs/induction-model.md.
+and copies what stands there. From random weights it had not appeared after half a million tokens, of which a CPU reads
+some ten million an hour; written in roughly, it answers the easier tasks at the first step, and training goes on from
+there with all weights. Starting attention near a good form: A. Trockman and J. Z. Kolter, "Mimetic Initialization of
+Self-Attention Layers" (2023). The exact form, which needs no training, is in docs/induction-model.md.
 
 Channels of the residual stream: a token's own code, the codes of the two tokens before it, and one that is constant.
 """
@@ -25,14 +25,17 @@ CONSTANT = 255
 OTHERS = 0.25  # standard deviation of an embedding outside OWN, where it is 1 inside
 LEVEL = 4.0  # of the constant channel
 FAST_PAIRS = 10  # of rotated channels, by which a head tells one place from the next
-SHARPNESS = 1.2  # of queries and keys there; their products are some 14 nats above the next place's
-SLOWEST = 5e-4  # radians a token: pairs that turn slower tell what a token is, wherever it stands
+SHARPNESS = 1.2  # of queries and keys there: the place meant is 4 nats above the next, 13 above the one behind that
+SLOWEST = 5e-4  # radians a token: pairs that turn slower tell what a token is, at distances of 1,000 and more
 MATCH, OLDER = 2.0, 0.7  # of queries and keys for the last token, and the weight of the one before it
 GATHERED, COPIED = 0.8, 1.0  # scale of what the two layers write
 
 
 def write_induction(model: LlamaForCausalLM) -> None:
-    """Write the circuit over parts of the weights; random projections are drawn from torch's random state."""
+    """Write the circuit over parts of the weights; random projections are drawn from torch's random state.
+
+    What it does not need stays random: where queries and keys were both zero, no gradient would ever move them.
+    """
     with torch.no_grad():
         embedding_VD = model.get_input_embeddings().weight
         embedding_VD[:, OWN.stop :] *= OTHERS
@@ -47,18 +50,14 @@ def _gather(model: LlamaForCausalLM, projection_PD: torch.Tensor) -> None:
     attention, size = model.model.layers[GATHER].self_attn, model.config.head_dim
     turns = _turns(model)[:FAST_PAIRS]
     keys_HD, values_HD = attention.k_proj.weight[:size], attention.v_proj.weight[:size]
-    keys_HD.zero_()
     keys_HD[:FAST_PAIRS, CONSTANT] = SHARPNESS
-    values_HD.zero_()
     values_HD[:CODE] = projection_PD
     for head, channels in enumerate(BEFORE):
         queries_HD = attention.q_proj.weight[head * size : (head + 1) * size]
-        queries_HD.zero_()
         for pair, turn in enumerate(turns):  # a key turned back by so many places
             queries_HD[pair, CONSTANT] = SHARPNESS * math.cos(turn * (head + 1))
             queries_HD[size // 2 + pair, CONSTANT] = -SHARPNESS * math.sin(turn * (head + 1))
         output_DH = attention.o_proj.weight[:, head * size : (head + 1) * size]
-        output_DH.zero_()
         output_DH[channels, :CODE] = GATHERED * torch.eye(CODE)
 
 
@@ -75,13 +74,11 @@ def _look_up(model: LlamaForCausalLM, projection_PD: torch.Tensor) -> None:
         query_CD = MATCH * (last_CP @ projection_PD + OLDER * older_CP @ first_PD)
         key_CD = MATCH * (last_CP @ first_PD + OLDER * older_CP @ second_PD)
         keys = slice(group * size, (group + 1) * size)
-        attention.k_proj.weight[keys] = 0.0
         attention.k_proj.weight[keys.start + channels] = key_CD
         code_HD = _own_code(size)
         attention.v_proj.weight[keys] = code_HD
         for head in range(group * shared, (group + 1) * shared):
             queries = slice(head * size, (head + 1) * size)
-            attention.q_proj.weight[queries] = 0.0
             attention.q_proj.weight[queries.start + channels] = query_CD
             attention.o_proj.weight[:, queries] = COPIED * code_HD.T
 

@@ -66,7 +66,8 @@ class TritonAttention:
                 overwritten, in the current stream's order. For CUDA graphs: capture write and attend once over
                 such buffers, with inputs of ``size.tokens`` tokens that stay where they are too; then, for each
                 step that fits, plan into them and replay. Rows of inputs that the step has no token for are
-                not read, and those of the output are left as they are.
+                not read, and those of the output are left as they are. What write and attend refuse, a replay
+                does not: compare the step's ``reach`` and ``last_page`` with window and storage.
 
         Raises:
             ValueError: a row's table does not hold the positions that the row computes, or the step does not fit.

@@ -25,7 +25,7 @@ class Work:
 
     Attributes:
         slots_T: page number · P + offset of each token, in order.
-        pages_I: the rows' page numbers, one row after the other.
+        pages_I: the page numbers that the rows need, one row after the other.
         rows_S4: first token, start, tokens, and where in ``pages_I`` the page of position 0 is, or would be.
         tiles_L2: row and first query (a token, counted from the row's first), longest work first.
         items_J4: row, first query, segment, and first of the partial results, one for each query of the tile.
@@ -33,7 +33,7 @@ class Work:
             one segment's to the next's.
         partials: partial results of all items.
         reach: the widest window that reads no released page.
-        last_page: the greatest page number.
+        last_page: the greatest page number of those.
     """
 
     slots_T: I64
@@ -54,10 +54,11 @@ def lay_out(layout: BatchLayout, needs: AttentionNeeds, sizes: Tiles) -> Work:
         ValueError: a row's table does not hold the positions that the row computes.
     """
     starts, counts = layout.starts.astype(np.int64), layout.counts.astype(np.int64)
-    held, skipped = layout.table.pages.sum(1, dtype=np.int64), layout.table.skipped.astype(np.int64)
-    _check(starts, counts, held, skipped, needs.page_tokens)
-    pages_I = _spell(layout.table)
-    rows_S4 = np.stack([_before(counts), starts, counts, _before(held) - skipped], axis=1)
+    skipped = layout.table.skipped.astype(np.int64)
+    needed = -(-(starts + counts) // needs.page_tokens) - skipped
+    _check(layout, needed, needs.page_tokens)
+    pages_I = _spell(layout.table, needed)
+    rows_S4 = np.stack([_before(counts), starts, counts, _before(needed) - skipped], axis=1)
     long = counts > SHORT_TOKENS
     group = needs.num_heads // needs.num_kv_heads
     tiles_L2 = _tile(rows_S4, np.flatnonzero(long), share(group, sizes.long_queries).positions)
@@ -77,9 +78,10 @@ def lay_out(layout: BatchLayout, needs: AttentionNeeds, sizes: Tiles) -> Work:
     )
 
 
-def _check(starts: I64, counts: I64, held: I64, skipped: I64, size: int) -> None:
-    needed = -(-(starts + counts) // size) - skipped
-    bad = np.flatnonzero((held < needed) | (starts < skipped * size))
+def _check(layout: BatchLayout, needed: I64, size: int) -> None:
+    starts, counts, skipped = layout.starts, layout.counts, layout.table.skipped
+    held = layout.table.pages.sum(1, dtype=np.int64)
+    bad = np.flatnonzero((held < needed) | (starts < skipped.astype(np.int64) * size))
     if len(bad):
         row = bad[0]
         raise ValueError(
@@ -88,10 +90,12 @@ def _check(starts: I64, counts: I64, held: I64, skipped: I64, size: int) -> None
         )
 
 
-def _spell(table: PageTable) -> I64:
-    """The page numbers of all extents, one after the other."""
-    first, pages = table.first.ravel().astype(np.int64), table.pages.ravel().astype(np.int64)
-    return _ramp(pages) + np.repeat(first, pages)
+def _spell(table: PageTable, needed: I64) -> I64:
+    """The numbers of the pages that each row needs, one row after the other; what it holds ahead is left out."""
+    first, pages = table.first.astype(np.int64), table.pages.astype(np.int64)
+    left = needed[:, None] - (np.cumsum(pages, axis=1) - pages)
+    taken = np.clip(left, 0, pages).ravel()
+    return _ramp(taken) + np.repeat(first.ravel(), taken)
 
 
 def _slots(rows_S4: I64, pages_I: I64, size: int) -> I64:

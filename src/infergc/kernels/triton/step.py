@@ -115,7 +115,13 @@ class StepBuffers:
 
 @dataclass(frozen=True, slots=True)
 class TritonStep:
-    """A planned step: where it lies, and what the host checks calls by (see ``Work``)."""
+    """A planned step: where it lies, and what the host checks calls by (see ``Work``).
+
+    Attributes:
+        buffers: where it lies.
+        reach: the widest window that reads no released page.
+        last_page: the greatest page number that is read or written.
+    """
 
     buffers: StepBuffers
     reach: int
