@@ -165,6 +165,9 @@ class EngineConfig(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="What runs the model. auto: an NVIDIA GPU where torch finds one, else the CPU."
     )
+    enforce_eager: bool = Field(
+        False, description="On a GPU, launch every kernel by itself instead of recording decode steps as CUDA graphs."
+    )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads for the model; 0 means all cores.")
     deterministic: bool = Field(
         False,

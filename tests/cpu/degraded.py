@@ -6,6 +6,7 @@ import torch
 
 from infergc.config import EngineConfig
 from infergc.kernels.api import AttentionBackend, BatchLayout
+from infergc.kernels.freight import Freight
 from infergc.worker import factory
 from infergc.worker.executor import TorchExecutor
 
@@ -20,8 +21,8 @@ class RoundedAttention:
         self.name = backend.name
         self._backend = backend
 
-    def plan(self, layout: BatchLayout) -> Any:
-        return self._backend.plan(layout)
+    def plan(self, layout: BatchLayout, freight: Freight | None = None) -> Any:
+        return self._backend.plan(layout, freight)
 
     def write(
         self, step: Any, k_TGD: torch.Tensor, v_TGD: torch.Tensor, k_NGPD: torch.Tensor, v_NGPD: torch.Tensor

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import RepetitionPenaltyLogitsProcessor
 
+from infergc.kernels.freight import Direct
 from infergc.params import ParameterError, SamplingParams
 from infergc.sched.plan import Binding
-from infergc.worker.sampler import Sampler
+from infergc.worker.sampler import Sampled, Sampler
 from infergc.worker.sampling.pieces import pieces
 
 V = 200
@@ -35,9 +36,13 @@ def bound(*rows: SamplingParams, prompt=(1, 2, 2, 7), output=()) -> Sampler:
     return sampler
 
 
+def sample_at(sampler: Sampler, logits_SV: torch.Tensor, slots: np.ndarray, positions: np.ndarray) -> Sampled:
+    return sampler.sample(logits_SV, sampler.lay_out(slots, positions, Direct("cpu")))
+
+
 def sample(sampler: Sampler, logits_SV: torch.Tensor, slots=None, position: int = 4):
     slots = np.arange(len(logits_SV)) if slots is None else np.array(slots)
-    return sampler.sample(logits_SV.clone(), slots, np.full(len(slots), position))
+    return sample_at(sampler, logits_SV.clone(), slots, np.full(len(slots), position))
 
 
 def adjusted(logits_V: torch.Tensor, params: SamplingParams, prompt=(1, 2, 2, 7), output=()) -> np.ndarray:
@@ -83,7 +88,7 @@ def test_logits_and_reports_equal_the_oracle(requests, seed):
         sampler.bind(binding(slot, params, output=output))
     logits_SV, used_SV = logits_of(len(requests), seed), logits_of(len(requests), seed)
     positions = np.array([4 + len(output) for _, output in requests])
-    tokens, reports, _ = sampler.sample(used_SV, np.arange(len(requests)), positions)
+    tokens, reports, _ = sample_at(sampler, used_SV, np.arange(len(requests)), positions)
     for row, (params, output) in enumerate(requests):
         x = adjusted(logits_SV[row], params, output=output)
         np.testing.assert_allclose(used_SV[row].numpy(), x, rtol=1e-5, atol=1e-4)
@@ -113,12 +118,12 @@ def test_a_row_is_bitwise_the_same_alone_and_in_any_batch(requests, data):
     for row, (params, output) in enumerate(requests):
         sampler = Sampler(1, V, EOS)
         sampler.bind(binding(0, params, output=output))
-        alone.append(sampler.sample(logits_SV[row : row + 1].clone(), np.array([0]), positions[row : row + 1]))
+        alone.append(sample_at(sampler, logits_SV[row : row + 1].clone(), np.array([0]), positions[row : row + 1]))
     together = Sampler(8, V, EOS)
     slots = np.array(data.draw(st.permutations(range(8))))[: len(requests)]
     for slot, (params, output) in zip(slots, requests, strict=True):
         together.bind(binding(int(slot), params, output=output))
-    tokens, reports, _ = together.sample(logits_SV.clone(), slots, positions)
+    tokens, reports, _ = sample_at(together, logits_SV.clone(), slots, positions)
     assert tokens.tolist() == [int(token[0]) for token, *_ in alone]
     assert reports == {row: report[0] for row, (_, report, _) in enumerate(alone) if report}
 
@@ -132,10 +137,10 @@ def test_the_same_alone_and_in_a_batch_at_real_vocabularies(vocab_size):
         params = SamplingParams(seed=slot, top_p=(1.0, 0.9, 0.99)[slot % 3], logprobs=2 if slot % 2 else None)
         sampler.bind(binding(slot, params))
     positions = np.arange(rows)
-    tokens, reports, _ = sampler.sample(logits_SV.clone(), np.arange(rows), positions)
+    tokens, reports, _ = sample_at(sampler, logits_SV.clone(), np.arange(rows), positions)
     for row in range(0, rows, 5):
         at = slice(row, row + 1)
-        token, report, _ = sampler.sample(logits_SV[at].clone(), np.array([row]), positions[at])
+        token, report, _ = sample_at(sampler, logits_SV[at].clone(), np.array([row]), positions[at])
         assert token[0] == tokens[row]
         assert report.get(0) == reports.get(row)
 
@@ -144,7 +149,7 @@ def test_the_same_alone_and_in_a_batch_at_real_vocabularies(vocab_size):
 @given(some_params, st.integers(1, 9))
 def test_a_preempted_request_goes_on_as_if_nothing_had_happened(params, cut):
     def step(sampler, slot, at):
-        return int(sampler.sample(logits_of(1, seed=at), np.array([slot]), np.array([4 + at]))[0][0])
+        return int(sample_at(sampler, logits_of(1, seed=at), np.array([slot]), np.array([4 + at]))[0][0])
 
     undisturbed, interrupted = bound(params), bound(params)
     expected = [step(undisturbed, 0, at) for at in range(10)]
@@ -161,7 +166,7 @@ def test_repetition_penalty_equals_that_of_transformers():
     params = SamplingParams(repetition_penalty=1.7, temperature=0)
     logits_SV = logits_of(1)
     expected = RepetitionPenaltyLogitsProcessor(1.7)(torch.tensor([[*prompt, *output]]), logits_SV.clone())
-    bound(params, output=output).sample(logits_SV, np.array([0]), np.array([7]))
+    sample_at(bound(params, output=output), logits_SV, np.array([0]), np.array([7]))
     assert torch.equal(logits_SV, expected)
 
 
@@ -189,7 +194,7 @@ def test_greedy_takes_the_first_of_equals_and_leaves_the_logits_alone():
     logits_SV = torch.zeros((2, V))
     logits_SV[1, 40] = logits_SV[1, 90] = 1.0
     before = logits_SV.clone()
-    tokens, reports, _ = bound(*[SamplingParams(temperature=0)] * 2).sample(logits_SV, np.arange(2), np.full(2, 4))
+    tokens, reports, _ = sample_at(bound(*[SamplingParams(temperature=0)] * 2), logits_SV, np.arange(2), np.full(2, 4))
     assert tokens.tolist() == [0, 40]
     assert tokens.dtype == torch.int32
     assert reports == {}
@@ -238,7 +243,7 @@ def test_a_broken_row_gives_a_valid_token_and_harms_no_other():
 
 
 def test_no_rows():
-    tokens, reports, _ = bound(SamplingParams()).sample(torch.zeros((0, V)), np.zeros(0, int), np.zeros(0, int))
+    tokens, reports, _ = sample_at(bound(SamplingParams()), torch.zeros((0, V)), np.zeros(0, int), np.zeros(0, int))
     assert len(tokens) == 0
     assert reports == {}
 
@@ -264,11 +269,11 @@ def test_rows_of_a_large_vocabulary_are_worked_on_a_few_at_a_time() -> None:
     together = Sampler(rows, vocab_size, EOS)
     for slot, each in enumerate(params):
         together.bind(binding(slot, each))
-    tokens_S, reports, _ = together.sample(logits_SV.clone(), np.arange(rows), np.full(rows, 4))
+    tokens_S, reports, _ = sample_at(together, logits_SV.clone(), np.arange(rows), np.full(rows, 4))
     for row, each in enumerate(params):
         alone = Sampler(1, vocab_size, EOS)
         alone.bind(binding(0, each))
-        token_S, report, _ = alone.sample(logits_SV[row : row + 1].clone(), np.arange(1), np.full(1, 4))
+        token_S, report, _ = sample_at(alone, logits_SV[row : row + 1].clone(), np.arange(1), np.full(1, 4))
         assert (int(token_S[0]), report[0]) == (int(tokens_S[row]), reports[row])
     assert [piece.tolist() for piece in pieces(np.arange(rows), vocab_size)] == [[0, 1], [2, 3], [4, 5], [6]]
     assert [piece.tolist() for piece in pieces(np.arange(2), 1 << 22)] == [[0], [1]]

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from infergc.kernels.freight import Direct
 from infergc.params import SamplingParams
-from infergc.worker.sampling.draw import draw, truncated_weights
+from infergc.worker.sampling import draw as draws
+from infergc.worker.sampling.draw import lay_out_draws, truncated_weights
 from infergc.worker.sampling.knobs import Knobs
 from infergc.worker.sampling.uniform import uniforms
 
@@ -25,8 +27,14 @@ def knobs_of(rows: list[SamplingParams], vocab_size: int) -> Knobs:
     return knobs
 
 
+def draw(logits_RV: torch.Tensor, knobs: Knobs, u_R: np.ndarray) -> torch.Tensor:
+    return draws.draw(logits_RV, lay_out_draws(knobs, u_R, logits_RV.shape[1], Direct("cpu")))
+
+
 def probabilities(logits_RV: torch.Tensor, rows: list[SamplingParams]) -> torch.Tensor:
-    weight_RV = truncated_weights(logits_RV, knobs_of(rows, logits_RV.shape[1])).double()
+    knobs, vocab_size = knobs_of(rows, logits_RV.shape[1]), logits_RV.shape[1]
+    (drawing,) = lay_out_draws(knobs, np.zeros(len(rows)), vocab_size, Direct("cpu"))
+    weight_RV = truncated_weights(logits_RV, drawing).double()
     return weight_RV / weight_RV.sum(-1, keepdim=True)
 
 

@@ -138,7 +138,7 @@ def test_a_step_of_nothing() -> None:
 
 def test_one_buffer_holds_the_plan() -> None:
     layout = spread(make_case(needs(), [(0, 40), (90, 1)])).layout
-    buffers = TritonAttention(needs(), None, SMALL).plan(layout).buffers
+    buffers = TritonAttention(needs(), None, SMALL).plan(layout).arrive()
     parts = [buffers.slots_T, buffers.pages_I, buffers.rows_S4, buffers.tiles_L2, buffers.items_J4, buffers.merges_U4]
     assert {part.untyped_storage().data_ptr() for part in parts} == {buffers.slots_T.untyped_storage().data_ptr()}
     assert all(part.data_ptr() % 16 == parts[0].data_ptr() % 16 for part in parts)

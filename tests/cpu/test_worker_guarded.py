@@ -12,11 +12,13 @@ from cpu.plans import GREEDY, Row, plan_of
 from infergc.heap.errors import StorageCorruption
 from infergc.heap.groups import GroupSpec
 from infergc.heap.moves import Move, PageTable
+from infergc.kernels.freight import Freight
 from infergc.sched.plan import Binding, StepPlan
-from infergc.worker.batch import Batch, build_batch
+from infergc.worker.batch import lay_out_batch
 from infergc.worker.device import HostDevice
 from infergc.worker.guarded import GuardedStorage
 from infergc.worker.guarded_forward import GuardedForward
+from infergc.worker.layers import Compute
 from infergc.worker.storage import KVStorage, LayerGroups
 
 PAGE, PAGES = 8, 40
@@ -130,7 +132,9 @@ def plan_over(pages: list[list[int]], starts: list[int], slots: Sequence[int] = 
 
 
 def run_of(forward: GuardedForward, plan: StepPlan) -> torch.Tensor:
-    return forward(plan, build_batch(plan, torch.zeros(16, dtype=torch.int32), HostDevice()))
+    freight = HostDevice().freight()
+    compute, batch = forward(plan, freight), lay_out_batch(plan, freight)
+    return compute(batch.token_ids(torch.zeros(16, dtype=torch.int32)), batch.positions_T.tensor)
 
 
 def rows_of(error: StorageCorruption) -> list[int]:
@@ -147,8 +151,8 @@ def test_rows_that_compute_nan_are_named_with_what_they_read_and_only_once() -> 
             x_NGPD[4, :, 1] = float("nan")  # the model's own
             x_NGPD[3, :, 2:] = x_NGPD[9, :, 2:]  # not written yet
 
-    def forward(plan: StepPlan, batch: Batch) -> torch.Tensor:
-        return torch.where(torch.from_numpy(plan.slots == 0)[:, None], 1.0, torch.nan).expand(-1, 4)
+    def forward(plan: StepPlan, freight: Freight) -> Compute:
+        return lambda *_: torch.where(torch.from_numpy(plan.slots == 0)[:, None], 1.0, torch.nan).expand(-1, 4)
 
     guard = GuardedForward(forward, storage)
     pages, starts = [[0, 1], [2, 3], [4, 5]], [9, 10, 15]
@@ -165,10 +169,13 @@ def test_rows_that_compute_nan_are_named_with_what_they_read_and_only_once() -> 
 def test_slots_are_not_blamed_for_what_a_lost_step_did_not_write(lost: str) -> None:
     storage, fails = guarded(), [lost == "half way"]
 
-    def forward(plan: StepPlan, batch: Batch) -> torch.Tensor:
-        if fails.pop():
-            raise MemoryError("no memory")
-        return torch.full((len(plan.slots), 4), torch.nan)
+    def forward(plan: StepPlan, freight: Freight) -> Compute:
+        def compute(*_: torch.Tensor) -> torch.Tensor:
+            if fails.pop():
+                raise MemoryError("no memory")
+            return torch.full((len(plan.slots), 4), torch.nan)
+
+        return compute
 
     guard = GuardedForward(forward, storage)
     if lost == "half way":

@@ -11,7 +11,7 @@ from infergc.config import EngineConfig, flag
 from infergc.units import format_bytes
 
 HEADINGS = {  # heading → fields; a field that is in none stands under the last
-    "Model": ("dtype", "max_model_len", "attention_backend", "device", "threads"),
+    "Model": ("dtype", "max_model_len", "attention_backend", "device", "enforce_eager", "threads"),
     "Memory": (
         "memory",
         "kv_cache_memory",

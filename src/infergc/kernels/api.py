@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from infergc.kernels.freight import Freight
 from infergc.sched.plan import I32, PageTable
 
 PACK_ROWS = 64  # outputs of a matrix that may be packed apart from the rest: a multiple of every layout's panel
@@ -48,8 +49,12 @@ class AttentionBackend(Protocol):
 
     name: str
 
-    def plan(self, layout: BatchLayout) -> Any:
-        """Prepare what all layers of a group share in this step; the result is passed to write and attend."""
+    def plan(self, layout: BatchLayout, freight: Freight | None = None) -> Any:
+        """Prepare what all layers of a group share in this step; the result is passed to write and attend.
+
+        What the device has to know of it goes by the freight, which leaves before the first write; without one it goes
+        at once.
+        """
         ...
 
     def write(

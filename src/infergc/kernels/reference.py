@@ -12,6 +12,7 @@ import torch
 
 from infergc.kernels.api import AttentionNeeds, BatchLayout
 from infergc.kernels.capabilities import Capabilities
+from infergc.kernels.freight import Freight
 from infergc.sched.plan import PageTable
 from infergc.units import ceil_div
 
@@ -45,7 +46,11 @@ class ReferenceAttention:
         """Return None: it runs everywhere."""
         return None
 
-    def plan(self, layout: BatchLayout) -> list[ReferenceRow]:
+    def plan(
+        self,
+        layout: BatchLayout,
+        freight: Freight | None = None,  # noqa: ARG002 - page numbers are used on the host
+    ) -> list[ReferenceRow]:
         """Spell the extents out as page numbers.
 
         Raises:

@@ -1,17 +1,17 @@
 """An NVIDIA GPU as a ``Device``: streams, events, and pinned memory on the way there and back."""
 
 import weakref
-from collections.abc import Sequence
-from itertools import accumulate, cycle
+from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from infergc.kernels.freight import Crate, Parcel
 from infergc.worker.arena import arena
 
-_ALIGNMENT = 16  # bytes: what any type of ours and any vector load asks for
 _STAGES = 4  # steps in flight and one being made: none waits for a copy of its own
 
 
@@ -51,15 +51,45 @@ class _Stage:
         return memory[:size]
 
 
+class CudaFreight:
+    """Implements ``kernels.freight.Freight``: all arrays are laid into pinned memory, and one copy takes them.
+
+    Args:
+        place: the GPU.
+        stage: where they are laid.
+    """
+
+    def __init__(self, place: torch.device, stage: _Stage) -> None:
+        self.place = place
+        self._stage = stage
+        self._crate = Crate()
+
+    def add(self, array: NDArray[Any]) -> Parcel:
+        """See ``Freight``."""
+        return self._crate.add(array)
+
+    def send(self) -> None:
+        """See ``Freight``."""
+        crate, self._crate = self._crate, Crate()
+        crate.fill(self._stage.reserve(crate.size))
+        there = torch.empty(crate.size, dtype=torch.uint8, device=self.place)
+        there.copy_(self._stage.host[: crate.size], non_blocking=True)
+        self._stage.free.record()
+        crate.unpack(there)
+
+
 class CudaDevice:
-    """Implements ``device.Device``. ``upload`` is used by one thread.
+    """Implements ``device.Device``.
 
     Args:
         index: of the GPU.
+        records: whether CUDA graphs are to be used.
     """
 
-    def __init__(self, index: int = 0) -> None:
+    def __init__(self, index: int = 0, *, records: bool = True) -> None:
         self.place = torch.device("cuda", index)
+        self.records = records
+        self._pool: Any = None  # memory that all recorded graphs share
         self._stages = cycle([_Stage() for _ in range(_STAGES)])
 
     def enter(self) -> None:
@@ -67,21 +97,22 @@ class CudaDevice:
         torch.cuda.set_device(self.place)
         torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
 
-    def upload(self, arrays: Sequence[NDArray[Any]]) -> list[torch.Tensor]:
+    def freight(self) -> CudaFreight:
         """See ``device.Device``."""
-        ends = list(accumulate(-(-array.nbytes // _ALIGNMENT) * _ALIGNMENT for array in arrays))
-        stage, starts = next(self._stages), [0, *ends[:-1]]
-        memory = stage.reserve(ends[-1] if ends else 0)
-        for start, array in zip(starts, arrays, strict=True):
-            memory[start : start + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        there = torch.empty(len(memory), dtype=torch.uint8, device=self.place)
-        there.copy_(stage.host[: len(memory)], non_blocking=True)
-        stage.free.record()
-        kinds = [torch.from_numpy(np.empty(0, array.dtype)).dtype for array in arrays]
-        return [
-            there[start : start + array.nbytes].view(kind).view(array.shape)
-            for start, array, kind in zip(starts, arrays, kinds, strict=True)
-        ]
+        return CudaFreight(self.place, next(self._stages))
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """See ``device.Device``: a CUDA graph. Other threads may go on meanwhile; ``work`` was done before."""
+        if not self.records:
+            return work
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        graph = torch.cuda.CUDAGraph()
+        graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+        try:
+            work()
+        finally:
+            graph.capture_end()
+        return graph.replay
 
     def fetch(self, tensor: torch.Tensor) -> CudaFetch:
         """See ``device.Device``."""

@@ -5,13 +5,13 @@ a stream that another can wait for. On the CPU all is done when the call returns
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from infergc.kernels.freight import Direct, Freight
 from infergc.worker.arena import arena
 
 Fence = Any  # a place in a thread's work: the device's own, made by ``fence``
@@ -34,16 +34,25 @@ class Device(Protocol):
 
     Attributes:
         place: its name in torch.
+        records: whether work that is recorded costs less than when it is given piece by piece.
     """
 
     place: torch.device
+    records: bool
 
     def enter(self) -> None:
         """Give the calling thread a stream of its own; once, before its work."""
         ...
 
-    def upload(self, arrays: Sequence[NDArray[Any]]) -> list[torch.Tensor]:
-        """The arrays there, in one copy, or themselves where the device is the host."""
+    def freight(self) -> Freight:
+        """What is to take a step's arrays there; one at a time, used by one thread."""
+        ...
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Find out what ``work`` gives to the device: the result gives it once more, with the same addresses.
+
+        Where ``records`` is false, the result is ``work`` itself.
+        """
         ...
 
     def fetch(self, tensor: torch.Tensor) -> Fetch:
@@ -94,13 +103,18 @@ class HostDevice:
     """Implements ``Device`` where the device is the host. A fence is the time."""
 
     place = torch.device("cpu")
+    records = False
 
     def enter(self) -> None:
         """See ``Device``; a thread of the host is a stream."""
 
-    def upload(self, arrays: Sequence[NDArray[Any]]) -> list[torch.Tensor]:
+    def freight(self) -> Direct:
         """See ``Device``; nothing is copied."""
-        return [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+        return Direct(self.place)
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """See ``Device``."""
+        return work
 
     def fetch(self, tensor: torch.Tensor) -> Here:
         """See ``Device``."""

@@ -92,7 +92,7 @@ def _on_host(config: EngineConfig) -> TorchExecutor:
 
 
 def _on_gpu(config: EngineConfig) -> TorchExecutor:
-    device = CudaDevice()
+    device = CudaDevice(records=not config.enforce_eager)
     source = open_model(config.model, config.dtype)
     ledger, least = GpuLedger(), nbytes(source.spec)
     ledger.check_fits(config, least)  # before gigabytes are read

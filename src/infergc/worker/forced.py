@@ -6,6 +6,7 @@ makes. So what a way of keeping KV does to a model is seen where texts are gener
 Shapes: S rows of a step, R of them that are forced, V vocabulary.
 """
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,9 +16,19 @@ from numpy.typing import NDArray
 
 from infergc.config import ConfigError
 from infergc.engine.scripts import Continuation, Script
+from infergc.kernels.freight import Freight
 from infergc.sched.plan import Binding
 from infergc.worker.executor import TorchExecutor
-from infergc.worker.sampler import Sampled, Sampler
+from infergc.worker.sampler import Asked, Sampled, Sampler
+
+
+@dataclass(frozen=True, slots=True)
+class _AskedToo(Asked):
+    """Rows of which some are forced and some are free; those are asked by themselves."""
+
+    forced: NDArray[np.int64]
+    free: NDArray[np.int64]
+    others: Asked | None
 
 
 class ForcedSampler(Sampler):
@@ -41,22 +52,28 @@ class ForcedSampler(Sampler):
         if continuation is not None:
             self._forced[binding.slot] = len(binding.prompt), continuation
 
-    def sample(self, logits_SV: torch.Tensor, slots: NDArray[np.integer], positions: NDArray[np.integer]) -> Sampled:
+    def lay_out(self, slots: NDArray[np.integer], positions: NDArray[np.integer], freight: Freight) -> Asked:
         """See ``Sampler``."""
-        is_forced = np.array([slot in self._forced for slot in slots.tolist()])
+        is_forced = np.array([slot in self._forced for slot in slots.tolist()], bool)
         if not is_forced.any():
-            return super().sample(logits_SV, slots, positions)
-        device = logits_SV.device
-        tokens_S = torch.empty(len(slots), dtype=torch.int32, device=device)
-        rows = np.flatnonzero(is_forced)
-        at_R = torch.from_numpy(rows).to(device)
-        tokens_R = self._follow(logits_SV[at_R].float().log_softmax(-1), slots[rows], positions[rows])
-        tokens_S[at_R] = torch.from_numpy(tokens_R).to(device)
+            return super().lay_out(slots, positions, freight)
         free = np.flatnonzero(~is_forced)
-        if not len(free):
+        others = super().lay_out(slots[free], positions[free], freight) if len(free) else None
+        return _AskedToo(slots, positions, None, [], np.flatnonzero(is_forced), free, others)
+
+    def sample(self, logits_SV: torch.Tensor, asked: Asked) -> Sampled:
+        """See ``Sampler``."""
+        if not isinstance(asked, _AskedToo):
+            return super().sample(logits_SV, asked)
+        device, rows, free = logits_SV.device, asked.forced, asked.free
+        tokens_S = torch.empty(len(asked.slots), dtype=torch.int32, device=device)
+        at_R = torch.from_numpy(rows).to(device)
+        tokens_R = self._follow(logits_SV[at_R].float().log_softmax(-1), asked.slots[rows], asked.positions[rows])
+        tokens_S[at_R] = torch.from_numpy(tokens_R).to(device)
+        if asked.others is None:
             return Sampled(tokens_S, {}, {})
         others_R = torch.from_numpy(free).to(device)
-        found = super().sample(logits_SV[others_R], slots[free], positions[free])
+        found = super().sample(logits_SV[others_R], asked.others)
         tokens_S[others_R] = found.tokens
         reports = {int(free[row]): report for row, report in found.reports.items()}
         return Sampled(tokens_S, reports, {int(free[row]): error for row, error in found.errors.items()})

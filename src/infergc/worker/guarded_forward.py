@@ -4,14 +4,16 @@ Shapes: S rows of the plan, T tokens, E hidden.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 
 from infergc.heap.errors import Finding, StorageCorruption
+from infergc.kernels.freight import Freight
 from infergc.sched.plan import StepPlan
-from infergc.worker.batch import Batch
 from infergc.worker.guarded import GuardedStorage
+from infergc.worker.layers import Compute, Forward
 
 BAND_STEPS = 4  # steps between two looks at the bands: whoever wrote there ran in one of so many
 
@@ -26,7 +28,7 @@ class GuardedForward:
 
     def __init__(
         self,
-        forward: Callable[[StepPlan, Batch], torch.Tensor],
+        forward: Forward,
         storage: GuardedStorage,
         band_steps: int = BAND_STEPS,
     ) -> None:
@@ -37,7 +39,12 @@ class GuardedForward:
         self._next = 0  # step
         self._sick: set[int] = set()  # slots whose KV is not whole
 
-    def __call__(self, plan: StepPlan, batch: Batch) -> torch.Tensor:
+    def __call__(self, plan: StepPlan, freight: Freight) -> Compute:
+        """Plan a step. To compute it raises StorageCorruption: what moves, reads or writes were found to do."""
+        compute = self._forward(plan, freight)
+        return lambda token_ids_T, positions_T: self._look_after(plan, partial(compute, token_ids_T, positions_T))
+
+    def _look_after(self, plan: StepPlan, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Compute a step.
 
         Raises:
@@ -46,7 +53,7 @@ class GuardedForward:
         if plan.step != self._next:
             self._sick.update(plan.slots.tolist())
         self._sick.difference_update(binding.slot for binding in plan.bindings)
-        hidden_TE = self._forward(plan, batch)
+        hidden_TE = compute()
         self._next = plan.step + 1
         findings = [*self._storage.take_findings(), *self._poisoned_rows(plan, hidden_TE), *self._breaches()]
         if findings:

@@ -44,14 +44,16 @@ class Rehearsal:
     def run(self, executor: TorchExecutor) -> None:
         """Give every slot the dearest parameters, decode few but the longest texts, then fill steps with prompts.
 
-        Of those there are two: in as many rows as there are, and in as few.
+        Of those there are two: in as many rows as there are, and in as few. Decode steps are run twice: where steps
+        are recorded, it is then.
         The storage is scratch: it is released, and ``allocate`` is to be called again.
         """
         groups = executor.facts.groups
         scratch = split_budget(groups, self.kv_bytes(groups))
         executor.allocate(scratch, self.slots)
         prefills = [self._prefill(scratch, rows) for rows in (self._rows(), self._few())]
-        for plan in (self._decode(scratch), *prefills):
+        decode = self._decode(scratch)
+        for plan in (decode, decode, *prefills):
             executor.launch(plan).result()
         executor.release()
 

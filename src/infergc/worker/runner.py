@@ -16,12 +16,13 @@ from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
 from infergc.sched.plan import I32, StepOutcome, StepPlan, TokenLogprobs
 from infergc.sched.prompt_spans import PromptSpans
-from infergc.worker.batch import Batch, build_batch
+from infergc.worker.batch import Batch, lay_out_batch
 from infergc.worker.copier import Copied, Moving
 from infergc.worker.device import Device, Fence, Fetch
 from infergc.worker.forward import create_forward
+from infergc.worker.layers import Layers
 from infergc.worker.moving import make
-from infergc.worker.sampler import Sampler
+from infergc.worker.sampler import Asked, Sampler
 from infergc.worker.sampling.prompts import report_prompts
 from infergc.worker.storage import KVStorage, LayerGroups
 
@@ -93,7 +94,7 @@ class StepRunner:
         self._device = device
         self._decoder = decoder
         self._storage = storage
-        self._forward = create_forward(decoder, attention, groups, storage)
+        self._forward = create_forward(Layers(decoder, attention, groups, storage), device, max_num_seqs)
         self._sampler = sampler
         self._prompts = PromptSpans()
         self._latest_N = torch.zeros(max_num_seqs, dtype=torch.int32, device=device.place)  # slot → last token
@@ -129,11 +130,15 @@ class StepRunner:
         for binding in plan.bindings:
             self._sampler.bind(binding)
             self._prompts.bind(binding)
-        batch = build_batch(plan, self._latest_N, self._device)
-        hidden_TE = self._forward(plan, batch)
+        freight = self._device.freight()  # one copy of all that the device has to know of the step
+        compute = self._forward(plan, freight)
+        batch = lay_out_batch(plan, freight)
+        asked = self._sampler.lay_out(batch.slots_R, batch.next_positions_R, freight)
+        freight.send()
+        hidden_TE = compute(batch.token_ids(self._latest_N), batch.positions_T.tensor)
         spec = self._decoder.spec
         prompts = report_prompts(self._prompts.of(plan), hidden_TE, self._decoder.logits, spec.vocab_size)
-        return self._sample(batch, hidden_TE), prompts
+        return self._sample(batch, asked, hidden_TE), prompts
 
     @torch.inference_mode()
     def inspect(self) -> list[Finding]:
@@ -144,12 +149,14 @@ class StepRunner:
         """Stop what runs beside it."""
         self._sampler.close()
 
-    def _sample(self, batch: Batch, hidden_TE: torch.Tensor) -> _Sampled:
+    def _sample(self, batch: Batch, asked: Asked, hidden_TE: torch.Tensor) -> _Sampled:
         if not len(batch.sampled_R):
             return _Sampled(batch.sampled_R, None, {}, {})
-        logits_RV = self._decoder.logits(hidden_TE[batch.last_tokens_R])
-        tokens_R, reports, errors = self._sampler.sample(logits_RV, batch.slots_R, batch.next_positions_R)
-        self._latest_N[batch.at_slots_R] = tokens_R  # of a row at fault too: a planned step already computes for it
+        logits_RV = self._decoder.logits(hidden_TE[batch.last_tokens_R.tensor])
+        tokens_R, reports, errors = self._sampler.sample(logits_RV, asked)
+        self._latest_N[batch.at_slots_R.tensor] = (
+            tokens_R  # of a row at fault too: a planned step already computes for it
+        )
         rows = batch.sampled_R.tolist()
         return _Sampled(batch.sampled_R, self._device.fetch(tokens_R), _by(rows, reports), _by(rows, errors))
 

@@ -8,6 +8,7 @@ temperature, top-k, top-p, min-p and a draw. State is kept by slot, set by ``bin
 """
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from infergc.kernels.freight import Freight, Parcel
 from infergc.params import check_token_ids
 from infergc.sched.plan import Binding, TokenLogprobs
 from infergc.worker.sampling.compiled import CompiledGrammars
 from infergc.worker.sampling.constraints import Constraints
-from infergc.worker.sampling.draw import MAX_VOCAB, draw
+from infergc.worker.sampling.draw import MAX_VOCAB, Drawing, draw, lay_out_draws
 from infergc.worker.sampling.entries import SlotEntries
 from infergc.worker.sampling.knobs import Knobs
 from infergc.worker.sampling.penalties import Penalties
@@ -40,6 +42,23 @@ class Sampled(NamedTuple):
     tokens: torch.Tensor
     reports: dict[int, TokenLogprobs]
     errors: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The rows of a step that are sampled, S of them.
+
+    Attributes:
+        slots: [S].
+        positions: [S] absolute position of the token to be sampled.
+        random_R: which rows are drawn, int64; None: each takes its likeliest token.
+        drawings: how, of those rows.
+    """
+
+    slots: NDArray[np.integer]
+    positions: NDArray[np.integer]
+    random_R: Parcel | None
+    drawings: list[Drawing]
 
 
 class Sampler:
@@ -96,19 +115,34 @@ class Sampler:
         self._penalties.bind(slot, params, binding.prompt, binding.output)
         self._constraints.bind(binding)
 
-    def sample(self, logits_SV: torch.Tensor, slots: NDArray[np.integer], positions: NDArray[np.integer]) -> Sampled:
+    def lay_out(self, slots: NDArray[np.integer], positions: NDArray[np.integer], freight: Freight) -> Asked:
+        """Prepare ``sample``: what every draw has to know goes by the freight.
+
+        Args:
+            slots: [S], distinct, each bound.
+            positions: [S] absolute position of the token to be sampled.
+            freight: to where the logits will be.
+        """
+        random = np.flatnonzero(self._knobs.temperature[slots])
+        if not len(random):
+            return Asked(slots, positions, None, [])
+        knobs = self._knobs.take(slots[random])
+        drawings = lay_out_draws(knobs, uniforms(knobs.seed, positions[random]), self._vocab_size, freight)
+        return Asked(slots, positions, freight.add(random), drawings)
+
+    def sample(self, logits_SV: torch.Tensor, asked: Asked) -> Sampled:
         """Sample one token for each row.
 
         Args:
             logits_SV: float32; bias, penalties and grammars are applied to it in place.
-            slots: [S], distinct, each bound.
-            positions: [S] absolute position of the token to be sampled.
+            asked: the rows; the freight has left.
         """
+        slots = asked.slots
         self._add_bias(logits_SV, slots)
         self._penalties.apply(logits_SV, slots)
-        self._ban_ends(logits_SV, slots, positions)
+        self._ban_ends(logits_SV, slots, asked.positions)
         errors = self._constraints.mask(logits_SV, slots)
-        tokens_S = self._choose(logits_SV, slots, positions)
+        tokens_S = _choose(logits_SV, asked)
         self._penalties.count(slots, tokens_S)
         self._constraints.follow(slots, tokens_S)
         return Sampled(tokens_S, self._report(logits_SV, slots, tokens_S), errors)
@@ -116,25 +150,6 @@ class Sampler:
     def close(self) -> None:
         """Stop what runs beside it."""
         self._constraints.close()
-
-    def _choose(
-        self, logits_SV: torch.Tensor, slots: NDArray[np.integer], positions: NDArray[np.integer]
-    ) -> torch.Tensor:
-        random = np.flatnonzero(self._knobs.temperature[slots])
-        if not len(random):
-            return _argmax(logits_SV)
-        drawn_R = self._draw(_rows(logits_SV, random), slots[random], positions[random])
-        if len(random) == len(slots):
-            return drawn_R
-        tokens_S = _argmax(logits_SV)
-        tokens_S[torch.from_numpy(random).to(tokens_S.device)] = drawn_R
-        return tokens_S
-
-    def _draw(
-        self, logits_RV: torch.Tensor, slots: NDArray[np.integer], positions: NDArray[np.integer]
-    ) -> torch.Tensor:
-        knobs = self._knobs.take(slots)
-        return draw(logits_RV, knobs, uniforms(knobs.seed, positions)).int()
 
     def _add_bias(self, logits_SV: torch.Tensor, slots: NDArray[np.integer]) -> None:
         hits = self._bias.at(slots)
@@ -159,6 +174,19 @@ class Sampler:
             found = report(_rows(logits_SV, rows), _rows(tokens_S, rows), counts[rows])
             reports.update(zip(rows.tolist(), found, strict=True))
         return reports
+
+
+def _choose(logits_SV: torch.Tensor, asked: Asked) -> torch.Tensor:
+    if asked.random_R is None:
+        return _argmax(logits_SV)
+    at_R = asked.random_R.tensor
+    every = len(at_R) == len(logits_SV)
+    drawn_R = draw(logits_SV if every else logits_SV.index_select(0, at_R), asked.drawings).int()
+    if every:
+        return drawn_R
+    tokens_S = _argmax(logits_SV)
+    tokens_S[at_R] = drawn_R
+    return tokens_S
 
 
 def _rows(values_S: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch
 
 from infergc.config import EngineConfig
 from infergc.kernels.api import AttentionBackend, BatchLayout, DenseOps, Rotation
+from infergc.kernels.freight import Freight
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.factory import create_executor
 
@@ -46,10 +47,10 @@ class TimedAttention:
         self._backend = backend
         self._watch = watch
 
-    def plan(self, layout: BatchLayout) -> Any:
+    def plan(self, layout: BatchLayout, freight: Freight | None = None) -> Any:
         """See ``AttentionBackend``."""
         with self._watch.on(ATTENTION):
-            return self._backend.plan(layout)
+            return self._backend.plan(layout, freight)
 
     def write(
         self, step: Any, k_TGD: torch.Tensor, v_TGD: torch.Tensor, k_NGPD: torch.Tensor, v_NGPD: torch.Tensor

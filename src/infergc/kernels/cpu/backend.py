@@ -17,6 +17,7 @@ from infergc.kernels.capabilities import Capabilities
 from infergc.kernels.checks import page_count, token_stride
 from infergc.kernels.cpu.library import DTYPES, LibraryMissingError, choose_variant, load
 from infergc.kernels.cpu.threads import CpuThreads
+from infergc.kernels.freight import Freight
 from infergc.sched.plan import I32
 
 _ERRORS = {  # as Error in api.hpp
@@ -82,7 +83,11 @@ class CpuAttention:
             return str(error)
         return None
 
-    def plan(self, layout: BatchLayout) -> CpuStep:
+    def plan(
+        self,
+        layout: BatchLayout,
+        freight: Freight | None = None,  # noqa: ARG002 - nothing goes anywhere
+    ) -> CpuStep:
         """Copy the tables to the C++ side.
 
         Raises:

@@ -12,9 +12,10 @@ import torch
 from infergc.kernels.api import AttentionNeeds, BatchLayout
 from infergc.kernels.capabilities import Capabilities
 from infergc.kernels.checks import page_count, token_stride
+from infergc.kernels.freight import Direct, Freight
 from infergc.kernels.triton import environment
 from infergc.kernels.triton.layout import UNBOUNDED, lay_out
-from infergc.kernels.triton.step import StepBuffers, StepSize, TritonStep
+from infergc.kernels.triton.step import Partials, StepBuffers, StepSize, TritonStep
 from infergc.kernels.triton.tiles import Tiles, share, tiles
 from infergc.units import ceil_div
 
@@ -57,29 +58,41 @@ class TritonAttention:
         """Why this backend cannot run on this machine at all; None when it can."""
         return environment.unavailable()
 
-    def plan(self, layout: BatchLayout, into: StepBuffers | None = None) -> TritonStep:
-        """Lay the step's work out on the device.
+    def plan(self, layout: BatchLayout, freight: Freight | None = None, into: StepBuffers | None = None) -> TritonStep:
+        """Lay the step's work out for the device.
 
         Args:
             layout: the step.
+            freight: takes it there; None: it goes at once.
             into: buffers that stay where they are, from ``reserve``: what was planned into them before is
-                overwritten, in the current stream's order. For CUDA graphs: capture write and attend once over
-                such buffers, with inputs of ``size.tokens`` tokens that stay where they are too; then, for each
-                step that fits, plan into them and replay. Rows of inputs that the step has no token for are
-                not read, and those of the output are left as they are. What write and attend refuse, a replay
-                does not: compare the step's ``reach`` and ``last_page`` with window and storage.
+                overwritten, in the current stream's order, when the step arrives. For CUDA graphs: capture write and
+                attend once over such buffers, with inputs of ``size.tokens`` tokens that stay where they are too;
+                then, for each step that fits, plan into them, let the step arrive, and replay. Rows of inputs that
+                the step has no token for are not read, and those of the output are left as they are. What write and
+                attend refuse, a replay does not: see ``check``.
 
         Raises:
             ValueError: a row's table does not hold the positions that the row computes, or the step does not fit.
         """
         work = lay_out(layout, self._needs, self.sizes)
-        buffers = into or self.reserve(StepSize.of(work))
-        buffers.fill(work)
-        return TritonStep(buffers, work.reach, work.last_page)
+        return TritonStep(work, self._needs, freight or Direct(self._needs.device), into)
 
-    def reserve(self, size: StepSize) -> StepBuffers:
-        """Memory for steps up to a size. They are launched at that size, whatever is in them."""
-        return StepBuffers(size, self._needs)
+    def reserve(self, size: StepSize, partials: Partials | None = None) -> StepBuffers:
+        """Memory for steps up to a size. They are launched at that size, whatever is in them.
+
+        Args:
+            size: the most that is to fit.
+            partials: memory for partial results to share with buffers that are used before or after; None: its own.
+        """
+        return StepBuffers(size, self._needs, partials=partials)
+
+    def decode_size(self, rows: int, positions: int) -> StepSize:
+        """What at most ``rows`` rows of one token take that hold ``positions`` positions in all."""
+        return StepSize.of_decode(rows, positions, self._needs, self.sizes)
+
+    def partials(self, most: int) -> Partials:
+        """Memory for so many partial results."""
+        return Partials(most, self._needs)
 
     def write(
         self, step: TritonStep, k_TGD: torch.Tensor, v_TGD: torch.Tensor, k_NGPD: torch.Tensor, v_NGPD: torch.Tensor
@@ -89,7 +102,7 @@ class TritonAttention:
         Raises:
             ValueError: a shape, dtype or stride is not what this backend was made for, or storage lacks a page.
         """
-        needs, buffers = self._needs, step.buffers
+        needs, buffers = self._needs, step.arrive()
         k_stride = token_stride(k_TGD, buffers.size.tokens, needs.num_kv_heads, needs)
         v_stride = token_stride(v_TGD, buffers.size.tokens, needs.num_kv_heads, needs)
         self._check_pages(step, k_NGPD, v_NGPD)
@@ -115,20 +128,27 @@ class TritonAttention:
             ValueError: a shape, dtype or stride is not what this backend was made for, the scale is not positive,
                 storage lacks a page, or a row's window reaches into released pages.
         """
-        stride = token_stride(q_THD, step.buffers.size.tokens, self._needs.num_heads, self._needs)
-        self._check_pages(step, k_NGPD, v_NGPD)
-        reach = UNBOUNDED if window is None else min(window, UNBOUNDED)
-        if reach > step.reach:
-            raise ValueError("a row's window reaches into pages that its table has released")
+        stride = token_stride(q_THD, step.size.tokens, self._needs.num_heads, self._needs)
+        self.check(step, k_NGPD, v_NGPD, window)
         if scale <= 0:
             raise ValueError(f"the scale of scores is positive, not {scale}: the greatest product has to weigh most")
-        out_THD = torch.empty(q_THD.shape, dtype=q_THD.dtype, device=q_THD.device)
-        factor = scale * log2(e)
-        if step.buffers.size.tiles:
-            self._attend_long(step.buffers, q_THD, k_NGPD, v_NGPD, out_THD, stride, factor, reach)
-        if step.buffers.size.items:
-            self._attend_short(step.buffers, q_THD, k_NGPD, v_NGPD, out_THD, stride, factor, reach)
+        buffers, out_THD = step.arrive(), torch.empty(q_THD.shape, dtype=q_THD.dtype, device=q_THD.device)
+        factor, reach = scale * log2(e), _reach(window)
+        if step.size.tiles:
+            self._attend_long(buffers, q_THD, k_NGPD, v_NGPD, out_THD, stride, factor, reach)
+        if step.size.items:
+            self._attend_short(buffers, q_THD, k_NGPD, v_NGPD, out_THD, stride, factor, reach)
         return out_THD
+
+    def check(self, step: TritonStep, k_NGPD: torch.Tensor, v_NGPD: torch.Tensor, window: int | None) -> None:
+        """Look whether a step may attend over this storage; a replay of its launches would not.
+
+        Raises:
+            ValueError: storage lacks a page, or a row's window reaches into released pages.
+        """
+        self._check_pages(step, k_NGPD, v_NGPD)
+        if _reach(window) > step.reach:
+            raise ValueError("a row's window reaches into pages that its table has released")
 
     def _attend_long(
         self,
@@ -196,6 +216,10 @@ class TritonAttention:
 
 
 _MERGED_HEADS = 4  # of a merging program: a warp for each
+
+
+def _reach(window: int | None) -> int:
+    return UNBOUNDED if window is None else min(window, UNBOUNDED)
 
 
 def _power_of_two(n: int) -> int:

@@ -8,19 +8,69 @@ makes the draw the same alone, in a batch, and on another device. A token less l
 likeliest is never drawn.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from infergc.kernels.freight import Freight, Parcel
 from infergc.worker.sampling.knobs import Knobs
-from infergc.worker.sampling.pieces import pieces
+from infergc.worker.sampling.pieces import at_once, pieces
 
 MAX_VOCAB = 1 << 22  # weights of at most 2^40 sum within 63 bits
 _ONE = 2.0**40
 _FIRST_CANDIDATES = 64  # a nucleus or top-k is nearly always inside; else eight times more are looked at
 
 
-def draw(logits_RV: torch.Tensor, knobs: Knobs, u_R: NDArray[np.float64]) -> torch.Tensor:
+class Drawing(NamedTuple):
+    """A few neighbouring rows that are drawn at once, and their knobs on the way to where the logits are.
+
+    Attributes:
+        first, end: the rows.
+        temperature_R1: above 0, float32.
+        u_R1: uniform numbers in [0, 1), float64.
+        floor_R: float32: the least distance from the likeliest token's logit that min-p keeps; None: nobody asks.
+        ranked: rows with top-k or top-p, counted from ``first``, their k and their p; None: there are none.
+    """
+
+    first: int
+    end: int
+    temperature_R1: Parcel
+    u_R1: Parcel
+    floor_R: Parcel | None
+    ranked: tuple[Parcel, Parcel, Parcel] | None
+
+
+def lay_out_draws(knobs: Knobs, u_R: NDArray[np.float64], vocab_size: int, freight: Freight) -> list[Drawing]:
+    """Prepare ``draw``: what it has to know goes by the freight.
+
+    Args:
+        knobs: R rows, temperatures above 0.
+        u_R: uniform numbers in [0, 1).
+        vocab_size: V.
+        freight: to where the logits will be.
+    """
+    return [
+        _lay_out(knobs.take(rows), u_R[rows], int(rows[0]), vocab_size, freight)
+        for rows in pieces(np.arange(len(u_R)), vocab_size, at_once(freight.place))
+    ]
+
+
+def _lay_out(knobs: Knobs, u_R: NDArray[np.float64], first: int, vocab_size: int, freight: Freight) -> Drawing:
+    at_P = np.flatnonzero((knobs.top_k < vocab_size) | (knobs.top_p < 1.0))
+    floor, ranked = None, None
+    if len(at_P) or knobs.min_p.any():
+        with np.errstate(divide="ignore"):
+            floor = freight.add(np.log(knobs.min_p).astype(np.float32))
+    if len(at_P):
+        ranked = freight.add(at_P), freight.add(knobs.top_k[at_P]), freight.add(knobs.top_p[at_P])
+    temperature, u = freight.add(knobs.temperature[:, None]), freight.add(u_R[:, None])
+    return Drawing(first, first + len(u_R), temperature, u, floor, ranked)
+
+
+def draw(logits_RV: torch.Tensor, drawings: Sequence[Drawing]) -> torch.Tensor:
     """Sample one token a row from softmax(logits / temperature), truncated by top-k, top-p and min-p.
 
     The filters work in this order, as in transformers: top-k; top-p over what top-k left, renormalised;
@@ -29,54 +79,44 @@ def draw(logits_RV: torch.Tensor, knobs: Knobs, u_R: NDArray[np.float64]) -> tor
 
     Args:
         logits_RV: float32.
-        knobs: R rows, temperatures above 0.
-        u_R: uniform numbers in [0, 1).
+        drawings: of all rows; the freight has left.
 
     Returns:
         ids_R, int64: the first id, in the order of ids, at which the cumulated probability exceeds u.
         A row that holds NaN gives some valid id.
     """
-    ids = [
-        _draw(logits_RV[rows[0] : rows[-1] + 1], knobs.take(rows), u_R[rows])
-        for rows in pieces(np.arange(len(u_R)), logits_RV.shape[1])
-    ]
-    return torch.cat(ids)
+    return torch.cat([_draw(logits_RV[each.first : each.end], each) for each in drawings])
 
 
-def _draw(logits_RV: torch.Tensor, knobs: Knobs, u_R: NDArray[np.float64]) -> torch.Tensor:
-    weight_RV = truncated_weights(logits_RV, knobs)
+def _draw(logits_RV: torch.Tensor, drawing: Drawing) -> torch.Tensor:
+    weight_RV = truncated_weights(logits_RV, drawing)
     cdf_RV = weight_RV.cumsum(-1)
     total_R1 = cdf_RV[:, -1:]
-    u_R1 = torch.from_numpy(u_R).to(logits_RV.device).unsqueeze(1)
     # u × total is rounded to 53 bits: it could reach the total
-    target_R1 = torch.minimum((u_R1 * total_R1).long(), total_R1 - 1)
+    target_R1 = torch.minimum((drawing.u_R1.tensor * total_R1).long(), total_R1 - 1)
     ids_R = torch.searchsorted(cdf_RV, target_R1, right=True).squeeze(1)
     return ids_R.clamp_(max=logits_RV.shape[1] - 1)
 
 
-def truncated_weights(logits_RV: torch.Tensor, knobs: Knobs) -> torch.Tensor:
+def truncated_weights(logits_RV: torch.Tensor, drawing: Drawing) -> torch.Tensor:
     """Weights as int64 in units of 2^-40 of the likeliest token's; 0 for tokens that are filtered out."""
     # the maximum goes first, so that a tiny temperature gives -inf and not inf - inf
     x_RV = logits_RV - logits_RV.amax(-1, keepdim=True)
-    x_RV /= torch.from_numpy(knobs.temperature).to(logits_RV.device).unsqueeze(1)
+    x_RV /= drawing.temperature_R1.tensor
     weight_RV = (x_RV.exp() * _ONE).long()
-    ranked = np.flatnonzero((knobs.top_k < x_RV.shape[1]) | (knobs.top_p < 1.0))
-    if len(ranked) or knobs.min_p.any():
-        with np.errstate(divide="ignore"):
-            floor_R = torch.from_numpy(np.log(knobs.min_p).astype(np.float32)).to(x_RV.device)
-        if len(ranked):
-            _raise_to_rank(floor_R, x_RV, weight_RV, knobs, ranked)
+    if drawing.floor_R is not None:
+        floor_R = drawing.floor_R.tensor
+        if drawing.ranked is not None:
+            _raise_to_rank(floor_R, x_RV, weight_RV, drawing.ranked)
         weight_RV.masked_fill_(x_RV < floor_R.unsqueeze(1), 0)
     return weight_RV
 
 
 def _raise_to_rank(
-    floor_R: torch.Tensor, x_RV: torch.Tensor, weight_RV: torch.Tensor, knobs: Knobs, ranked: NDArray[np.int64]
+    floor_R: torch.Tensor, x_RV: torch.Tensor, weight_RV: torch.Tensor, ranked: tuple[Parcel, Parcel, Parcel]
 ) -> None:
     """Raise the least value kept in the ranked rows to what top-k and then top-p keep."""
-    rows_P = torch.from_numpy(ranked).to(x_RV.device)
-    k_P = torch.from_numpy(knobs.top_k[ranked]).to(x_RV.device)
-    p_P = torch.from_numpy(knobs.top_p[ranked]).to(x_RV.device)
+    rows_P, k_P, p_P = (parcel.tensor for parcel in ranked)
     width = _FIRST_CANDIDATES
     while len(rows_P):
         least_P, done_P = _ranked_floor(_select(x_RV, rows_P), _select(weight_RV, rows_P), k_P, p_P, width)

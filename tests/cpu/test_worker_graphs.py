@@ -1,0 +1,172 @@
+"""Decode steps that are recorded: the same texts as launch by launch, and the same addresses at every replay.
+
+There is no CUDA here: a device of these tests replays by running the work again, and fails where a CUDA graph would read
+memory that is not what it was.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from cpu.families import make_family
+from cpu.plans import GREEDY, Planner, Row, greedy_streams, plan_of
+from cpu.triton_interpreter import TritonAttention
+from infergc.config import engine_config
+from infergc.heap.moves import PageTable
+from infergc.sched.plan import Binding
+from infergc.worker import graphs
+from infergc.worker.device import HostDevice
+from infergc.worker.executor import TorchExecutor
+from infergc.worker.factory import create_executor
+from infergc.worker.graphs import DecodeGraphs, Size
+
+PROMPTS = [list(range(3, 23)), list(range(40, 45)), [9, 8, 7] * 19, [50]]
+
+
+class Outside(TorchDispatchMode):
+    """Notes where tensors lie that operations read and that were not made within."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[int] = []
+        self._made: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        found = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        storages = [tensor.untyped_storage().data_ptr() for tensor in found]
+        self.read += [storage for storage in storages if storage not in self._made]
+        out = func(*args, **kwargs)
+        made = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)}
+        self._made |= made - set(storages)
+        return out
+
+
+class Recorder(HostDevice):
+    """Replays by doing the work again, once it has seen that a graph would read the same."""
+
+    records = True
+
+    def __init__(self) -> None:
+        self.recorded = 0
+        self.replayed = 0
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        self.recorded += 1
+        first: list[int] = []
+
+        def replay() -> None:
+            with Outside() as outside:
+                work()
+            first.extend(outside.read if not first else [])
+            assert set(outside.read) <= set(first), "a graph would read what lies elsewhere now"
+            self.replayed += 1
+
+        return replay
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_family("qwen2_mixed", tmp_path_factory.mktemp("model"), eos_token_id=[7, 9])
+
+
+@pytest.fixture
+def executor(directory: Path) -> Iterator[TorchExecutor]:
+    config = engine_config(model=directory, dtype="float32", threads=1, attention_backend="triton", heap_debug=False)
+    executor = create_executor(config)
+    executor.device = Recorder()
+    yield executor
+    executor.close()
+
+
+def planner_for(executor: TorchExecutor) -> Planner:
+    planner = Planner(executor.facts.groups, 16, slots=4, max_len=128)
+    executor.allocate(planner.groups, 4)
+    return planner
+
+
+def forward_of(executor: TorchExecutor) -> DecodeGraphs:
+    assert executor._runner is not None
+    (found,) = (
+        cell.cell_contents
+        for cell in executor._runner._forward.__closure__
+        if isinstance(cell.cell_contents, DecodeGraphs)
+    )
+    return found
+
+
+def test_texts_are_those_of_steps_that_are_not_recorded(executor: TorchExecutor) -> None:
+    replayed = greedy_streams(executor, planner_for(executor), PROMPTS, new_tokens=8, chunk=64)
+    device = executor.device
+    assert isinstance(device, Recorder)
+    assert device.recorded == 1, "all four rows are of one size"
+    assert device.replayed == 6, "of seven decode steps the first is launched by itself"
+    executor.release()
+    executor.device = HostDevice()
+    assert replayed == greedy_streams(executor, planner_for(executor), PROMPTS, new_tokens=8, chunk=64)
+
+
+def test_rows_that_come_and_go_take_graphs_of_other_sizes(executor: TorchExecutor) -> None:
+    """Prompts in chunks: some decode while others are at their prompts, which no graph computes."""
+    replayed = greedy_streams(executor, planner_for(executor), PROMPTS, new_tokens=9, chunk=20)
+    sizes = set(forward_of(executor)._graphs)
+    assert {size.rows for size in sizes} > {1}
+    executor.release()
+    executor.device = HostDevice()
+    assert replayed == greedy_streams(executor, planner_for(executor), PROMPTS, new_tokens=9, chunk=20)
+
+
+def test_graphs_used_least_lately_are_let_go(executor: TorchExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "_KEPT", 2)
+    planner = planner_for(executor)
+    bindings = tuple(Binding(slot, GREEDY, np.zeros(1, np.int32), np.zeros(0, np.int32)) for slot in range(4))
+    for step, rows in enumerate((1, 2, 1, 3, 1, 4)):
+        plan = planner.plan([Row(slot, 0, [5], sample=True) for slot in range(rows)], () if step else bindings)
+        executor.launch(plan).result()
+    assert [size.rows for size in forward_of(executor)._graphs] == [1, 4]
+
+
+def test_a_step_that_attention_refuses_is_refused_when_it_is_replayed(executor: TorchExecutor) -> None:
+    planner = planner_for(executor)
+    binding = Binding(0, GREEDY, np.zeros(1, np.int32), np.zeros(0, np.int32))
+    for _ in range(3):
+        executor.launch(planner.plan([Row(0, 0, [5], sample=True)], (binding,))).result()
+    beyond = PageTable(np.array([[10_000]], np.int32), np.ones((1, 1), np.int32), np.zeros(1, np.int32))
+    plan = plan_of([Row(0, 0, [5], sample=True)], 4, (beyond, beyond))
+    with pytest.raises(ValueError, match="the page table names a page that storage does not have"):
+        executor.launch(plan).result()
+
+
+@pytest.mark.parametrize("rows", range(1, 300))
+def test_few_rows_of_a_graph_stay_empty(rows: int) -> None:
+    size = Size.of(rows, rows)
+    assert rows <= size.rows <= 1.25 * rows
+    assert Size.of(size.rows, rows) == size
+
+
+@pytest.mark.parametrize("positions", [1, 255, 256, 257, 5000, (1 << 20) - 1, 1 << 20])
+def test_graphs_hold_the_positions_asked_for(positions: int) -> None:
+    for rows in (1, 3, 33, 256):
+        held = Size.of(rows, positions).positions
+        assert held >= positions
+        assert held <= max(4 * positions, 320 * 256)
+
+
+def test_graphs_are_few() -> None:
+    sizes = {Size.of(rows, rows * context) for rows in range(1, 257) for context in (1, 100, 500, 2000, 8000, 100_000)}
+    assert len({size.rows for size in sizes}) < 30
+    assert len(sizes) < 140
+
+
+def test_it_is_made_where_a_device_records_and_triton_attends(directory: Path, executor: TorchExecutor) -> None:
+    assert isinstance(executor.attention, TritonAttention)
+    executor.device = HostDevice()
+    planner_for(executor)
+    with pytest.raises(ValueError, match="not enough values"):
+        forward_of(executor)
