@@ -1,6 +1,6 @@
 """Decode steps that are recorded: the same texts as launch by launch, and the same addresses at every replay.
 
-There is no CUDA here: a device of these tests replays by running the work again, and fails where a CUDA graph would read
+There is no CUDA here: a device of these tests replays by doing the work again, and fails where a CUDA graph would read
 memory that is not what it was.
 """
 
