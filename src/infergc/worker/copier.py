@@ -5,7 +5,7 @@ from threading import Event
 from typing import NamedTuple
 
 from infergc.heap.moves import Move
-from infergc.worker.device import Device, Fence
+from infergc.worker.device import Device, Fence, drain
 from infergc.worker.moving import make
 from infergc.worker.storage import KVStorage
 
@@ -59,6 +59,7 @@ class Copier:
 
     def close(self) -> None:
         """Finish what was started."""
+        self._thread.submit(drain, self._device)
         self._thread.shutdown(wait=True)
 
     def _copy(self, moves: tuple[Move, ...], after: Moving | None) -> Copied:

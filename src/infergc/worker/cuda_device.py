@@ -15,26 +15,6 @@ from infergc.worker.arena import arena
 _STAGES = 4  # steps in flight and one being made: none waits for a copy of its own
 
 
-class CudaFetch:
-    """A tensor on its way into pinned memory."""
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        self._host.copy_(tensor, non_blocking=True)
-        self._event = _event()
-        self._event.record()
-
-    def done(self) -> bool:
-        """See ``device.Fetch``."""
-        return bool(self._event.query())  # type: ignore[no-untyped-call]
-
-    def result(self) -> NDArray[Any]:
-        """See ``device.Fetch``."""
-        self._event.synchronize()
-        array: NDArray[Any] = self._host.numpy()
-        return array
-
-
 class _Stage:
     """Pinned memory that arrays of a step are laid into; ``free`` is reached when they have been copied from it."""
 
@@ -93,8 +73,9 @@ class CudaDevice:
         self._stages = cycle([_Stage() for _ in range(_STAGES)])
 
     def enter(self) -> None:
-        """See ``device.Device``."""
+        """See ``device.Device``. What other threads have given it so far is done then."""
         torch.cuda.set_device(self.place)
+        torch.cuda.synchronize()
         torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
 
     def freight(self) -> CudaFreight:
@@ -114,15 +95,26 @@ class CudaDevice:
             graph.capture_end()
         return graph.replay
 
-    def fetch(self, tensor: torch.Tensor) -> CudaFetch:
-        """See ``device.Device``."""
-        return CudaFetch(tensor)
+    def fetch(self, tensor: torch.Tensor) -> NDArray[Any]:
+        """See ``device.Device``; into pinned memory."""
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        host.copy_(tensor, non_blocking=True)
+        array: NDArray[Any] = host.numpy()
+        return array
 
     def fence(self) -> torch.cuda.Event:
         """See ``device.Device``."""
         event = _event()
         event.record()
         return event
+
+    def reached(self, fence: torch.cuda.Event) -> bool:
+        """See ``device.Device``."""
+        return bool(fence.query())  # type: ignore[no-untyped-call]
+
+    def settle(self, fence: torch.cuda.Event) -> None:
+        """See ``device.Device``."""
+        fence.synchronize()
 
     def wait(self, fence: torch.cuda.Event) -> None:
         """See ``device.Device``."""

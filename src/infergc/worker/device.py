@@ -17,18 +17,6 @@ from infergc.worker.arena import arena
 Fence = Any  # a place in a thread's work: the device's own, made by ``fence``
 
 
-class Fetch(Protocol):
-    """A tensor on its way to the host."""
-
-    def done(self) -> bool:
-        """Whether ``result`` returns at once."""
-        ...
-
-    def result(self) -> NDArray[Any]:
-        """Wait for it."""
-        ...
-
-
 class Device(Protocol):
     """A device and what its threads do there.
 
@@ -55,12 +43,20 @@ class Device(Protocol):
         """
         ...
 
-    def fetch(self, tensor: torch.Tensor) -> Fetch:
-        """Start to bring a tensor to the host. It is not to be changed before it is there."""
+    def fetch(self, tensor: torch.Tensor) -> NDArray[Any]:
+        """A copy on the host, which may be read once a fence behind this is reached."""
         ...
 
     def fence(self) -> Fence:
         """A place behind all that the calling thread has given the device so far."""
+        ...
+
+    def reached(self, fence: Fence) -> bool:
+        """Whether all before a fence is done."""
+        ...
+
+    def settle(self, fence: Fence) -> None:
+        """Wait for that, on the calling thread."""
         ...
 
     def wait(self, fence: Fence) -> None:
@@ -84,21 +80,6 @@ class Device(Protocol):
         ...
 
 
-class Here:
-    """A tensor that is on the host."""
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self._array = tensor.numpy()
-
-    def done(self) -> bool:
-        """See ``Fetch``."""
-        return True
-
-    def result(self) -> NDArray[Any]:
-        """See ``Fetch``."""
-        return self._array
-
-
 class HostDevice:
     """Implements ``Device`` where the device is the host. A fence is the time."""
 
@@ -116,13 +97,21 @@ class HostDevice:
         """See ``Device``."""
         return work
 
-    def fetch(self, tensor: torch.Tensor) -> Here:
-        """See ``Device``."""
-        return Here(tensor)
+    def fetch(self, tensor: torch.Tensor) -> NDArray[Any]:
+        """See ``Device``; it is there."""
+        array: NDArray[Any] = tensor.numpy()
+        return array
 
     def fence(self) -> float:
         """See ``Device``."""
         return time.perf_counter()
+
+    def reached(self, fence: float) -> bool:  # noqa: ARG002 - the protocol's
+        """See ``Device``."""
+        return True
+
+    def settle(self, fence: float) -> None:
+        """See ``Device``; it has been reached."""
 
     def wait(self, fence: float) -> None:
         """See ``Device``; it has been reached."""
@@ -142,3 +131,8 @@ class HostDevice:
     def copy(self, source_L2NGPD: torch.Tensor, target_L2NGPD: torch.Tensor) -> None:
         """See ``Device``."""
         target_L2NGPD.copy_(source_L2NGPD)
+
+
+def drain(device: Device) -> None:
+    """Wait for all that the calling thread has given the device."""
+    device.settle(device.fence())

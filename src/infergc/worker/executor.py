@@ -16,7 +16,7 @@ from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
 from infergc.sched.plan import StepPlan
 from infergc.worker.copier import Copied, Copier, Moving
-from infergc.worker.device import Device, HostDevice
+from infergc.worker.device import Device, HostDevice, drain
 from infergc.worker.disk_link import DiskLink, DiskPlace
 from infergc.worker.flight import StepFlight
 from infergc.worker.runner import StepRunner
@@ -95,7 +95,6 @@ class TorchExecutor:
         if host_slots and self.disk is not None:
             self._disk = DiskLink(self.disk, storage.host, self._page_tokens)
         self._copier = Copier(storage, self.device) if host_slots and not storage.in_order else None
-        self._thread.submit(self.device.enter).result()  # runs from now on: no step finds no memory for a thread
         self._runner = StepRunner(
             decoder=self.decoder,
             attention=self.attention,
@@ -107,6 +106,8 @@ class TorchExecutor:
             max_num_seqs=max_num_seqs,
             device=self.device,
         )
+        # The thread runs from now on: no step finds no memory for one. And what was given above is done.
+        self._thread.submit(self.device.enter).result()
 
     def launch(self, plan: StepPlan) -> StepFlight:
         """See ``engine.ports.Executor``.
@@ -159,7 +160,7 @@ class TorchExecutor:
 
     def release(self) -> None:
         """See ``engine.ports.Executor``."""
-        self._thread.submit(int).result()
+        self._thread.submit(drain, self.device).result()
         self._let_go()
 
     def _let_go(self) -> None:
@@ -177,5 +178,7 @@ class TorchExecutor:
 
     def close(self) -> None:
         """Finish the steps in flight, stop the threads and let go of KV and sampler state."""
+        if self._runner is not None:
+            self._thread.submit(drain, self.device)
         self._thread.shutdown(wait=True)
         self._let_go()

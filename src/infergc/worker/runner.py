@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from infergc.heap.errors import Finding
 from infergc.heap.moves import Move
@@ -18,7 +19,7 @@ from infergc.sched.plan import I32, StepOutcome, StepPlan, TokenLogprobs
 from infergc.sched.prompt_spans import PromptSpans
 from infergc.worker.batch import Batch, lay_out_batch
 from infergc.worker.copier import Copied, Moving
-from infergc.worker.device import Device, Fence, Fetch
+from infergc.worker.device import Device, Fence
 from infergc.worker.forward import create_forward
 from infergc.worker.layers import Layers
 from infergc.worker.moving import make
@@ -34,7 +35,7 @@ class _Sampled:
     """What a step's sampled rows give, as rows of the plan."""
 
     rows_R: I32
-    tokens_R: Fetch | None  # None where no row is sampled
+    tokens_R: NDArray[np.int32] | None  # to be read when the step has ended; None where no row is sampled
     reports: dict[int, TokenLogprobs]
     errors: dict[int, str]
 
@@ -53,13 +54,14 @@ class StepLanding:
 
     def done(self) -> bool:
         """See ``flight.Landing``."""
-        return self.sampled.tokens_R is None or self.sampled.tokens_R.done()
+        return self.device.reached(self.ended)
 
     def outcome(self) -> StepOutcome:
         """See ``flight.Landing``."""
+        self.device.settle(self.ended)  # also where nothing is sampled: what was written may be stored from now on
         tokens_S = np.full(len(self.plan.slots), -1, np.int32)
         if self.sampled.tokens_R is not None:
-            tokens_S[self.sampled.rows_R] = self.sampled.tokens_R.result()
+            tokens_S[self.sampled.rows_R] = self.sampled.tokens_R
             tokens_S[list(self.sampled.errors)] = -1
         seconds = self.device.seconds(self.began, self.ended)
         size = 0 if self.copied is None else self.copied.size
