@@ -31,7 +31,7 @@ class Lane:
         self.decode = decode
         self._needs = needs
         self._wrapper = BatchPrefillWithPagedKVCacheWrapper(workspace, "HND", backend="fa2" if decode else "auto")
-        self._copied = torch.cuda.Event()
+        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
 
     def plan(self, part: Part, pages_I: torch.Tensor, scale: float, window_left: int) -> None:
         """Plan a part of a step, in the current stream's order; waits for the copy of the last plan.

@@ -8,7 +8,8 @@ from weakref import finalize
 
 import torch
 
-from infergc.kernels.flashinfer.layout import I64, Part, Work
+from infergc.kernels.flashinfer.layout import Part, Work
+from infergc.kernels.triton.layout import I64
 
 if TYPE_CHECKING:
     from infergc.kernels.flashinfer.lanes import Lane, Lanes
