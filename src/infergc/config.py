@@ -159,7 +159,7 @@ class EngineConfig(BaseModel):
         1024, ge=1, le=MOST_STEPS, description="Steps until a tenured prefix unused is a survivor again."
     )
     max_sessions: int = Field(1024, ge=1, le=1 << 20, description="Most open sessions; the oldest goes beyond that.")
-    attention_backend: Literal["auto", "triton", "cpu", "reference"] = Field(
+    attention_backend: Literal["auto", "triton", "flashinfer", "cpu", "reference"] = Field(
         "auto", description="Attention kernels; auto takes the fastest that can run here."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(

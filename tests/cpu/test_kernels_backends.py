@@ -56,7 +56,9 @@ def test_a_library_that_does_not_load(nothing_compiled) -> None:
 
 
 def test_unknown_backend() -> None:
-    with pytest.raises(ConfigError, match="--attention-backend: 'flash' is not one of auto, triton, cpu, reference"):
+    with pytest.raises(
+        ConfigError, match="--attention-backend: 'flash' is not one of auto, triton, flashinfer, cpu, reference"
+    ):
         registry.create_attention("flash", needs(), CpuThreads(1))
 
 

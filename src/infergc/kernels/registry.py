@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 # takes), `unavailable()` (why it cannot run on this machine), and is made from (needs, threads).
 BACKENDS = {
     "triton": "infergc.kernels.triton.backend:TritonAttention",
+    "flashinfer": "infergc.kernels.flashinfer.backend:FlashInferAttention",
     "cpu": "infergc.kernels.cpu.backend:CpuAttention",
     "reference": "infergc.kernels.reference:ReferenceAttention",
 }
