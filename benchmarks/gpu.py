@@ -32,12 +32,12 @@ from infergc.bench.gpu.section import Setting  # noqa: E402
 from infergc.bench.json_file import check_writable, write_json  # noqa: E402
 
 SECTIONS = (  # the first are worth most
-    Planned("checks", "gpu_sections.checks:measure", 13),
+    Planned("checks", "gpu_sections.checks:measure", 16),
     Planned("attention", "gpu_sections.attention:measure", 11),
-    Planned("engine-1b", "gpu_sections.throughput:measure_1b", 26),
+    Planned("engine-1b", "gpu_sections.throughput:measure_1b", 28),
     Planned("overhead", "gpu_sections.overhead:measure", 14),
     Planned("transfers", "gpu_sections.transfers:measure", 6),
-    Planned("scenarios", "gpu_sections.scenarios:measure", 12),
+    Planned("scenarios", "gpu_sections.scenarios:measure", 11),
     Planned("engine-8b", "gpu_sections.throughput:measure_8b", 18),
 )
 

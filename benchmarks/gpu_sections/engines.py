@@ -1,6 +1,7 @@
 """The engine that is measured, as a contestant: a model on the device, and rounds of requests through it."""
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,8 @@ class Ours:
     ) -> None:
         config = configuration(model, setting, seats, tokens, longest, **settings)
         self.engine: Engine = assemble(config, load_executor(config), sinks)
-        self._garbage = PythonGarbage(self.engine.ready.memory)
-        self._garbage.__enter__()
-        self._garbage.freeze()  # as its own process does
+        self._until_closed = ExitStack()
+        self._until_closed.enter_context(PythonGarbage(self.engine.ready.memory)).freeze()  # as its own process does
         self._rounds = 0
 
     @property
@@ -77,7 +77,7 @@ class Ours:
 
     def close(self) -> None:
         """Free the model and its memory."""
-        self._garbage.release()
+        self._until_closed.close()
         self.engine.close()
 
 

@@ -27,7 +27,7 @@ class Generate:
 
     def __init__(self, model: Any, cache: str) -> None:
         self.name = f"transformers generate, {cache} cache"
-        self._model, self._cache = model, cache
+        self._model, self._cache = model, None if cache == "dynamic" else cache
 
     @torch.inference_mode()
     def generate(self, prompts: list[list[int]], count: int) -> list[list[int]]:

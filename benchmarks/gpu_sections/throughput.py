@@ -61,4 +61,6 @@ def _contests(ours: Ours, others: list[Any], loads: Sequence[Load], setting: Set
         if setting.left < least and not setting.quick:
             yield left_out(f"{load}, {names}", "no time was left")
             continue
+        began = setting.left
         yield from Contest(ours, others, load, vocab, setting).figures(1 if setting.quick else ROUNDS)
+        least = max(least, (began - setting.left) / 2)  # one to warm up and one round are half of it
