@@ -29,7 +29,7 @@ from infergc.bench.gpu.campaign import Done, Planned, run_all  # noqa: E402
 from infergc.bench.gpu.figure import left_out  # noqa: E402
 from infergc.bench.gpu.record import Record  # noqa: E402
 from infergc.bench.gpu.section import Setting  # noqa: E402
-from infergc.bench.json_file import check_writable, write_json  # noqa: E402
+from infergc.bench.json_file import cannot_write, check_writable, write_json  # noqa: E402
 
 SECTIONS = (  # the first are worth most
     Planned("checks", "gpu_sections.checks:measure", 16),
@@ -47,8 +47,6 @@ def main() -> int:
     if args.child:
         serve(args)
         return 0
-    if args.json is not None:
-        check_writable(args.json)
     head = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "commit": commit(), "device_asked_for": args.device}
     judged = args.device == "cuda" and not args.quick
 
@@ -151,7 +149,13 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     for name in ("--child", "--scratch", "--seconds"):  # how it calls itself
         kind = {"--child": str, "--scratch": Path, "--seconds": float}[name]
         parser.add_argument(name, type=kind, help=argparse.SUPPRESS)
-    return parser.parse_args(given)
+    args = parser.parse_args(given)
+    for file in filter(None, (args.json, args.markdown)):
+        try:
+            check_writable(file)
+        except OSError as error:
+            parser.error(cannot_write(file, error))
+    return args
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from gpu_sections.backends import Candidate, candidates
 from gpu_sections.checks import difference
 from gpu_sections.paged import Paged
 from gpu_sections.timing import Ceilings, Stopwatch
+from infergc.bench.gpu.child import failure
 from infergc.bench.gpu.figure import Figure, left_out, of_rounds
 from infergc.bench.gpu.section import Setting
 from infergc.kernels.api import AttentionBackend, AttentionNeeds
@@ -153,7 +154,13 @@ def _prepared(
         yield left_out(candidate.name, candidate.absent or "it does not take this model")
         return
     for load in loads:
-        attempt = Attempt(candidate.name, backend, needs, load, pages)
-        if found := attempt.differs():
-            yield Figure(f"{load}, {candidate.name}", wrong=found)
+        what = f"{load}, {candidate.name}"
+        try:
+            attempt = Attempt(candidate.name, backend, needs, load, pages)
+            found = attempt.differs()
+        except Exception as error:  # noqa: BLE001 - whatever it is, other loads are still to be measured
+            yield Figure(what, wrong=failure(error))
+            continue
+        if found:
+            yield Figure(what, wrong=found)
         attempts.append(attempt)

@@ -15,7 +15,7 @@ import torch
 
 from cpu.kernel_cases import ROUNDED_WEIGHTS, Case, in_chunks, make_case, run
 from gpu_sections.backends import Candidate, candidates
-from infergc.bench.gpu.child import absence
+from infergc.bench.gpu.child import absence, failure
 from infergc.bench.gpu.figure import Figure, left_out
 from infergc.bench.gpu.section import Setting
 from infergc.kernels.api import AttentionBackend, AttentionNeeds, Rotation
@@ -42,9 +42,19 @@ def measure(setting: Setting) -> Iterator[Figure]:
         if candidate.absent:
             yield left_out(f"attention, {candidate.name}", candidate.absent)
             continue
-        yield built(setting, candidate)
+        yield tried(f"build, {candidate.name}", partial(built, setting, candidate))
         yield checked(f"attention, {candidate.name}", attention(setting, candidate), setting)
-        yield bits(setting, candidate)
+        yield tried(f"same bits in chunks, {candidate.name}", partial(bits, setting, candidate))
+
+
+def tried(what: str, work: Callable[[], Figure]) -> Figure:
+    """The figure; where a kernel does not even run, that is how it differs."""
+    try:
+        return work()
+    except Exception as error:  # whatever it is, other kernels are still to be checked
+        if isinstance(error, ModuleNotFoundError):
+            raise
+        return Figure(what, wrong=failure(error))
 
 
 def checked(what: str, cases: Iterator[tuple[str, Differs]], setting: Setting) -> Figure:
@@ -55,7 +65,7 @@ def checked(what: str, cases: Iterator[tuple[str, Differs]], setting: Setting) -
             note = "as the reference; there was no time for more"
             break
         count += 1
-        found = differs()
+        found = tried(name, lambda differs=differs: Figure("", wrong=differs())).wrong
         if found:
             wrong.append(f"{name}: {found}")
     if wrong:

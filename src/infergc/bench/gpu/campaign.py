@@ -98,7 +98,7 @@ def run_one(name: str, command: Sequence[str], limit: float) -> Done:
 
     with TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(  # noqa: S603 - this program itself
-            command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+            command, stdout=subprocess.PIPE, stderr=log, text=True, process_group=0
         )
         timer = Timer(limit, stop)
         timer.start()
