@@ -138,11 +138,11 @@ def measure(setting: Setting) -> Iterator[Figure]:
             attempt.rounds.append(attempt.share(seconds, copies[-1], products[-1]))
         if setting.left < 10:
             break
-    yield of_rounds("copy within the device, read + written", [each / 1e9 for each in copies], "GB/s")
+    yield of_rounds("copy, read + written", [each / 1e9 for each in copies], "GB/s")
     yield of_rounds(f"product of {width} cubed", [each / 1e12 for each in products], "TFLOP/s")
     yield from (attempt.figure() for attempt in attempts)
     first = attempts[0]
-    yield of_rounds(f"planning on the host, {first.load}", [first.planning() for _ in range(5)], "ms")
+    yield of_rounds(f"planning, {first.load}", [first.planning() for _ in range(5)], "ms")
 
 
 def _prepared(

@@ -3,6 +3,7 @@
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from statistics import median
 from time import perf_counter
 from typing import Protocol
 
@@ -97,12 +98,12 @@ class Contest:
         yield of_rounds(f"{self._load}, {self._ours.name}", mine, "tok/s", note=note)
         for each in self._contestants[1:]:
             theirs = self._speeds[each.name]
-            yield of_rounds(f"{self._load}, {each.name}", theirs, "tok/s", note=self._alike(each.name))
-            ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
-            yield of_rounds(f"{self._load}, ours over {each.name}", ratios, "times")
+            ratios = sorted(a / b for a, b in zip(mine, theirs, strict=True))
+            note = f"ours {median(ratios):.2f} times ({ratios[0]:.2f} to {ratios[-1]:.2f}); {self._alike(each.name)}"
+            yield of_rounds(f"{self._load}, {each.name}", theirs, "tok/s", note=note)
 
     def _alike(self, name: str) -> str:
         """How many first tokens are those of ours: in two bytes hardly all, and of other weights none."""
         ours, theirs = self._first[self._ours.name], self._first[name]
         share = sum(a == b for a, b in zip(ours, theirs, strict=True)) / len(ours)
-        return f"{share:.0%} of first tokens as ours"
+        return f"first tokens alike: {share:.0%}"

@@ -122,15 +122,17 @@ def host(rounds: Rounds, times: StepTimes, seats: int, counts: tuple[int, int], 
     if decodes:
         yield of_rounds(f"decode step of {seats}", [1e3 * wall for wall, _ in decodes][-50:], "ms")
         share = 100 * (1 - sum(device for _, device in decodes) / sum(wall for wall, _ in decodes))
-        note = "from landing to landing, less the span that the worker's fences enclose"
+        note = "of the time from landing to landing"
         yield Figure(f"between steps of {seats}", share, "%", note=note)
-    what = f"host overhead, share of a step of {seats} without a kernel"
+    what = f"host overhead, steps of {seats}"
     if not on_gpu:
-        yield left_out(what, "the profiler counts the kernels of a CUDA device alone")
+        yield left_out(what, "the profiler counts kernels of CUDA alone")
         return
     busy = (rounds.kernels(long) - rounds.kernels(short)) / (long - short)
     shares = [100 * (1 - busy / wall) for wall in walls]
-    yield of_rounds(what, [median(shares)], "%", bar=HOST_BAR, at_most=True, note=f"kernels {1e3 * busy:.2f} ms a step")
+    yield of_rounds(
+        what, [median(shares)], "%", bar=HOST_BAR, at_most=True, note=f"of {1e3 * median(walls):.2f} ms no kernel runs"
+    )
 
 
 def collector(ours: Ours, load: Load, setting: Setting) -> Figure:
@@ -140,6 +142,6 @@ def collector(ours: Ours, load: Load, setting: Setting) -> Figure:
     pair = 2 * (perf_counter() - began)
     pairs = 2 if setting.quick else max(2, min(20, int((setting.left - 5) / pair)))
     ratios, share, collections = collector_rounds(ours.engine, load, pairs)
-    note = f"{collections} collections took {share:.3%} of the time"
+    note = f"{collections} collections, {share:.3%} of the time"
     costs = [100 * (1 - ratio) for ratio in ratios]
-    return of_rounds("slower with the collector on", costs, "%", bar=COLLECTOR_BAR, at_most=True, note=note)
+    return of_rounds("collector on, slower by", costs, "%", bar=COLLECTOR_BAR, at_most=True, note=note)

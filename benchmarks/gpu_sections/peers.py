@@ -1,12 +1,13 @@
 """transformers' own ways to generate, on the same weights and the same device: by batch, and batching continuously."""
 
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
-_CONTINUOUS_SHARE = 0.5  # of the memory that is free then
+_CONTINUOUS_SHARE = {"cuda": 0.5, "cpu": 0.02}  # of the memory that is free then
 
 
 def load(model: Path, device: str) -> Any:
@@ -26,7 +27,7 @@ class Generate:
     """
 
     def __init__(self, model: Any, cache: str) -> None:
-        self.name = f"transformers generate, {cache} cache"
+        self.name = f"transformers {cache}"
         self._model, self._cache = model, None if cache == "dynamic" else cache
 
     @torch.inference_mode()
@@ -44,12 +45,14 @@ class Generate:
 
 
 class Continuous:
-    """``generate_batch``: continuous batching over pages, its manager kept from round to round."""
+    """Continuous batching over pages, as ``generate_batch`` does it; its manager runs until the load is forgotten."""
 
-    name = "transformers continuous batching"
+    name = "transformers continuous"
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self._manager: Any = None
+        self._until_forgotten = ExitStack()
 
     def generate(self, prompts: list[list[int]], count: int) -> list[list[int]]:
         """Greedy outputs of ``count`` tokens each.
@@ -57,20 +60,31 @@ class Continuous:
         Raises:
             RuntimeError: a request failed.
         """
-        told = self._model.generate_batch(
-            prompts,
+        if self._manager is None:
+            self._manager = self._until_forgotten.enter_context(self._running(count))
+        names = self._manager.add_requests(prompts, max_new_tokens=count)
+        done: dict[str, list[int]] = {}
+        while len(done) < len(names):
+            told = self._manager.get_result(timeout=1)
+            if told is None and not self._manager.is_running():
+                raise RuntimeError("its thread has ended")
+            if told is not None and told.error:
+                raise RuntimeError(told.error)
+            if told is not None and told.is_finished():
+                done[told.request_id] = list(told.generated_tokens)
+        return [done[name] for name in names]
+
+    def forget(self) -> None:
+        """Free its pages."""
+        self._manager = None
+        self._until_forgotten.close()
+
+    def _running(self, count: int) -> AbstractContextManager[Any]:
+        share = _CONTINUOUS_SHARE[self._model.device.type]
+        return self._model.continuous_batching_context_manager(
             generation_config=transformers.GenerationConfig(
                 max_new_tokens=count, do_sample=False, eos_token_id=-1, pad_token_id=0
             ),
-            continuous_batching_config=transformers.ContinuousBatchingConfig(max_memory_percent=_CONTINUOUS_SHARE),
-            progress_bar=False,
-            persistent_manager=True,
+            continuous_batching_config=transformers.ContinuousBatchingConfig(max_memory_percent=share),
+            timeout=5,
         )
-        failed = [each.error for each in told.values() if each.error]
-        if failed or len(told) != len(prompts):
-            raise RuntimeError(failed[0] if failed else f"{len(told)} of {len(prompts)} requests were answered")
-        return [list(each.generated_tokens) for each in told.values()]
-
-    def forget(self) -> None:
-        """Free its pages: they were made for this load's sizes."""
-        self._model.destroy_cached_continuous_batching_manager()

@@ -102,7 +102,7 @@ def measure(setting: Setting) -> Iterator[Figure]:
     pages = format_bytes(page_bytes)
     for (kind, run), found in shares.items():
         gain = median(found) / median(shares[kind, 1])
-        note = f"of the link; {gain:.2f} times single pages"
+        note = f"of the link; {gain:.2f} x single pages"
         yield of_rounds(f"{kind}, runs of {run} x {pages}", found, "%", note=note)
     try:
         yield moves(setting)

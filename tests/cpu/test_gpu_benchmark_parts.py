@@ -266,8 +266,7 @@ def test_who_fails_in_a_contest_is_left_out_and_the_others_go_on(tmp_path: Path)
     by_what = {figure.what: figure for figure in figures}
     assert by_what["2x5x3, bad"].skipped == "failed: ValueError: no more"
     assert len(by_what["2x5x3, good"].rounds) == len(by_what["2x5x3, ours"].rounds) == 3
-    assert by_what["2x5x3, good"].note == "100% of first tokens as ours"
-    assert "2x5x3, ours over bad" not in by_what
+    assert by_what["2x5x3, good"].note.endswith("first tokens alike: 100%")
     assert (ours.calls, good.calls, bad.calls, good.forgot) == (4, 4, 2, 1)
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Self
@@ -64,7 +65,7 @@ class _Struct:
     def __init_subclass__(cls, *, kw_only: bool = False, **_: Any) -> None:
         for name, value in list(vars(cls).items()):
             if isinstance(value, list | dict) and not name.startswith("__"):
-                setattr(cls, name, field(default_factory=lambda value=value: copy(value)))
+                setattr(cls, name, field(default_factory=partial(copy, value)))
         dataclass(kw_only=kw_only)(cls)
 
 
