@@ -26,8 +26,8 @@ from infergc.sim.requests import TraceRequest
 from infergc.units import ceil_div
 
 SIZES = Sizes(long=24, many=256, seats=128)
-SMALL = Sizes(long=3, many=6, seats=4, quick=True)
-_SCALE = 64  # lengths of a quick run are divided by this
+SMALL = Sizes(long=3, many=16, seats=8, quick=True)
+_SCALE = 16  # lengths of a quick run are divided by this
 _CONVERSATION = (  # deciles, from the least to the most
     (2, 368, 390, 404, 738, 1025, 1076, 1144, 1412, 4077, 14050),
     (7, 49, 69, 85, 96, 116, 165, 379, 399, 424, 1000),

@@ -6,9 +6,10 @@ Prefill, beginning and end are the same in both and fall out.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import torch
 from collector_cost import rounds as collector_rounds
@@ -57,7 +58,6 @@ class Rounds:
     Args:
         ours: the engine.
         seats: requests.
-        vocab: of the model.
     """
 
     def __init__(self, ours: Ours, seats: int) -> None:
@@ -77,14 +77,20 @@ class Rounds:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
             self.seconds(count)
             torch.cuda.synchronize()
-        spans = [
-            (event.time_range.start, event.time_range.end)
-            for event in profile.events()
-            if event.device_type == torch.autograd.DeviceType.CUDA
-        ]
-        if not spans:
-            raise RuntimeError("the profiler saw no kernels")
-        return covered(spans) / 1e6
+        return kernel_seconds(profile.events())
+
+
+def kernel_seconds(events: Iterable[Any]) -> float:
+    """Seconds in which the device ran anything, of what a profiler saw.
+
+    Raises:
+        RuntimeError: it saw nothing there.
+    """
+    on_device = torch.autograd.DeviceType.CUDA
+    spans = [(each.time_range.start, each.time_range.end) for each in events if each.device_type == on_device]
+    if not spans:
+        raise RuntimeError("the profiler saw no kernels")
+    return covered(spans) / 1e6
 
 
 def covered(spans: list[tuple[float, float]]) -> float:

@@ -176,8 +176,10 @@ def test_the_scenarios_take_memory_and_are_served_whole(whole: Run) -> None:
         sizes = {name: figures[f"{scenario}, {name}"]["value"] for name in ("reserved", "doubled", "paged", "ours")}
         assert min(sizes.values()) > 0
         assert sizes["doubled"] <= sizes["reserved"]
+        assert figures[f"{scenario}, ours"]["note"].endswith("requests, 0 gave way")
         below = figures[f"{scenario}, ours below doubled"]["value"]
         assert below == pytest.approx(100 * (1 - sizes["ours"] / sizes["doubled"]))
+    assert figures["3 one system prompt, ours below paged"]["value"] > 20  # what is shared is there once
 
 
 def test_a_lean_machine_measures_the_engine_all_the_same(whole: Run, tmp_path: Path) -> None:

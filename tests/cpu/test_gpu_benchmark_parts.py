@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from gpu_sections.contest import Contest
 from gpu_sections.driver import HostMemory
 from gpu_sections.loads import load_of, prompts_of
 from gpu_sections.models import GEOMETRIES, geometry, kv_bytes_per_token, model_directory
-from gpu_sections.overhead import covered
+from gpu_sections.overhead import covered, kernel_seconds
 from gpu_sections.paged import Paged
 from gpu_sections.scenarios import Mirrored
 
@@ -186,6 +187,19 @@ def test_intervals_are_counted_once() -> None:
     assert covered([]) == 0.0
 
 
+def test_only_what_the_device_ran_counts_as_kernels() -> None:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        torch.ones(64, 64) @ torch.ones(64, 64)
+    events = list(profile.events())
+    assert events
+    with pytest.raises(RuntimeError, match="no kernels"):
+        kernel_seconds(events)
+    for event in events:
+        event.device_type = torch.autograd.DeviceType.CUDA
+    first, last = min(e.time_range.start for e in events), max(e.time_range.end for e in events)
+    assert 0 < kernel_seconds(events) <= (last - first) / 1e6
+
+
 def test_buffers_are_taken_as_the_allocator_decides() -> None:
     memory = HostMemory()
     mirrored = Mirrored(Doubling(1024, 256), memory, token_bytes=100)
@@ -213,9 +227,8 @@ def test_loads_are_the_same_each_time_and_share_only_the_system_prompt(number: i
     assert [len(prompt) for prompt in prompts] == [request.input_len for request in load.requests]
     assert min(map(min, prompts)) >= 10
     assert max(map(max, prompts)) < 128256
-    shared = 0
-    while len({tuple(prompt[: shared + 1]) for prompt in prompts}) == 1:
-        shared += 1
+    alike = (len(set(column)) == 1 for column in zip(*prompts, strict=False))
+    shared = sum(takewhile(bool, alike))
     mean = sum(map(len, prompts)) / len(prompts)
     if number == 3:
         assert shared >= 0.55 * mean
