@@ -6,7 +6,7 @@ Bytes of decode are K and V of all rows, read once for all query heads that shar
 Shapes: T tokens, H query heads, G KV heads, D head dim.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -14,7 +14,7 @@ from time import perf_counter
 import torch
 
 from cpu.kernel_cases import ROUNDED_WEIGHTS
-from gpu_sections.backends import Candidate, candidates
+from gpu_sections.backends import candidates
 from gpu_sections.checks import difference
 from gpu_sections.paged import Paged
 from gpu_sections.timing import Ceilings, Stopwatch
@@ -116,20 +116,51 @@ class Attempt:
 
 
 def measure(setting: Setting) -> Iterator[Figure]:
-    """Round after round, each with a copy and a product before the loads."""
+    """Backend after backend, so that one whose kernels take long to build costs the others nothing."""
     dtype = torch.float16 if setting.device == "cpu" else torch.bfloat16
     heads = (4, 2, 32) if setting.quick else (32, 8, 128)
     needs = AttentionNeeds(setting.device, dtype, *heads, 16)
     loads = QUICK if setting.quick else FULL
     pages = Paged(needs, max(load.rows * (load.context + 256) for load in loads))
-    attempts: list[Attempt] = []
+    size, width = (1 << 20, 64) if setting.quick else (2 << 30, 8192)
+    ceilings = Ceilings(setting.device, dtype, size, width)
     for candidate in candidates():
-        yield from _prepared(candidate, needs, loads, pages, attempts)
+        backend = None if candidate.absent else candidate.make(needs)
+        if backend is None:
+            yield left_out(candidate.name, candidate.absent or "it does not take this model")
+            continue
+        attempts: list[Attempt] = []
+        yield from prepared(candidate.name, backend, needs, loads, pages, attempts)
+        yield from measured(attempts, ceilings, setting)
+
+
+def prepared(
+    name: str,
+    backend: AttentionBackend,
+    needs: AttentionNeeds,
+    loads: Sequence[Load],
+    pages: Paged,
+    into: list[Attempt],
+) -> Iterator[Figure]:
+    """A backend's attempts, each beside the reference first; only what differs is told."""
+    for load in loads:
+        try:
+            attempt = Attempt(name, backend, needs, load, pages)
+            found = attempt.differs()
+        except Exception as error:  # noqa: BLE001 - whatever it is, other loads are still to be measured
+            yield Figure(f"{load}, {name}", wrong=failure(error))
+            continue
+        if found:
+            yield Figure(f"{load}, {name}", wrong=found)
+        into.append(attempt)
+
+
+def measured(attempts: Sequence[Attempt], ceilings: Ceilings, setting: Setting) -> Iterator[Figure]:
+    """Round after round, each with a copy and a product before the loads."""
     if not attempts:
         return
-    size, width = (1 << 20, 64) if setting.quick else (2 << 30, 8192)
-    ceilings, watch = Ceilings(setting.device, dtype, size, width), Stopwatch(setting.device)
-    copies, products = [], []
+    watch, name = Stopwatch(setting.device), attempts[0].name
+    copies, products = list[float](), list[float]()
     for _ in range(2 if setting.quick else ROUNDS):
         copies.append(ceilings.bandwidth())
         products.append(ceilings.matrix_rate())
@@ -138,29 +169,8 @@ def measure(setting: Setting) -> Iterator[Figure]:
             attempt.rounds.append(attempt.share(seconds, copies[-1], products[-1]))
         if setting.left < 10:
             break
-    yield of_rounds("copy, read + written", [each / 1e9 for each in copies], "GB/s")
-    yield of_rounds(f"product of {width} cubed", [each / 1e12 for each in products], "TFLOP/s")
+    yield of_rounds(f"copy, beside {name}", [each / 1e9 for each in copies], "GB/s", note="read + written")
+    yield of_rounds(f"matrix rate, beside {name}", [each / 1e12 for each in products], "TFLOP/s")
     yield from (attempt.figure() for attempt in attempts)
     first = attempts[0]
-    yield of_rounds(f"planning, {first.load}", [first.planning() for _ in range(5)], "ms")
-
-
-def _prepared(
-    candidate: Candidate, needs: AttentionNeeds, loads: tuple[Load, ...], pages: Paged, attempts: list[Attempt]
-) -> Iterator[Figure]:
-    """Add a backend's attempts, each checked first; only what differs or is left out is told."""
-    backend = None if candidate.absent else candidate.make(needs)
-    if backend is None:
-        yield left_out(candidate.name, candidate.absent or "it does not take this model")
-        return
-    for load in loads:
-        what = f"{load}, {candidate.name}"
-        try:
-            attempt = Attempt(candidate.name, backend, needs, load, pages)
-            found = attempt.differs()
-        except Exception as error:  # noqa: BLE001 - whatever it is, other loads are still to be measured
-            yield Figure(what, wrong=failure(error))
-            continue
-        if found:
-            yield Figure(what, wrong=found)
-        attempts.append(attempt)
+    yield of_rounds(f"planning, {first.load}, {name}", [first.planning() for _ in range(5)], "ms", note="on the host")

@@ -8,6 +8,7 @@ from infergc.kernels.api import AttentionBackend, AttentionNeeds
 from infergc.kernels.registry import BACKENDS
 
 NAMES = ("triton", "flashinfer")
+NO_BITS = frozenset({"flashinfer"})  # whose bits depend on the rows beside a token, as its library chooses
 
 
 @dataclass(frozen=True)

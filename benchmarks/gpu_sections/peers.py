@@ -1,6 +1,7 @@
 """transformers' own ways to generate, on the same weights and the same device: by batch, and batching continuously."""
 
 from contextlib import AbstractContextManager, ExitStack
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,16 @@ class Generate:
 
 
 class Continuous:
-    """Continuous batching over pages, as ``generate_batch`` does it; its manager runs until the load is forgotten."""
+    """Continuous batching over pages, as ``generate_batch`` does it; its manager runs until the load is forgotten.
+
+    Args:
+        model: as loaded; a copy with the same parameters is used, for its kind of attention is changed.
+    """
 
     name = "transformers continuous"
 
     def __init__(self, model: Any) -> None:
-        self._model = model
+        self._model = deepcopy(model, {id(each): each for each in model.parameters()})
         self._manager: Any = None
         self._until_forgotten = ExitStack()
 

@@ -140,7 +140,7 @@ def test_attention_is_a_share_of_what_was_measured_beside_it(whole: Run) -> None
     assert 0 < decode["value"] < 100
     assert 0 < prefill["value"] < 100
     assert len(decode["rounds"]) == 2
-    assert figures["copy, read + written"]["value"] > 0
+    assert figures["copy, beside triton"]["value"] > 0
 
 
 def test_the_engine_and_transformers_give_the_same_first_tokens(whole: Run) -> None:
