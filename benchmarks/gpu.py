@@ -1,0 +1,162 @@
+"""All that is to be known of the engine on a GPU, by one command: builds, checks, measures, a table last, JSON.
+
+    python benchmarks/gpu.py [--json FILE] [--minutes 9.5] [--sections attention,transfers] [--traces DIR]
+    python benchmarks/gpu.py --device cpu --quick      # tries the program itself; figures mean nothing
+
+It runs from a bare checkout, without network: torch for CUDA and Triton suffice for kernels, transformers adds the
+peers; what is missing skips what needs it, by name. Sections run in order of value, each in a process of its own, and
+get a share of the time that is left. The exit status is 1 if a kernel's results differ from the reference, and 0
+otherwise, whatever was missed or skipped. docs/gpu-benchmark.md says how each figure is measured.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(HERE)]  # a bare checkout: nothing is installed
+
+from infergc.bench.gpu import child, stand_ins  # noqa: E402 - found where the line above says
+from infergc.bench.gpu.campaign import Done, Planned, run_all  # noqa: E402
+from infergc.bench.gpu.figure import left_out  # noqa: E402
+from infergc.bench.gpu.record import Record  # noqa: E402
+from infergc.bench.gpu.section import Setting  # noqa: E402
+from infergc.bench.json_file import cannot_write, check_writable, write_json  # noqa: E402
+
+SECTIONS = (  # the first are worth most
+    Planned("checks", "gpu_sections.checks:measure", 16),
+    Planned("attention", "gpu_sections.attention:measure", 11),
+    Planned("engine-1b", "gpu_sections.throughput:measure_1b", 28),
+    Planned("overhead", "gpu_sections.overhead:measure", 14),
+    Planned("transfers", "gpu_sections.transfers:measure", 6),
+    Planned("scenarios", "gpu_sections.scenarios:measure", 11),
+    Planned("engine-8b", "gpu_sections.throughput:measure_8b", 18),
+)
+
+
+def main() -> int:
+    args = arguments()
+    if args.child:
+        serve(args)
+        return 0
+    head = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "commit": commit(), "device_asked_for": args.device}
+    judged = args.device == "cuda" and not args.quick
+
+    def told(done: list[Done]) -> None:
+        print(f"{done[-1].name}: {len(done[-1].figures)} lines in {done[-1].seconds:.0f} s", file=sys.stderr)
+        print(done[-1].log, file=sys.stderr, end="")
+        if args.json is not None:  # after each section: what was measured stays, whatever ends this run
+            write_json(args.json, Record(head, judged, done).plain())
+
+    with tempfile.TemporaryDirectory(prefix="infergc-gpu-", dir=folder()) as scratch:
+        done = run_all(args.sections, 60 * args.minutes, lambda *each: command(args, Path(scratch), *each), told)
+    record = Record(head, judged, done)
+    if args.markdown is not None:
+        with args.markdown.open("a", encoding="utf-8") as page:
+            page.write("\n" + record.markdown())
+    show(record)
+    return int(record.wrong)
+
+
+def show(record: Record) -> None:
+    from rich.console import Console
+
+    narrow = None if sys.stdout.isatty() else 150
+    record.print(Console(width=narrow))
+
+
+def command(args: argparse.Namespace, scratch: Path, section: Planned, seconds: float) -> list[str]:
+    """How this program runs one section."""
+    flags = ["--device", args.device, *["--quick"] * args.quick, "--scratch", str(scratch), "--seconds", f"{seconds}"]
+    traces = [] if args.traces is None else ["--traces", str(args.traces)]
+    return [sys.executable, str(HERE / "gpu.py"), "--child", section.name, *flags, *traces]
+
+
+def serve(args: argparse.Namespace) -> None:
+    """Run one section, in the process that was started for it."""
+    ends = monotonic() + args.seconds
+    tell = child.teller()
+    os.environ.pop("TRITON_INTERPRET", None)
+    if args.device == "cpu":
+        os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton
+    names = stand_ins.install()
+    section = next(each for each in SECTIONS if each.name == args.child)
+    try:
+        from gpu_sections.about import about, no_device
+    except ModuleNotFoundError as error:
+        tell({"figure": asdict(left_out("all", child.absence(error)))})
+        return
+    tell({"about": {**about(args.device), "stand_ins": names}})
+    if reason := no_device(args.device):
+        tell({"figure": asdict(left_out("all", reason))})
+        return
+    child.run(section.home, Setting(args.device, args.quick, args.scratch, ends, args.traces), tell)
+
+
+def commit() -> str:
+    """Of the checkout; "" where there is no git."""
+    try:
+        told = subprocess.run(
+            ["git", "-C", str(ROOT), "describe", "--always", "--dirty"],  # noqa: S607 - whichever git there is
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return told.stdout.strip()
+
+
+def folder() -> str | None:
+    """The folder for models: in memory where there is plenty, else where the system keeps what is temporary."""
+    memory = Path("/dev/shm")  # noqa: S108 - a folder with a random name is made in it
+    needed = 20 << 30
+    if memory.is_dir():
+        room = os.statvfs(memory)
+        if room.f_bavail * room.f_frsize > needed:
+            return str(memory)
+    return None
+
+
+def sections(text: str) -> list[Planned]:
+    names = text.split(",")
+    unknown = sorted(set(names) - {each.name for each in SECTIONS})
+    if unknown:
+        known = ", ".join(each.name for each in SECTIONS)
+        raise argparse.ArgumentTypeError(f"there is no section {unknown[0]}; there are {known}")
+    return [each for each in SECTIONS if each.name in names]
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes; figures mean nothing")
+    parser.add_argument("--minutes", type=float, default=9.5, help="for everything, default 9.5")
+    parser.add_argument("--sections", type=sections, default=list(SECTIONS), help="names with commas between")
+    parser.add_argument(
+        "--traces", type=Path, help="directory of recorded traces for the scenarios; else they are made"
+    )
+    parser.add_argument("--json", type=Path, help="file to write every figure to")
+    parser.add_argument("--markdown", type=Path, help="page to append the table to")
+    for name in ("--child", "--scratch", "--seconds"):  # how it calls itself
+        kind = {"--child": str, "--scratch": Path, "--seconds": float}[name]
+        parser.add_argument(name, type=kind, help=argparse.SUPPRESS)
+    args = parser.parse_args(given)
+    for file in filter(None, (args.json, args.markdown)):
+        try:
+            check_writable(file)
+        except OSError as error:
+            parser.error(cannot_write(file, error))
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The sections of ``benchmarks/gpu.py``, one file each; see ``infergc.bench.gpu.section``."""

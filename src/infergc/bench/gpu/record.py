@@ -1,0 +1,105 @@
+"""What a run of the GPU benchmark found: as data, as a table at its end, and as a part of a Markdown page."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from infergc.bench.gpu.campaign import Done
+from infergc.bench.gpu.figure import Figure
+
+COLUMNS = ("section", "what", "figure", "bar", "verdict")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A run.
+
+    Attributes:
+        head: when, with which options, from which commit.
+        judged: whether its figures mean anything; bars are held against them only then.
+        done: every section.
+    """
+
+    head: dict[str, Any]
+    judged: bool
+    done: Sequence[Done]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Machine and libraries, as the first section that came so far said."""
+        return next((done.about for done in self.done if done.about), {})
+
+    @property
+    def wrong(self) -> bool:
+        """Whether a kernel differs from the reference."""
+        return any(figure.wrong for done in self.done for figure in done.figures)
+
+    def plain(self) -> dict[str, Any]:
+        """All of it, every round included, as data for JSON."""
+        sections = [
+            {
+                "section": done.name,
+                "seconds": done.seconds,
+                "figures": [figure.plain(judged=self.judged) for figure in done.figures],
+                **({"log": done.log} if done.log else {}),
+            }
+            for done in self.done
+        ]
+        return {**self.head, **self.about, "judged": self.judged, "wrong": self.wrong, "sections": sections}
+
+    def print(self, console: Console) -> None:
+        """The table, and in a line what it was measured on."""
+        table = Table(*COLUMNS, box=SIMPLE_HEAD, pad_edge=False)
+        for name in ("figure", "bar"):
+            table.columns[COLUMNS.index(name)].justify = "right"
+        for row in self._rows():
+            table.add_row(*row)
+        console.print(table, markup=False)
+        for line in self._notes():
+            console.print(line, markup=False, highlight=False)
+
+    def markdown(self) -> str:
+        """The table as a section of a page."""
+        machine = self.about.get("device", "no device")
+        lines = [f"## {machine}, {self.head['date'][:10]}", "", *self._notes(), ""]
+        lines += ["| " + " | ".join(COLUMNS) + " |", "|---|---|---|---|---|"]
+        lines += ["| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in self._rows()]
+        return "\n".join(lines) + "\n"
+
+    def _rows(self) -> Iterator[tuple[str, ...]]:
+        for done in self.done:
+            for at, figure in enumerate(done.figures):
+                name = done.name if at == 0 else ""
+                yield name, figure.what, _value(figure), _bar(figure), figure.verdict(judged=self.judged)
+
+    def _notes(self) -> list[str]:
+        about = self.about
+        notes = [f"{about.get('device', 'no section began')}; {about.get('versions', '')}; {self.head['date']}"]
+        if about.get("stand_ins"):
+            names = ", ".join(about["stand_ins"])
+            notes.append(f"Not installed, and plain Python classes in their place: {names}.")
+        if not self.judged:
+            notes.append("Tiny sizes or no GPU: this shows that the program runs. Its figures mean nothing.")
+        return notes
+
+
+def _value(figure: Figure) -> str:
+    if figure.value is None:
+        return ""
+    text = _number(figure.value, figure.unit)
+    if len(figure.rounds) < 2:
+        return text
+    return f"{text} ({_number(min(figure.rounds))} to {_number(max(figure.rounds))})"
+
+
+def _bar(figure: Figure) -> str:
+    return "" if figure.bar is None else f"{'≤' if figure.at_most else '≥'} {_number(figure.bar, figure.unit)}"
+
+
+def _number(value: float, unit: str = "") -> str:
+    text = f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
+    return f"{text} {unit}".rstrip()

@@ -1,0 +1,245 @@
+"""benchmarks/gpu.py from end to end on the CPU: every section, what is missing, a kernel that is wrong, no time."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+PROGRAM = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+NAMES = ["checks", "attention", "engine-1b", "overhead", "transfers", "scenarios"]
+LAST = "engine-8b"  # quick, it is engine-1b once more
+LEAN = "msgspec,llguidance,pydantic,fastapi,uvicorn,httptools"  # what a machine for training has not
+BLOCKING = """
+import os, sys
+
+class Blind:  # a finder that does not see what is blocked
+    def __init__(self, finder):
+        self._finder = finder
+    def find_spec(self, name, path=None, target=None):
+        blocked = name.partition(".")[0] in os.environ["BLOCKED"].split(",")
+        return None if blocked else self._finder.find_spec(name, path, target)
+    def __getattr__(self, name):
+        return getattr(self._finder, name)
+
+sys.meta_path[:] = [Blind(finder) for finder in sys.meta_path]
+"""
+BREAKING = """
+import sys
+from importlib.machinery import PathFinder
+
+class Breaker:
+    def find_spec(self, name, path=None, target=None):
+        if name != "infergc.kernels.triton.dense":
+            return None
+        spec = PathFinder.find_spec(name, path)
+        run = spec.loader.exec_module
+        def exec_module(module):
+            run(module)
+            right = module.TritonOps.silu_mul
+            module.TritonOps.silu_mul = lambda self, x: right(self, x) * 1.25
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Breaker())
+"""
+
+
+@dataclass
+class Run:
+    """What the program printed and wrote, and its exit status."""
+
+    status: int
+    out: str
+    log: str
+    told: dict[str, Any]
+
+    def figures(self, section: str) -> dict[str, dict[str, Any]]:
+        """By what was measured."""
+        (found,) = [each["figures"] for each in self.told["sections"] if each["section"] == section]
+        return {figure["what"]: figure for figure in found}
+
+
+def run(folder: Path, *flags: str, site: str = "", **environment: str) -> Run:
+    """Run the program as from a bare checkout; ``site`` is run by each of its processes first."""
+    (folder / "sitecustomize.py").write_text(site)
+    table, kept = folder / "figures.json", {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), "--json", str(table), *flags],
+        env={**kept, "PYTHONPATH": str(folder), **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=550,
+        check=False,
+    )
+    return Run(done.returncode, done.stdout, done.stderr, json.loads(table.read_text()))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The sections, quick."""
+    folder = tmp_path_factory.mktemp("whole")
+    flags = ("--device", "cpu", "--quick", "--minutes", "15", "--sections", ",".join(NAMES))
+    found = run(folder, *flags, "--markdown", str(folder / "page.md"))
+    found.told["page"] = (folder / "page.md").read_text()
+    return found
+
+
+def test_every_section_measures_and_nothing_fails(whole: Run) -> None:
+    assert whole.status == 0, whole.log
+    assert [section["section"] for section in whole.told["sections"]] == NAMES
+    for name in NAMES:
+        figures = whole.figures(name).values()
+        assert [figure["value"] for figure in figures if figure["value"] is not None], name
+        assert [figure["skipped"] for figure in figures if figure["skipped"].startswith(("failed", "stopped"))] == []
+        assert [figure["what"] for figure in figures if figure["value"] is None and not figure["skipped"]] in (
+            [],
+            ["attention and type of ours"],
+        )
+
+
+def test_a_run_says_what_it_ran_on(whole: Run) -> None:
+    assert "core" in whole.told["device"]
+    assert f"torch {torch.__version__}" in whole.told["versions"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", whole.told["date"])
+    assert whole.told["stand_ins"] == []
+
+
+def test_the_table_is_printed_and_says_that_a_quick_run_means_nothing(whole: Run) -> None:
+    lines = whole.out.strip().splitlines()
+    assert lines[0].split() == ["section", "what", "figure", "bar", "verdict"]
+    assert "figures mean nothing" in lines[-1]
+    assert "no verdict" in whole.out
+    assert not whole.told["judged"]
+    assert {figure["met"] for name in NAMES for figure in whole.figures(name).values()} == {None}
+    assert whole.told["page"].count("\n| ") == 1 + sum(len(section["figures"]) for section in whole.told["sections"])
+
+
+def test_every_kernel_is_as_the_reference(whole: Run) -> None:
+    checks = whole.figures("checks")
+    assert checks["attention, triton"]["value"] >= 4
+    assert checks["moves of pages"]["value"] == 2
+    assert checks["dense work"]["value"] == 4
+    assert checks["same bits in chunks, triton"]["value"] == 100
+    assert checks["build, triton"]["value"] > 0
+    assert not whole.told["wrong"]
+    flashinfer = [figure for what, figure in checks.items() if "flashinfer" in what]
+    assert all(figure["skipped"] or figure["value"] for figure in flashinfer)
+    assert flashinfer
+
+
+def test_attention_is_a_share_of_what_was_measured_beside_it(whole: Run) -> None:
+    figures = whole.figures("attention")
+    decode, prefill = figures["decode, 2 of 40, triton"], figures["prefill, 1 of 48, triton"]
+    assert (decode["bar"], prefill["bar"]) == (80, 40)
+    assert 0 < decode["value"] < 100
+    assert 0 < prefill["value"] < 100
+    assert len(decode["rounds"]) == 2
+    assert figures["copy, beside triton"]["value"] > 0
+
+
+def test_the_engine_and_transformers_give_the_same_first_tokens(whole: Run) -> None:
+    figures = whole.figures("engine-1b")
+    for load in ("3x20x6", "1x20x6"):
+        assert figures[f"{load}, infergc"]["value"] > 0
+        for peer in ("dynamic", "static", "continuous"):
+            figure = figures[f"{load}, transformers {peer}"]
+            assert figure["value"] > 0
+            assert re.fullmatch(r"ours [0-9.]+ times \(.*\); first tokens alike: 100%", figure["note"])
+
+
+def test_the_overhead_that_a_cpu_can_show_is_measured(whole: Run) -> None:
+    figures = whole.figures("overhead")
+    assert figures["decode step of 4"]["value"] > 0
+    assert -100 < figures["between steps of 4"]["value"] < 100
+    assert "collections" in figures["collector on, slower by"]["note"]
+    (skipped,) = [figure["skipped"] for what, figure in figures.items() if what.startswith("host overhead")]
+    assert "CUDA" in skipped
+
+
+def test_transfers_are_told_for_runs_and_single_pages(whole: Run) -> None:
+    figures = whole.figures("transfers")
+    for kind in ("store", "load"):
+        for pages in (1, 4, 16, 64):
+            assert figures[f"{kind}, runs of {pages} x 64.0 KiB"]["value"] > 0
+
+
+def test_the_scenarios_take_memory_and_are_served_whole(whole: Run) -> None:
+    figures = whole.figures("scenarios")
+    for scenario in ("1 long contexts", "2 concurrent", "3 one system prompt"):
+        sizes = {name: figures[f"{scenario}, {name}"]["value"] for name in ("reserved", "doubled", "paged", "ours")}
+        assert min(sizes.values()) > 0
+        assert sizes["doubled"] <= sizes["reserved"]
+        assert figures[f"{scenario}, ours"]["note"].endswith("requests, 0 gave way")
+        below = figures[f"{scenario}, ours below doubled"]["value"]
+        assert below == pytest.approx(100 * (1 - sizes["ours"] / sizes["doubled"]))
+    assert figures["3 one system prompt, ours below paged"]["value"] > 20  # what is shared is there once
+
+
+def test_a_lean_machine_measures_the_engine_all_the_same(whole: Run, tmp_path: Path) -> None:
+    flags = ("--device", "cpu", "--quick", "--minutes", "15", "--sections", "engine-1b,scenarios")
+    lean = run(tmp_path, *flags, site=BLOCKING, BLOCKED=f"{LEAN},transformers")
+    assert lean.status == 0, lean.log
+    assert lean.told["stand_ins"] == ["llguidance", "msgspec", "pydantic"]
+    assert "llguidance, msgspec, pydantic" in lean.out
+    figures = lean.figures("engine-1b")
+    assert figures["transformers"]["skipped"] == "transformers is not installed"
+    for load in ("3x20x6", "1x20x6"):  # the digest of all outputs
+        assert figures[f"{load}, infergc"]["note"] == whole.figures("engine-1b")[f"{load}, infergc"]["note"]
+    assert "3 one system prompt, ours" in lean.figures("scenarios")
+
+
+def test_without_triton_its_kernels_alone_are_skipped_by_name(tmp_path: Path) -> None:
+    flags = ("--device", "cpu", "--quick", "--minutes", "15", "--sections", "checks,transfers")
+    found = run(tmp_path, *flags, site=BLOCKING, BLOCKED="triton")
+    assert found.status == 0, found.log
+    checks = found.figures("checks")
+    for what in ("attention, triton", "moves of pages", "dense work"):
+        assert checks[what]["skipped"].startswith("triton is not installed")
+    assert found.figures("transfers")["load, runs of 16 x 64.0 KiB"]["value"] > 0
+    assert found.figures("transfers")["moves within the device"]["skipped"] == "triton is not installed"
+
+
+def test_without_torch_every_section_is_skipped_by_name(tmp_path: Path) -> None:
+    found = run(tmp_path, "--minutes", "15", "--sections", "checks,transfers", site=BLOCKING, BLOCKED="torch")
+    assert found.status == 0, found.log
+    assert [found.figures(name)["all"]["skipped"] for name in ("checks", "transfers")] == ["torch is not installed"] * 2
+
+
+def test_a_kernel_that_differs_is_named_and_fails_the_run(tmp_path: Path) -> None:
+    found = run(tmp_path, "--device", "cpu", "--quick", "--minutes", "15", "--sections", "checks", site=BREAKING)
+    assert found.status == 1
+    assert found.told["wrong"]
+    checks = found.figures("checks")
+    assert checks["dense work"]["wrong"].startswith("activation, float16: Tensor-likes are not close")
+    assert not checks["attention, triton"]["wrong"]
+    assert "DIFFERS: activation" in found.out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
+    found = run(tmp_path, "--sections", "transfers")
+    assert found.status == 0, found.log
+    assert found.figures("transfers")["all"]["skipped"].endswith("finds no NVIDIA GPU here")
+
+
+def test_sections_that_get_no_time_are_named(tmp_path: Path) -> None:
+    found = run(tmp_path, "--device", "cpu", "--quick", "--minutes", "0.05")
+    assert found.status == 0, found.log
+    assert [section["section"] for section in found.told["sections"]] == [*NAMES, LAST]
+    assert {found.figures(name)["all"]["skipped"] for name in (*NAMES, LAST)} == {"no time was left"}
+
+
+def test_an_unknown_section_is_refused(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), "--sections", "checks,attenti0n"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "there is no section attenti0n; there are checks, attention" in done.stderr
