@@ -14,6 +14,7 @@ from infergc.kernels.checks import page_count, token_stride
 from infergc.kernels.flashinfer import environment
 from infergc.kernels.flashinfer.layout import lay_out, window_left
 from infergc.kernels.flashinfer.step import FlashInferStep
+from infergc.kernels.freight import Direct, Freight
 
 
 class FlashInferAttention:
@@ -46,13 +47,15 @@ class FlashInferAttention:
         """Why this backend cannot run on this machine at all; None when it can."""
         return environment.unavailable()
 
-    def plan(self, layout: BatchLayout) -> FlashInferStep:
-        """Lay the step out; the library's own plans are made when layers ask.
+    def plan(self, layout: BatchLayout, freight: Freight | None = None) -> FlashInferStep:
+        """Lay the step out; the library's own plans, and its own small copies for them, are made when layers ask.
 
         Raises:
             ValueError: a row's table does not hold the positions that the row computes.
         """
-        return FlashInferStep(lay_out(layout, self._needs.page_tokens), self._needs.device, self._lanes)
+        return FlashInferStep(
+            lay_out(layout, self._needs.page_tokens), freight or Direct(self._needs.device), self._lanes
+        )
 
     def write(
         self,
