@@ -76,7 +76,7 @@ class FlashInferAttention:
         self._check_pages(step, k_NGPD, v_NGPD)
         if tokens:
             self._write_tokens[(tokens,)](
-                k_TGD, v_TGD, k_NGPD, v_NGPD, step.slots_T, k_stride, v_stride,
+                k_TGD, v_TGD, k_NGPD, v_NGPD, step.slots_T.tensor, k_stride, v_stride,
                 KV_HEADS=needs.num_kv_heads, DIM=needs.head_dim, PAGE=needs.page_tokens,
                 G=_power_of_two(needs.num_kv_heads), C=_power_of_two(needs.head_dim), num_warps=4,
             )  # fmt: skip
@@ -101,13 +101,14 @@ class FlashInferAttention:
         left = window_left(window, step.work.reach)
         if scale <= 0:
             raise ValueError(f"the scale of scores is positive, not {scale}: the greatest product has to weigh most")
-        ordered_THD = q_THD if step.order_T is None else q_THD.index_select(0, step.order_T)
+        order_T = None if step.order_T is None else step.order_T.tensor
+        ordered_THD = q_THD if order_T is None else q_THD.index_select(0, order_T)
         result_THD = torch.empty(q_THD.shape, dtype=q_THD.dtype, device=q_THD.device)
         for part, lane in step.planned(scale, left):
             lane.run(ordered_THD[part.tokens], k_NGPD, v_NGPD, result_THD[part.tokens])
-        if step.order_T is None:
+        if order_T is None:
             return result_THD
-        return torch.empty_like(result_THD).index_copy_(0, step.order_T, result_THD)
+        return torch.empty_like(result_THD).index_copy_(0, order_T, result_THD)
 
     def _check_pages(self, step: FlashInferStep, k_NGPD: torch.Tensor, v_NGPD: torch.Tensor) -> None:
         if step.work.last_page >= page_count(k_NGPD, v_NGPD, self._needs):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from weakref import finalize
 
 import numpy as np
-import torch
 
 from infergc.kernels.flashinfer.layout import Part, Work
 from infergc.kernels.freight import Freight
@@ -24,27 +23,19 @@ class FlashInferStep:
 
     Attributes:
         work: the step in the library's words.
+        slots_T: int32: where each token is written.
+        order_T: int64: which token stands where in the library's order; None where all stay.
     """
 
     def __init__(self, work: Work, freight: Freight, lanes: "Lanes") -> None:
         self.work = work
-        self._slots_T = freight.add(work.slots_T.astype(np.int32))
-        self._order_T = None if work.order_T is None else freight.add(work.order_T)
+        self.slots_T = freight.add(work.slots_T.astype(np.int32))
+        self.order_T = None if work.order_T is None else freight.add(work.order_T)
         self._pages_I = freight.add(work.pages_I.astype(np.int32))
         self._lanes = lanes
         self._taken: list[Lane] = []
         self._planned: dict[tuple[float, int], list[tuple[Part, Lane]]] = {}
         finalize(self, lanes.give_back, self._taken)
-
-    @property
-    def slots_T(self) -> torch.Tensor:
-        """Where each token is written, int32; the freight has left."""
-        return self._slots_T.tensor
-
-    @property
-    def order_T(self) -> torch.Tensor | None:
-        """Which token stands where in the library's order, int64; None where all stay."""
-        return None if self._order_T is None else self._order_T.tensor
 
     def planned(self, scale: float, window_left: int) -> "list[tuple[Part, Lane]]":
         """The parts, each with a wrapper that is planned for it."""
