@@ -129,6 +129,7 @@ class _Graph:
         else:
             self._replay = self._replay or self._device.record(partial(self._compute, steps))
             self._replay()
+        assert self._hidden_BE is not None, "computed above"
         return self._hidden_BE[: len(token_ids_S)]
 
     def _compute(self, steps: Sequence[TritonStep]) -> None:
