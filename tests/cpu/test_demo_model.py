@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,19 +27,12 @@ UNSEEN = (
     "Scrooge's name was good upon 'Change, for anything he chose to put his hand to. Old Marley was as dead "
     "as a door-nail."
 )
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 CHAT = [
     {"role": "system", "content": "You speak as in Moby Dick."},
     {"role": "user", "content": "Who is the captain?"},
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads that wait for each other by spinning are many times slower where the cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain, groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,19 +19,11 @@ import torch
 from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from cpu.test_demo_model import FILES
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "train_demo_model.py"
-FILES = {"README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} | {
-    "tokenizer_config.json"
-}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads that wait for each other by spinning are many times slower where the cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def chance(seed: int) -> random.Random:
