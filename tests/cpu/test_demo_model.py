@@ -29,6 +29,13 @@ UNSEEN = (
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+OPENINGS = (
+    "It was a dark night, and",
+    "The captain of the ship",
+    "She looked at him, and said that",
+    "In the morning the old man went",
+    "My dear friend,",
+)
 CHAT = [
     {"role": "system", "content": "You speak as in Moby Dick."},
     {"role": "user", "content": "Who is the captain?"},
@@ -109,7 +116,7 @@ def test_the_chat_template_refuses_unknown_roles(tokenizer: PreTrainedTokenizerF
         tokenizer.apply_chat_template([{"role": "tool", "content": "x"}], tokenize=False)
 
 
-@pytest.mark.parametrize(("text", "bound"), [(SEEN, 150.0), (UNSEEN, 300.0)])
+@pytest.mark.parametrize(("text", "bound"), [(SEEN, 60.0), (UNSEEN, 120.0)])
 def test_english_is_predicted_far_better_than_by_chance(
     tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM, text: str, bound: float
 ) -> None:
@@ -127,8 +134,10 @@ def test_late_positions_are_usable(tokenizer: PreTrainedTokenizerFast, model: Ll
 
 
 def test_greedy_text_varies(tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> None:
-    tokens = greedy(model, tokenizer.encode("It was a dark night, and"), 48)
-    assert len(set(tokens)) >= 8
+    """It falls into loops, as small models do, but hardly ever into short ones."""
+    distinct = [len(set(greedy(model, tokenizer.encode(opening), 48))) for opening in OPENINGS]
+    assert sum(distinct) / len(distinct) >= 8
+    assert min(distinct) >= 4
 
 
 def test_a_chat_answer_ends_by_itself(tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> None:
@@ -149,6 +158,10 @@ def test_the_card_states_its_facts() -> None:
         "perplexity",
         "public domain",
         "no GPU",
+        "rough induction circuit",
+        "## Recall",
+        "4,096 tokens",
+        "variable-tracking",
         "Apache-2.0",
         "Limits",
     ):
