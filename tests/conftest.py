@@ -1,6 +1,7 @@
 """Options of the test suite, and what hypothesis does in all of it."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,14 @@ def traces_folder(request: pytest.FixtureRequest) -> Path:
     """Where recorded traces and texts lie, if they do: as told, or in ``shared/traces`` beside the project."""
     beside = Path(__file__).parents[2] / "shared" / "traces"
     return Path(request.config.getoption("--traces") or os.environ.get("INFERGC_TRACES") or beside)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Spare torch the hand-over between threads: those that wait by spinning are many times slower on busy cores."""
+    import torch  # noqa: PLC0415 - most tests do without it
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

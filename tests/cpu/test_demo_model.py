@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,19 +27,19 @@ UNSEEN = (
     "Scrooge's name was good upon 'Change, for anything he chose to put his hand to. Old Marley was as dead "
     "as a door-nail."
 )
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+OPENINGS = (
+    "It was a dark night, and",
+    "The captain of the ship",
+    "She looked at him, and said that",
+    "In the morning the old man went",
+    "My dear friend,",
+)
 CHAT = [
     {"role": "system", "content": "You speak as in Moby Dick."},
     {"role": "user", "content": "Who is the captain?"},
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads that wait for each other by spinning are many times slower where the cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +116,7 @@ def test_the_chat_template_refuses_unknown_roles(tokenizer: PreTrainedTokenizerF
         tokenizer.apply_chat_template([{"role": "tool", "content": "x"}], tokenize=False)
 
 
-@pytest.mark.parametrize(("text", "bound"), [(SEEN, 150.0), (UNSEEN, 300.0)])
+@pytest.mark.parametrize(("text", "bound"), [(SEEN, 60.0), (UNSEEN, 120.0)])
 def test_english_is_predicted_far_better_than_by_chance(
     tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM, text: str, bound: float
 ) -> None:
@@ -135,8 +134,10 @@ def test_late_positions_are_usable(tokenizer: PreTrainedTokenizerFast, model: Ll
 
 
 def test_greedy_text_varies(tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> None:
-    tokens = greedy(model, tokenizer.encode("It was a dark night, and"), 48)
-    assert len(set(tokens)) >= 8
+    """It falls into loops, as small models do, but hardly ever into short ones."""
+    distinct = [len(set(greedy(model, tokenizer.encode(opening), 48))) for opening in OPENINGS]
+    assert sum(distinct) / len(distinct) >= 8
+    assert min(distinct) >= 4
 
 
 def test_a_chat_answer_ends_by_itself(tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> None:
@@ -157,6 +158,10 @@ def test_the_card_states_its_facts() -> None:
         "perplexity",
         "public domain",
         "no GPU",
+        "rough induction circuit",
+        "## Recall",
+        "4,096 tokens",
+        "variable-tracking",
         "Apache-2.0",
         "Limits",
     ):

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain, groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,19 +19,11 @@ import torch
 from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from cpu.test_demo_model import FILES
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "train_demo_model.py"
-FILES = {"README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} | {
-    "tokenizer_config.json"
-}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads that wait for each other by spinning are many times slower where the cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def chance(seed: int) -> random.Random:
@@ -145,6 +137,21 @@ def test_the_loss_is_that_of_transformers_where_all_counts(
     assert torch.equal(
         parts("training").counted_losses(model, ids_BL, counted_BL), losses_N.view(2, -1)[:, :9].flatten()
     )
+
+
+def test_logits_are_made_in_few_shapes(
+    parts: Callable[[str], Any], small: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1,400 steps, each with its own number of answers, took 17 GB: what a product needs is kept for each shape."""
+    training, made = parts("training"), set()
+    model = training.build_model(small)
+    head, rng = model.lm_head.forward, torch.Generator().manual_seed(0)
+    monkeypatch.setattr(model.lm_head, "forward", lambda hidden: made.add(len(hidden)) or head(hidden))
+    ids_BL = torch.randint(6, len(small), (4, 300), generator=rng)
+    for share in (0.01, 0.2, 0.3, 0.5, 0.6, 0.9):
+        counted_BL = torch.rand(4, 300, generator=rng) < share
+        assert len(training.counted_losses(model, ids_BL, counted_BL)) == counted_BL[:, 1:].sum()
+    assert made == {512, 1024, 1536}
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Every compiled instruction set against the reference, and the reference against torch's own attention."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -11,20 +9,13 @@ from cpu.kernel_isas import ISAS
 from cpu.kernel_subjects import Subject, cpu
 from infergc.kernels.reference import ReferenceAttention
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(params=ISAS)
 def subject(request: pytest.FixtureRequest) -> Subject:
     """An instruction set."""
     return cpu(request.param)
-
-
-@pytest.fixture(autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    """Spare the reference's many small operations the hand-over between threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -1,7 +1,5 @@
 """The bits of a token's output depend on its query and its keys and values, and on nothing else."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -13,19 +11,12 @@ from infergc.kernels.api import AttentionNeeds
 from infergc.kernels.cpu.backend import CpuAttention
 from infergc.kernels.cpu.threads import CpuThreads
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DTYPES = [torch.float32, torch.bfloat16]
 SHAPES = [needs(dtype, heads=6, kv_heads=2, head_dim=dim) for dtype in DTYPES for dim in (64, 72)]
 
 shaped = pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s.dtype}-{s.head_dim}")
-
-
-@pytest.fixture(autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    """Spare the reference's many small operations the hand-over between threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=[*ISAS, "reference"])

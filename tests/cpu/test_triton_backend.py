@@ -1,5 +1,6 @@
 """Triton's backend beside its sums: where it is chosen, what it refuses, how steps are planned, what is written."""
 
+import os
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -26,7 +27,8 @@ SMALL = Tiles(64, 64, 32, 4, 1, 16, 4, 1)
 
 def in_a_fresh_process(script: str) -> str:
     """What a script prints in a process that has not imported anything of this one."""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    environ = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environ)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

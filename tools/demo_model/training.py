@@ -1,6 +1,6 @@
 """The model's shape and the training loop.
 
-Shapes: B rows, L tokens in a row, V vocabulary, N counted tokens of a batch.
+Shapes: B rows, L tokens in a row, V vocabulary, N counted tokens of a batch, M the same and some more, E hidden.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ FINAL_GAIN = 0.08  # of the last norm: embeddings are of size 1, and with it log
 PEAK_RATE = 5e-3
 EMBEDDING_RATE, FINAL_RATE = 2e-2, 1e-3  # of the embedding, and of the last norm's gain, which is small
 SHORT_ROWS = 256  # tokens
+HEAD_ROWS = 512  # logits are made for a multiple of that: for each shape of a product oneDNN keeps megabytes
 WARM_UP, FLOOR = 0.02, 0.02  # shares of the run, and of the peak rate
 HEAD, NORM = "model.embed_tokens.weight", "model.norm.weight"
 
@@ -89,9 +90,12 @@ def counted_losses(model: LlamaForCausalLM, ids_BL: torch.Tensor, counted_BL: to
 
     Logits are computed for these alone: over a whole row of questions they would cost more than the layers.
     """
-    counted = counted_BL[:, 1:]
-    hidden_ND = model.model(input_ids=ids_BL[:, :-1]).last_hidden_state[counted]
-    return functional.cross_entropy(model.lm_head(hidden_ND).float(), ids_BL[:, 1:][counted], reduction="none")
+    followers = ids_BL[:, 1:].flatten()
+    at_N = counted_BL[:, 1:].flatten().nonzero()[:, 0]
+    at_M = functional.pad(at_N, (0, -len(at_N) % HEAD_ROWS))
+    hidden_ME = model.model(input_ids=ids_BL[:, :-1]).last_hidden_state.flatten(0, 1)[at_M]
+    losses_M = functional.cross_entropy(model.lm_head(hidden_ME).float(), followers[at_M], reduction="none")
+    return losses_M[: len(at_N)]
 
 
 def train(
