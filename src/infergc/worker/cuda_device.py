@@ -9,7 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from infergc.heap.moves import Move
+from infergc.kernels.registry import why_not_compiled
 from infergc.worker.arena import arena
+from infergc.worker.copies import Copies, copy_runs, kernel_copies
 
 _ALIGNMENT = 16  # bytes: what any type of ours and any vector load asks for
 _STAGES = 4  # steps in flight and one being made: none waits for a copy of its own
@@ -61,10 +64,15 @@ class CudaDevice:
     def __init__(self, index: int = 0) -> None:
         self.place = torch.device("cuda", index)
         self._stages = cycle([_Stage() for _ in range(_STAGES)])
+        self._copies: Copies = copy_runs if why_not_compiled() else kernel_copies()
 
     def enter(self) -> None:
-        """See ``device.Device``."""
+        """See ``device.Device``; what other threads gave the GPU before is done then, such as filling its memory.
+
+        A stream of one's own waits for no other, nor for the default one, in which threads work that did not enter.
+        """
         torch.cuda.set_device(self.place)
+        torch.cuda.synchronize()
         torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
 
     def upload(self, arrays: Sequence[NDArray[Any]]) -> list[torch.Tensor]:
@@ -98,7 +106,8 @@ class CudaDevice:
         torch.cuda.current_stream().wait_event(fence)
 
     def seconds(self, began: torch.cuda.Event, ended: torch.cuda.Event) -> float:
-        """See ``device.Device``."""
+        """See ``device.Device``; it waits for the second, which may lie behind all that is fetched of a step."""
+        ended.synchronize()
         return float(began.elapsed_time(ended)) / 1e3
 
     def memory(self, size: int) -> torch.Tensor:
@@ -112,10 +121,14 @@ class CudaDevice:
             MemoryError: the system pins no more.
         """
         pinned, runtime = arena(size, torch.uint8), torch.cuda.cudart()  # type: ignore[no-untyped-call]
-        if runtime.cudaHostRegister(pinned.data_ptr(), size, 0):
-            raise MemoryError(f"no {size} bytes of host memory can be pinned; see ulimit -l")
+        if error := int(runtime.cudaHostRegister(pinned.data_ptr(), size, 0)):  # an enum: as such always true
+            raise MemoryError(f"no {size} bytes of host memory can be pinned (CUDA error {error}); see ulimit -l")
         weakref.finalize(pinned.untyped_storage(), runtime.cudaHostUnregister, pinned.data_ptr())
         return pinned
+
+    def move(self, arena_L2NGPD: torch.Tensor, moves: Sequence[Move]) -> None:
+        """See ``device.Device``; in the calling thread's stream, by one launch for all that are independent."""
+        self._copies(arena_L2NGPD, moves)
 
     def copy(self, source_L2NGPD: torch.Tensor, target_L2NGPD: torch.Tensor) -> None:
         """See ``device.Device``. Each piece is a copy by itself: of one that is not contiguous torch makes another."""

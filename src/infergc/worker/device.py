@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from infergc.heap.moves import Move
 from infergc.worker.arena import arena
+from infergc.worker.copies import copy_runs
 
 Fence = Any  # a place in a thread's work: the device's own, made by ``fence``
 
@@ -39,7 +41,7 @@ class Device(Protocol):
     place: torch.device
 
     def enter(self) -> None:
-        """Give the calling thread a stream of its own; once, before its work."""
+        """Give the calling thread a stream of its own; once, before its work and after what that starts from."""
         ...
 
     def upload(self, arrays: Sequence[NDArray[Any]]) -> list[torch.Tensor]:
@@ -59,7 +61,7 @@ class Device(Protocol):
         ...
 
     def seconds(self, began: Fence, ended: Fence) -> float:
-        """Time between two fences of one thread. The second has been reached."""
+        """Time between two fences of one thread; waits for the second."""
         ...
 
     def memory(self, size: int) -> torch.Tensor:
@@ -68,6 +70,10 @@ class Device(Protocol):
 
     def host_memory(self, size: int) -> torch.Tensor:
         """An arena on the host that the device copies from and to while it computes, zeros, [size] uint8."""
+        ...
+
+    def move(self, arena_L2NGPD: torch.Tensor, moves: Sequence[Move]) -> None:
+        """Copy pages within an arena there, ``[L, 2, N, G, P, D]``, as if one after the other."""
         ...
 
     def copy(self, source_L2NGPD: torch.Tensor, target_L2NGPD: torch.Tensor) -> None:
@@ -124,6 +130,10 @@ class HostDevice:
     def host_memory(self, size: int) -> torch.Tensor:
         """See ``Device``; the system commits what is written."""
         return arena(size, torch.uint8)
+
+    def move(self, arena_L2NGPD: torch.Tensor, moves: Sequence[Move]) -> None:
+        """See ``Device``."""
+        copy_runs(arena_L2NGPD, moves)
 
     def copy(self, source_L2NGPD: torch.Tensor, target_L2NGPD: torch.Tensor) -> None:
         """See ``Device``."""

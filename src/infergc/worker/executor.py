@@ -95,7 +95,6 @@ class TorchExecutor:
         if host_slots and self.disk is not None:
             self._disk = DiskLink(self.disk, storage.host, self._page_tokens)
         self._copier = Copier(storage, self.device) if host_slots and not storage.in_order else None
-        self._thread.submit(self.device.enter).result()  # runs from now on: no step finds no memory for a thread
         self._runner = StepRunner(
             decoder=self.decoder,
             attention=self.attention,
@@ -107,6 +106,7 @@ class TorchExecutor:
             max_num_seqs=max_num_seqs,
             device=self.device,
         )
+        self._thread.submit(self.device.enter).result()  # runs from now on: no step finds no memory for a thread
 
     def launch(self, plan: StepPlan) -> StepFlight:
         """See ``engine.ports.Executor``.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from infergc.heap.groups import GroupSpec, pages_for, split_budget
+from infergc.heap.moves import Move
 from infergc.params import MAX_LOGPROBS, SamplingParams
 from infergc.sched.plan import I32, MAX_REPORTED, Binding, PageTable, StepPlan
 from infergc.units import ceil_div
@@ -114,4 +115,6 @@ class Rehearsal:
             sample=np.ones(rows, np.bool_),
             tables=tables,
             bindings=bindings,
+            # of pages to themselves: what makes copies is compiled now, and not when a first request waits for one
+            moves=tuple(Move("copy", group, 0, 0, 1) for group in range(len(tables))),
         )
