@@ -3,7 +3,7 @@
 Shapes: S rows of a step, T tokens of all rows, E extents of the longest table.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,8 +52,10 @@ class Rehearsal:
         scratch = split_budget(groups, self.kv_bytes(groups))
         executor.allocate(scratch, self.slots)
         prefills = [self._prefill(scratch, rows) for rows in (self._rows(), self._few())]
+        # A page of each group is copied to itself: what does that on a GPU is compiled now, and not when a text waits.
+        copies = [Move("copy", group, 0, 0, 1) for group in range(len(groups)) if executor.device.place.type != "cpu"]
         for plan in (self._decode(scratch), *prefills):
-            executor.launch(plan).result()
+            executor.launch(replace(plan, moves=tuple(copies))).result()
         executor.release()
 
     def kv_bytes(self, groups: tuple[GroupSpec, ...]) -> int:
@@ -115,6 +117,4 @@ class Rehearsal:
             sample=np.ones(rows, np.bool_),
             tables=tables,
             bindings=bindings,
-            # of pages to themselves: what makes copies is compiled now, and not when a first request waits for one
-            moves=tuple(Move("copy", group, 0, 0, 1) for group in range(len(tables))),
         )
