@@ -1,4 +1,4 @@
-"""Compile what Triton's backend launches, for a GPU that need not be there; print what came out, as JSON lines.
+"""Compile what runs in Triton, for a GPU that need not be there; print what came out, as JSON lines.
 
 Run as a program, with dtype, head dim and compute capability (80, 90): the process must not interpret kernels.
 """
@@ -17,8 +17,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from infergc.kernels.api import AttentionNeeds, BatchLayout
-from infergc.kernels.triton import moving
+from infergc.kernels.api import AttentionNeeds, BatchLayout, Rotation
+from infergc.kernels.triton import dense, moving
 from infergc.kernels.triton.backend import TritonAttention
 from infergc.sched.plan import PageTable
 
@@ -86,6 +86,8 @@ def main(dtype: torch.dtype, head_dim: int, capability: int) -> None:
     attention = TritonAttention(needs)
     attention._kernels = Recorder(attention._kernels, capability)
     moving.copy_pages = Launch(moving.copy_pages, capability)
+    for name in ("add_and_norm", "silu_and_multiply", "rotate_head"):
+        setattr(dense, name, Launch(getattr(dense, name), capability))
     table = PageTable(np.array([[0], [4]], np.int32), np.array([[4], [1]], np.int32), np.zeros(2, np.int32))
     step = attention.plan(BatchLayout(np.array([0, 3], np.int32), np.array([50, 1], np.int32), table))
     arena_L2NGPD = torch.zeros(1, 2, 5, 2, 16, head_dim, dtype=dtype)
@@ -93,6 +95,17 @@ def main(dtype: torch.dtype, head_dim: int, capability: int) -> None:
     attention.write(step, kv, kv, k, v)
     attention.attend(step, torch.zeros(51, 8, head_dim, dtype=dtype), k, v, head_dim**-0.5, None)
     moving.move_pages(arena_L2NGPD, [0], [1], [16])
+    compute_beside(kv.flatten(1), head_dim)
+
+
+def compute_beside(x_TE: torch.Tensor, head_dim: int) -> None:
+    """What is computed beside attention, of rows of two heads."""
+    ops, angles_TR, norm_D = dense.TritonOps(), x_TE[:, : head_dim // 2].contiguous(), x_TE[0, :head_dim]
+    ops.add_norm(x_TE, None, x_TE[0], 1e-6)
+    ops.add_norm(x_TE, x_TE, x_TE[0], 1e-6)
+    ops.silu_mul(x_TE)
+    ops.rotate(x_TE.unflatten(1, (2, head_dim)), Rotation(angles_TR, angles_TR, 1, None, None, 1e-6))
+    ops.rotate(x_TE.unflatten(1, (2, head_dim)), Rotation(angles_TR, angles_TR, 1, norm_D, norm_D, 1e-6))
 
 
 if __name__ == "__main__":

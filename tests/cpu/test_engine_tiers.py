@@ -20,24 +20,28 @@ def engine(model: Path, memory: str, **settings: Any) -> Engine:
     return build_engine(engine_config(model=model, kv_cache_memory=memory, **{**defaults, **settings}))
 
 
-@pytest.mark.parametrize("settings", [{}, {"pipeline_depth": 1}, {"heap_debug": True}])
-@pytest.mark.parametrize("family", ["llama3", "qwen2_mixed"])
-def test_swapped_requests_say_what_they_would_have_said(family: str, settings: dict[str, Any], tmp_path: Path) -> None:
-    model = make_family(family, tmp_path)
+def swaps_and_says_the_same(model: Path, roomy: dict[str, Any], tight: dict[str, Any]) -> None:
+    """Requests that give way to each other and are swapped go on as those that had room from the start."""
     load = load_of(prompts_of(LENGTHS), tokens=60)
-    roomy = engine(model, "8MiB")
-    wanted = run(roomy, load).tokens
-    roomy.close()
-    tight = engine(model, "400KiB", host_cache_memory="4MiB", preemption="swap", **settings)
-    results = run(tight, load)
-    tiers, counters = tight.heap.tiers, tight.scheduler.counters
-    tight.close()
+    wide = engine(model, "8MiB", **roomy)
+    wanted = run(wide, load).tokens
+    wide.close()
+    narrow = engine(model, "400KiB", host_cache_memory="4MiB", preemption="swap", **tight)
+    results = run(narrow, load)
+    tiers, counters = narrow.heap.tiers, narrow.scheduler.counters
+    narrow.close()
     assert results.tokens == wanted
     assert tiers is not None
     assert counters.preemptions > 0
     assert tiers.counters.demoted > 0
     assert tiers.counters.promoted > 0
     assert counters.recomputed_tokens < 16 * counters.preemptions + 1  # the page that was not full
+
+
+@pytest.mark.parametrize("settings", [{}, {"pipeline_depth": 1}, {"heap_debug": True}])
+@pytest.mark.parametrize("family", ["llama3", "qwen2_mixed"])
+def test_swapped_requests_say_what_they_would_have_said(family: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    swaps_and_says_the_same(make_family(family, tmp_path), {}, settings)
 
 
 def test_what_is_on_disk_is_there_after_a_restart(tmp_path: Path) -> None:

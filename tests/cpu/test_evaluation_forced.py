@@ -48,7 +48,7 @@ def forced(
     subject: Subject, texts: list[list[int]], prefill: int, others: Sequence[Submit] = ()
 ) -> tuple[list[np.ndarray], list[Any]]:
     """Log probabilities [N, V] of each text after its first tokens, and the answers."""
-    rows = [np.full((len(text) - prefill, VOCAB), np.nan, np.float32) for text in texts]
+    rows = [np.full((len(text) - prefill, subject.ready.vocab_size), np.nan, np.float32) for text in texts]
     requests = []
     for number, text in enumerate(texts, 1):
         take = rows[number - 1].__setitem__

@@ -8,20 +8,12 @@ from hypothesis import strategies as st
 
 from cpu.triton_interpreter import independent, move_pages
 from infergc.heap.moves import Move
-from infergc.worker.storage import KVStorage
+from infergc.worker.copies import copy_runs
 
 PAGES, TOKENS = 7, 8
 moves_lists = st.lists(
     st.tuples(st.integers(0, PAGES - 1), st.integers(0, PAGES - 1), st.integers(1, TOKENS)), max_size=9
 )
-
-
-class Arena(KVStorage):
-    """Storage of one group over a given arena, for ``apply`` alone."""
-
-    def __init__(self, arena_L2NGPD: torch.Tensor) -> None:
-        self._arenas = [arena_L2NGPD]
-        self.page_tokens = arena_L2NGPD.shape[4]
 
 
 def arena(dtype: torch.dtype = torch.float16, layers: int = 1, head_dim: int = 16) -> torch.Tensor:
@@ -38,7 +30,7 @@ def columns(moves: list[tuple[int, int, int]]) -> tuple[list[int], list[int], li
 def test_moves_are_as_if_made_in_order(moves: list[tuple[int, int, int]]) -> None:
     ours, theirs = arena(), arena()
     move_pages(ours, *columns(moves))
-    Arena(theirs).apply(tuple(Move("copy", 0, src, dst, tokens) for src, dst, tokens in moves))
+    copy_runs(theirs, [Move("copy", 0, src, dst, tokens) for src, dst, tokens in moves])
     assert torch.equal(ours, theirs)
 
 

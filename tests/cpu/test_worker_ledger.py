@@ -22,10 +22,9 @@ ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models" / "demo"
 
 # Prompts of all lengths, more than the pool holds; half of the requests ask for all that sampling has to offer.
-FILL = """
+FILLING = """
 import json, random, sys
 from infergc import LLM, SamplingParams
-from infergc.engine.footprint import footprint
 
 model, settings = sys.argv[1], json.loads(sys.argv[2])
 plain = dict(ignore_eos=True, max_tokens=8, top_p=0.9, seed=1)
@@ -39,8 +38,12 @@ with LLM(model, threads=1, **settings) as llm:
         params = [SamplingParams(**rng.choice((plain, dear))) for _ in lengths]
         llm.generate(prompts, params, use_tqdm=False)
         done += sum(lengths)
+"""
+FILL = f"""{FILLING}
+    from infergc.engine.footprint import footprint
     held = footprint()
-    print(json.dumps({"ledger": llm.ready.memory, "peak": held.peak, "kv": held.shared, "stats": llm.stats["kv"]}))
+    found = dict(peak=held.peak, kv=held.shared)
+    print(json.dumps(dict(found, ledger=llm.ready.memory, stats=llm.stats["kv"])))
 """
 
 # The peak of private memory while loading above what was there before, and the growth of mapped files.

@@ -1,7 +1,4 @@
-"""Triton's kernels compiled, on a GPU: the suites that every backend runs, at the sizes that are used.
-
-Run by themselves (``pytest tests/gpu``): a process in which kernels are interpreted compiles none.
-"""
+"""Triton's kernels compiled, on a GPU: the suites that every backend runs, at the sizes that are used."""
 
 from typing import ClassVar
 
@@ -12,13 +9,12 @@ from cpu.kernel_cases import ROUNDED_WEIGHTS, make_case, needs, spread
 from cpu.kernel_conformance import Conformance
 from cpu.kernel_invariance import Invariance, same_bits
 from cpu.kernel_subjects import Subject
+from gpu.here import needs_kernels
 from infergc.kernels.api import AttentionNeeds
-from infergc.kernels.triton import environment
 from infergc.kernels.triton.backend import TritonAttention
 from infergc.kernels.triton.step import StepSize
 
-why_not = "this process interprets Triton's kernels" if environment.INTERPRETED else environment.unavailable()
-pytestmark = pytest.mark.skipif(why_not is not None, reason=why_not or "")
+pytestmark = needs_kernels
 COMPILED = Subject(TritonAttention, TritonAttention.capabilities, device="cuda", tolerance=ROUNDED_WEIGHTS)
 
 

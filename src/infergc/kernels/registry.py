@@ -12,6 +12,7 @@ from infergc.kernels.cpu.dense import CpuOps
 from infergc.kernels.cpu.library import LibraryMissingError
 from infergc.kernels.cpu.threads import CpuThreads
 from infergc.kernels.torch_ops import TorchOps
+from infergc.kernels.triton import environment
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +65,22 @@ def create_ops(dtype: torch.dtype, threads: CpuThreads, *, deterministic: bool) 
             raise ConfigError(f"--deterministic: {error}") from None
         _log.warning("matrix products run in torch, which is slow (%s)", error)
         return TorchOps()
+
+
+def create_gpu_ops() -> DenseOps:
+    """Choose what computes the dense work of a decoder on this GPU; it warns where that is plain torch."""
+    if reason := why_not_compiled():
+        _log.warning("norms, rotation and activation run in torch, each in several kernels (%s)", reason)
+        return TorchOps()
+    made: DenseOps = import_module("infergc.kernels.triton.dense").TritonOps()
+    return made
+
+
+def why_not_compiled() -> str | None:
+    """Why Triton compiles no kernels for a GPU in this process; None where it does."""
+    if environment.INTERPRETED:
+        return "TRITON_INTERPRET is set, which has Triton's kernels interpreted and is for tests"
+    return environment.unavailable()
 
 
 def _first_usable(needs: AttentionNeeds, threads: CpuThreads) -> AttentionBackend:

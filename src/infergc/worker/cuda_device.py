@@ -1,7 +1,7 @@
 """An NVIDIA GPU as a ``Device``: streams, events, and pinned memory on the way there and back."""
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -9,8 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from infergc.heap.moves import Move
 from infergc.kernels.freight import Crate, Parcel
+from infergc.kernels.registry import why_not_compiled
 from infergc.worker.arena import arena
+from infergc.worker.copies import Copies, copy_runs, kernel_copies
 
 _STAGES = 4  # steps in flight and one being made: none waits for a copy of its own
 
@@ -71,9 +74,13 @@ class CudaDevice:
         self.records = records
         self._pool: Any = None  # memory that all recorded graphs share
         self._stages = cycle([_Stage() for _ in range(_STAGES)])
+        self._copies: Copies = copy_runs if why_not_compiled() else kernel_copies()
 
     def enter(self) -> None:
-        """See ``device.Device``. What other threads have given it so far is done then."""
+        """See ``device.Device``; what other threads gave the GPU before is done then, such as filling its memory.
+
+        A stream of one's own waits for no other, nor for the default one, in which threads work that did not enter.
+        """
         torch.cuda.set_device(self.place)
         torch.cuda.synchronize()
         torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
@@ -121,7 +128,8 @@ class CudaDevice:
         torch.cuda.current_stream().wait_event(fence)
 
     def seconds(self, began: torch.cuda.Event, ended: torch.cuda.Event) -> float:
-        """See ``device.Device``."""
+        """See ``device.Device``; it waits for the second, which may lie behind all that is fetched of a step."""
+        ended.synchronize()
         return float(began.elapsed_time(ended)) / 1e3
 
     def memory(self, size: int) -> torch.Tensor:
@@ -135,10 +143,14 @@ class CudaDevice:
             MemoryError: the system pins no more.
         """
         pinned, runtime = arena(size, torch.uint8), torch.cuda.cudart()  # type: ignore[no-untyped-call]
-        if runtime.cudaHostRegister(pinned.data_ptr(), size, 0):
-            raise MemoryError(f"no {size} bytes of host memory can be pinned; see ulimit -l")
+        if error := int(runtime.cudaHostRegister(pinned.data_ptr(), size, 0)):  # an enum: as such always true
+            raise MemoryError(f"no {size} bytes of host memory can be pinned (CUDA error {error}); see ulimit -l")
         weakref.finalize(pinned.untyped_storage(), runtime.cudaHostUnregister, pinned.data_ptr())
         return pinned
+
+    def move(self, arena_L2NGPD: torch.Tensor, moves: Sequence[Move]) -> None:
+        """See ``device.Device``; in the calling thread's stream, by one launch for all that are independent."""
+        self._copies(arena_L2NGPD, moves)
 
     def copy(self, source_L2NGPD: torch.Tensor, target_L2NGPD: torch.Tensor) -> None:
         """See ``device.Device``. Each piece is a copy by itself: of one that is not contiguous torch makes another."""

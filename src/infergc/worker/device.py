@@ -5,14 +5,16 @@ a stream that another can wait for. On the CPU all is done when the call returns
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
 from numpy.typing import NDArray
 
+from infergc.heap.moves import Move
 from infergc.kernels.freight import Direct, Freight
 from infergc.worker.arena import arena
+from infergc.worker.copies import copy_runs
 
 Fence = Any  # a place in a thread's work: the device's own, made by ``fence``
 
@@ -29,7 +31,7 @@ class Device(Protocol):
     records: bool
 
     def enter(self) -> None:
-        """Give the calling thread a stream of its own; once, before its work."""
+        """Give the calling thread a stream of its own; once, before its work and after what that starts from."""
         ...
 
     def freight(self) -> Freight:
@@ -64,7 +66,7 @@ class Device(Protocol):
         ...
 
     def seconds(self, began: Fence, ended: Fence) -> float:
-        """Time between two fences of one thread. The second has been reached."""
+        """Time between two fences of one thread; waits for the second."""
         ...
 
     def memory(self, size: int) -> torch.Tensor:
@@ -73,6 +75,10 @@ class Device(Protocol):
 
     def host_memory(self, size: int) -> torch.Tensor:
         """An arena on the host that the device copies from and to while it computes, zeros, [size] uint8."""
+        ...
+
+    def move(self, arena_L2NGPD: torch.Tensor, moves: Sequence[Move]) -> None:
+        """Copy pages within an arena there, ``[L, 2, N, G, P, D]``, as if one after the other."""
         ...
 
     def copy(self, source_L2NGPD: torch.Tensor, target_L2NGPD: torch.Tensor) -> None:
@@ -127,6 +133,10 @@ class HostDevice:
     def host_memory(self, size: int) -> torch.Tensor:
         """See ``Device``; the system commits what is written."""
         return arena(size, torch.uint8)
+
+    def move(self, arena_L2NGPD: torch.Tensor, moves: Sequence[Move]) -> None:
+        """See ``Device``."""
+        copy_runs(arena_L2NGPD, moves)
 
     def copy(self, source_L2NGPD: torch.Tensor, target_L2NGPD: torch.Tensor) -> None:
         """See ``Device``."""

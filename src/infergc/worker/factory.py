@@ -11,8 +11,7 @@ from infergc.engine.ports import ModelFacts
 from infergc.kernels.api import AttentionNeeds
 from infergc.kernels.cpu.dense import CpuOps
 from infergc.kernels.cpu.threads import CpuThreads
-from infergc.kernels.registry import create_attention, create_ops
-from infergc.kernels.torch_ops import TorchOps
+from infergc.kernels.registry import create_attention, create_gpu_ops, create_ops
 from infergc.models.decoder import Decoder
 from infergc.models.weights import nbytes
 from infergc.worker.cuda_device import CudaDevice
@@ -97,7 +96,7 @@ def _on_gpu(config: EngineConfig) -> TorchExecutor:
     ledger, least = GpuLedger(), nbytes(source.spec)
     ledger.check_fits(config, least)  # before gigabytes are read
     weights = load_weights(source, device.place, progress=sys.stderr.isatty())
-    decoder = Decoder(source.spec, weights, TorchOps())
+    decoder = Decoder(source.spec, weights, create_gpu_ops())
     ledger.weights_loaded()
     executor = _executor(config, source, decoder, CpuThreads(1), device)
     executor.facts = replace(executor.facts, granted=int(ledger.total * config.gpu_memory_utilization))

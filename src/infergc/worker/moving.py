@@ -6,22 +6,26 @@ from collections.abc import Callable
 
 from infergc.heap.errors import StorageLost
 from infergc.heap.moves import Move
-from infergc.worker.storage import leading_run
+from infergc.worker.copies import independent
 
 _LOG = logging.getLogger(__name__)
 ATTEMPTS = 3
 
 
-def make(moves: tuple[Move, ...], apply: Callable[[tuple[Move, ...]], object], page_tokens: int) -> None:
-    """Make moves in order. Where that fails half way, go on with the move that failed.
+def make(
+    moves: tuple[Move, ...],
+    apply: Callable[[tuple[Move, ...]], object],
+    page_tokens: int,  # noqa: ARG001 - see below
+) -> None:
+    """Make moves in order, as many at once as are independent. Where that fails half way, go on with what failed.
 
-    What was made is not made twice, for a later move may have written over what an earlier one read. One by itself may
-    be, as it reads nothing that it writes.
+    What was made is not made twice, for a later move may have written over what an earlier one read. Moves that are
+    made at once may be, as none reads what another one of them writes.
 
     Args:
         moves: as planned.
         apply: makes some of them.
-        page_tokens: P.
+        page_tokens: not asked for any more.
 
     Raises:
         StorageLost: it failed three times.
@@ -29,7 +33,7 @@ def make(moves: tuple[Move, ...], apply: Callable[[tuple[Move, ...]], object], p
     pending = deque(moves)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _make_all(pending, apply, page_tokens)
+            _make_all(pending, apply)
         except Exception as error:
             _LOG.warning("a page could not be moved (%s: %s), attempt %d", type(error).__name__, error, attempt)
             if attempt == ATTEMPTS:
@@ -38,11 +42,11 @@ def make(moves: tuple[Move, ...], apply: Callable[[tuple[Move, ...]], object], p
             return
 
 
-def _make_all(pending: deque[Move], apply: Callable[[tuple[Move, ...]], object], page_tokens: int) -> None:
+def _make_all(pending: deque[Move], apply: Callable[[tuple[Move, ...]], object]) -> None:
     while pending:
-        run = leading_run(pending, 0, page_tokens)
-        apply(tuple(pending[at] for at in range(run)))
-        for _ in range(run):
+        count = independent(pending)
+        apply(tuple(pending[at] for at in range(count)))
+        for _ in range(count):
             pending.popleft()
 
 

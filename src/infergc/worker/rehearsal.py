@@ -3,11 +3,12 @@
 Shapes: S rows of a step, T tokens of all rows, E extents of the longest table.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from infergc.heap.groups import GroupSpec, pages_for, split_budget
+from infergc.heap.moves import Move
 from infergc.params import MAX_LOGPROBS, SamplingParams
 from infergc.sched.plan import I32, MAX_REPORTED, Binding, PageTable, StepPlan
 from infergc.units import ceil_div
@@ -52,9 +53,11 @@ class Rehearsal:
         scratch = split_budget(groups, self.kv_bytes(groups))
         executor.allocate(scratch, self.slots)
         prefills = [self._prefill(scratch, rows) for rows in (self._rows(), self._few())]
+        # A page of each group is copied to itself: what does that on a GPU is compiled now, and not when a text waits.
+        copies = [Move("copy", group, 0, 0, 1) for group in range(len(groups)) if executor.device.place.type != "cpu"]
         decode = self._decode(scratch)
         for plan in (decode, decode, *prefills):
-            executor.launch(plan).result()
+            executor.launch(replace(plan, moves=tuple(copies))).result()
         executor.release()
 
     def kv_bytes(self, groups: tuple[GroupSpec, ...]) -> int:

@@ -3,9 +3,9 @@
 Shapes: L layers of a group, N its pages, G KV heads, P tokens in a page, D head dim.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, groupby
 from math import prod
 
 import torch
@@ -98,13 +98,12 @@ class KVStorage:
 
     def apply(self, moves: tuple[Move, ...]) -> None:
         """Carry out moves in order: for every layer of the group, K and V, the first tokens of a page."""
-        for move, pages in _joined(moves, self.page_tokens):
-            if move.kind in TRANSFERS:
-                self.transfer(move)
-                continue
-            arena_L2NGPD = self._arenas[move.group]
-            kept_L2NGPD = arena_L2NGPD[:, :, move.src : move.src + pages, :, : move.tokens]
-            arena_L2NGPD[:, :, move.dst : move.dst + pages, :, : move.tokens] = kept_L2NGPD
+        for (kind, group), alike in groupby(moves, lambda move: (move.kind, move.group)):
+            if kind in TRANSFERS:
+                for move in alike:
+                    self.transfer(move)
+            else:
+                self.device.move(self._arenas[group], tuple(alike))
 
     def transfer(self, move: Move) -> None:
         """Copy a run of pages between device and host."""
@@ -134,29 +133,6 @@ class KVStorage:
             whole[start : start + size].view(dtype).view(shape)
             for start, size, shape in zip([0, *ends], sizes, shapes, strict=False)
         ]
-
-
-def _joined(moves: tuple[Move, ...], page_tokens: int) -> Iterator[tuple[Move, int]]:
-    """The first move of each run, and its pages."""
-    at = 0
-    while at < len(moves):
-        pages = leading_run(moves, at, page_tokens)
-        yield moves[at], pages
-        at += pages
-
-
-def leading_run(moves: Sequence[Move], at: int, page_tokens: int) -> int:
-    """How many moves from ``at`` on are made at once: of whole neighbours to neighbours, they are one copy."""
-    first, pages = moves[at], 1
-    apart = abs(first.dst - first.src)  # as many pages can be copied at once as if one after the other
-    while (
-        first.kind == "copy"
-        and first.tokens == page_tokens
-        and pages < min(apart, len(moves) - at)
-        and moves[at + pages] == replace(first, src=first.src + pages, dst=first.dst + pages)
-    ):
-        pages += 1
-    return pages
 
 
 _NOTHING = (torch.empty(0), torch.empty(0))

@@ -33,7 +33,10 @@ def move_pages(arena_L2NGPD: torch.Tensor, src: Sequence[int], dst: Sequence[int
     token_words = words.shape[-1]
     page_words = page_tokens * token_words  # of one head
     planes = 2 * layers * heads
-    on_device = torch.from_numpy(moves_M3).to(arena_L2NGPD.device, non_blocking=True)
+    listed = torch.from_numpy(moves_M3)
+    if arena_L2NGPD.is_cuda:  # of memory that is not pinned the driver may copy when all before it is done, and wait
+        listed = listed.pin_memory()
+    on_device = listed.to(arena_L2NGPD.device, non_blocking=True)
     for first, end in independent(moves_M3):
         copy_pages[((end - first) * planes,)](
             words, on_device[first:], pages * page_words * heads, HEADS=heads, PLANES=planes, PAGE_WORDS=page_words,
