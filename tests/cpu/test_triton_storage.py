@@ -36,7 +36,7 @@ def test_any_plan_gives_what_the_host_gives_move_by_move(moves: tuple[Move, ...]
     for move in moves:
         theirs.apply((move,))
     assert same(ours, theirs)
-    make(moves, made.apply, TOKENS)
+    make(moves, made.apply)
     assert same(made, theirs)
 
 
@@ -54,7 +54,7 @@ def test_what_is_independent_is_one_launch() -> None:
     storage = storage_on(device)
     forks = [Move("copy", 0, 0, dst, 5) for dst in (1, 2, 3)]  # of one page, whose first tokens three texts share
     others = [Move("copy", 0, 4, 5, TOKENS), Move("copy", 1, 0, 1, TOKENS), Move("copy", 1, 1, 2, TOKENS)]
-    make((*forks, *others), storage.apply, TOKENS)
+    make((*forks, *others), storage.apply)
     assert device.calls == [4, 1, 1]
 
 
@@ -101,7 +101,7 @@ def test_a_failure_half_way_changes_nothing(moves: tuple[Move, ...], at: int, la
         if calls[0] == at + 1:
             raise MemoryError("for a test")
 
-    make(moves, fails_once, TOKENS)
+    make(moves, fails_once)
     theirs.apply(moves)
     assert same(ours, theirs)
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_moved_is_named() -> None:
     with pytest.raises(
         StorageLost, match=r"for a test, while 1 pages of group 1 were to be moved \(copy\) from 3 to 4"
     ):
-        make((Move("copy", 1, 3, 4, TOKENS),), fails, TOKENS)
+        make((Move("copy", 1, 3, 4, TOKENS),), fails)
     assert ATTEMPTS == 3
 
 

@@ -67,5 +67,5 @@ class Copier:
             after.over.wait()
             self._device.wait(after.fence)
         began = self._device.fence()
-        make(moves, self._storage.apply, self._storage.page_tokens)
+        make(moves, self._storage.apply)
         return Copied(sum(map(self._storage.size, moves)), began, self._device.fence())

@@ -12,11 +12,7 @@ _LOG = logging.getLogger(__name__)
 ATTEMPTS = 3
 
 
-def make(
-    moves: tuple[Move, ...],
-    apply: Callable[[tuple[Move, ...]], object],
-    page_tokens: int,  # noqa: ARG001 - see below
-) -> None:
+def make(moves: tuple[Move, ...], apply: Callable[[tuple[Move, ...]], object]) -> None:
     """Make moves in order, as many at once as are independent. Where that fails half way, go on with what failed.
 
     What was made is not made twice, for a later move may have written over what an earlier one read. Moves that are
@@ -25,7 +21,6 @@ def make(
     Args:
         moves: as planned.
         apply: makes some of them.
-        page_tokens: not asked for any more.
 
     Raises:
         StorageLost: it failed three times.

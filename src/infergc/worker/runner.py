@@ -119,7 +119,7 @@ class StepRunner:
                 self._device.wait(transfer.ended)
         finally:  # whatever fails: others than this step's requests depend on the moves
             began = self._device.fence()  # a wait is no work: what copies take is learnt apart from what steps take
-            make(moves, self._storage.apply, self._storage.page_tokens)
+            make(moves, self._storage.apply)
             moving.fence = self._device.fence()
             moving.made = True
             moving.over.set()
