@@ -90,29 +90,50 @@ def test_host_memory_is_pinned_and_copied_both_ways(device: CudaDevice) -> None:
     assert torch.equal(host, there.cpu())
 
 
-def test_what_is_uploaded_arrives_whatever_is_uploaded_after_it(device: CudaDevice) -> None:
-    """More uploads than stages, of growing sizes, while the GPU is busy: no stage is written while it is copied."""
+def test_what_is_sent_arrives_whatever_is_sent_after_it(device: CudaDevice) -> None:
+    """More freights than stages, of growing sizes, while the GPU is busy: no stage is written while it is copied."""
     rng = np.random.default_rng(0)
     torch.cuda._sleep(CYCLES)
     sent = [
         [rng.integers(0, 1000, size * 7 + 1), rng.random((size, 3)).astype(np.float32), np.zeros(0, np.int32)]
         for size in range(1, 40)
     ]
-    arrived = [device.upload(arrays) for arrays in sent]
-    for arrays, tensors in zip(sent, arrived, strict=True):
-        for array, tensor in zip(arrays, tensors, strict=True):
-            assert tensor.device == device.place
-            np.testing.assert_array_equal(tensor.cpu().numpy(), array)
+    arrived = []
+    for arrays in sent:
+        freight = device.freight()
+        arrived.append([freight.add(array) for array in arrays])
+        freight.send()
+    for arrays, parcels in zip(sent, arrived, strict=True):
+        for array, parcel in zip(arrays, parcels, strict=True):
+            assert parcel.tensor.device == device.place
+            np.testing.assert_array_equal(parcel.tensor.cpu().numpy(), array)
 
 
 def test_what_is_fetched_is_what_was_there(device: CudaDevice) -> None:
     """The tensor is let go of at once: its memory is written again only behind the copy."""
-    fetches = []
+    fetched, fences = [], []
     for number in range(20):
         torch.cuda._sleep(CYCLES // 20)
-        fetches.append(device.fetch(torch.full((1000,), number, device=device.place)))
+        fetched.append(device.fetch(torch.full((1000,), number, device=device.place)))
+        fences.append(device.fence())
         torch.full((1000,), -1, device=device.place)
-    assert not fetches[-1].done()
-    for number, fetch in enumerate(fetches):
-        assert fetch.result().tolist() == [number] * 1000
-        assert fetch.done()
+    assert not device.reached(fences[-1])
+    for number, (array, fence) in enumerate(zip(fetched, fences, strict=True)):
+        device.settle(fence)
+        assert device.reached(fence)
+        assert array.tolist() == [number] * 1000
+
+
+def test_what_is_recorded_is_done_again_with_what_lies_there_then(device: CudaDevice) -> None:
+    x, out = torch.zeros(1000, device=device.place), torch.zeros(1000, device=device.place)
+
+    def work() -> None:
+        out.copy_(x * 2 + 1)
+
+    device.enter()
+    work()
+    replay = device.record(work)
+    for number in range(5):
+        x.fill_(number)
+        replay()
+        assert out.tolist() == [2 * number + 1] * 1000

@@ -21,7 +21,7 @@ from infergc.worker.dtypes import name
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.gpu_ledger import GpuLedger
 from infergc.worker.guarded import GuardedStorage
-from infergc.worker.ledger import Ledger, check_fits, check_holds
+from infergc.worker.ledger import Ledger, check_fits, check_holds, check_host_cache
 from infergc.worker.loader import ModelSource, load_weights, open_model
 from infergc.worker.rehearsal import Rehearsal
 from infergc.worker.storage import LayerGroups, layer_groups
@@ -91,6 +91,7 @@ def _on_host(config: EngineConfig) -> TorchExecutor:
 
 
 def _on_gpu(config: EngineConfig) -> TorchExecutor:
+    check_host_cache(config)
     device = CudaDevice(records=not config.enforce_eager)
     source = open_model(config.model, config.dtype)
     ledger, least = GpuLedger(), nbytes(source.spec)

@@ -3,6 +3,8 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
+import torch
+
 from infergc.heap.errors import StorageLost
 from infergc.heap.moves import Move
 from infergc.sched.plan import StepOutcome, StepPlan
@@ -56,9 +58,12 @@ class StepFlight:
         copied: Future[Copied] | None,
     ) -> None:
         self.moving = Moving()
+        over = self.moving.over
         self._future = thread.submit(run, plan, moves, copied, self.moving)
         try:
-            self._future.add_done_callback(lambda _: self.moving.over.set())
+            self._future.add_done_callback(
+                lambda _: over.set()
+            )  # not by self: that would be a cycle with tensors in it
         except MemoryError as error:
             raise StorageLost("a step was begun of which nobody can hear") from error
 
@@ -70,10 +75,13 @@ class StepFlight:
         """See ``engine.ports.Flight``.
 
         Raises:
-            StorageLost: its moves were not made, and others than this step's requests depend on them.
+            StorageLost: its moves were not made, and others than this step's requests depend on them; or the device
+                does nothing more for this process.
         """
         try:
             return self._future.result().outcome()
+        except torch.AcceleratorError as error:
+            raise StorageLost(f"the device failed: {error}") from error
         except Exception as error:
             if self.moving.made or isinstance(error, StorageLost):
                 raise

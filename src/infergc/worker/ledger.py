@@ -65,13 +65,26 @@ def check_fits(config: EngineConfig, taken: Mapping[str, int]) -> None:
     here = f"this machine or container has {format_bytes(machine)} of memory"
     if config.memory is not None and config.memory > machine:
         raise ConfigError(f"--memory: {format_bytes(config.memory)} do not fit: {here}")
-    if config.host_cache_memory is not None and config.host_cache_memory > machine:
-        raise ConfigError(f"--host-cache-memory: {format_bytes(config.host_cache_memory)} do not fit: {here}")
+    check_host_cache(config)
     rest = machine - sum(taken.values())
     if config.kv_bytes is not None and config.kv_bytes > rest:
         raise ConfigError(
             f"--kv-cache-memory: {format_bytes(config.kv_bytes)} do not fit: {here}, and beside "
             f"{' and '.join(taken)} at most {format_bytes(max(rest, 0))} are left"
+        )
+
+
+def check_host_cache(config: EngineConfig) -> None:
+    """Refuse a host tier that this machine cannot hold.
+
+    Raises:
+        ConfigError: naming --host-cache-memory.
+    """
+    machine = memory_limit()
+    if config.host_cache_memory is not None and config.host_cache_memory > machine:
+        raise ConfigError(
+            f"--host-cache-memory: {format_bytes(config.host_cache_memory)} do not fit: this machine or container has "
+            f"{format_bytes(machine)} of memory"
         )
 
 

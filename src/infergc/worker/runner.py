@@ -19,7 +19,7 @@ from infergc.sched.plan import I32, StepOutcome, StepPlan, TokenLogprobs
 from infergc.sched.prompt_spans import PromptSpans
 from infergc.worker.batch import Batch, lay_out_batch
 from infergc.worker.copier import Copied, Moving
-from infergc.worker.device import Device, Fence
+from infergc.worker.device import Device, Fence, drain
 from infergc.worker.forward import create_forward
 from infergc.worker.layers import Layers
 from infergc.worker.moving import make
@@ -123,7 +123,11 @@ class StepRunner:
             moving.fence = self._device.fence()
             moving.made = True
             moving.over.set()
-        sampled, prompts = self._compute(plan)
+        try:
+            sampled, prompts = self._compute(plan)
+        except BaseException:
+            drain(self._device)  # what was given to it still writes pages that others may get next
+            raise
         return StepLanding(plan, sampled, prompts, transfer, self._device, began, self._device.fence())
 
     @torch.inference_mode()
