@@ -13,7 +13,7 @@ _WORKER = ("infergc/worker/", "infergc/models/", "infergc/kernels/")
 _ENGINE = ("infergc/engine/", "infergc/sched/", "infergc/heap/", "infergc/policies/")
 _GUARD = "engine/resuming.py"
 _OUTSIDE = ("torch", "numpy", "_ctypes", "ctypes")
-# Before these have begun nobody guards the moves: all begins anew. On the host a fence is the time, and refuses nothing.
+# Before these have begun nobody guards the moves: all begins anew. A fence is the time on the host: no memory.
 _UNGUARDED = frozenset({"run", "make", "fence"})
 
 
