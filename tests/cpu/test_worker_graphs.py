@@ -20,7 +20,9 @@ from cpu.triton_interpreter import TritonAttention
 from infergc.config import engine_config
 from infergc.heap.moves import PageTable
 from infergc.kernels.api import AttentionNeeds
-from infergc.sched.plan import Binding
+from infergc.kernels.freight import Direct, Parcel
+from infergc.params import SamplingParams
+from infergc.sched.plan import Binding, StepPlan
 from infergc.worker import graphs
 from infergc.worker.device import HostDevice
 from infergc.worker.executor import TorchExecutor
@@ -57,6 +59,9 @@ class Recorder(HostDevice):
     def __init__(self) -> None:
         self.recorded = 0
         self.replayed = 0
+
+    def recorder(self) -> "Recorder":
+        return self
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         self.recorded += 1
@@ -132,14 +137,63 @@ def test_rows_that_come_and_go_take_graphs_of_other_sizes(executor: TorchExecuto
     assert [size.rows for size in forward_of(executor)._graphs] == [2, 1]
 
 
-def test_graphs_used_least_lately_are_let_go(executor: TorchExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graphs, "_KEPT", 2)
+def one_token(planner: Planner, rows: int) -> StepPlan:
+    bindings = tuple(Binding(slot, GREEDY, np.zeros(1, np.int32), np.zeros(0, np.int32)) for slot in range(rows))
+    return planner.plan([Row(slot, 0, [5 + slot], sample=True) for slot in range(rows)], bindings)
+
+
+def test_sizes_beyond_the_most_are_computed_all_the_same(
+    executor: TorchExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "_MOST_GRAPHS", 2)
     planner = planner_for(executor)
-    bindings = tuple(Binding(slot, GREEDY, np.zeros(1, np.int32), np.zeros(0, np.int32)) for slot in range(3))
-    for step, rows in enumerate((1, 2, 1, 3)):
-        plan = planner.plan([Row(slot, 0, [5], sample=True) for slot in range(rows)], () if step else bindings)
-        executor.launch(plan).result()
-    assert [size.rows for size in forward_of(executor)._graphs] == [1, 3]
+    told = [executor.launch(one_token(planner, rows)).result().tokens.tolist() for rows in (1, 2, 3, 3, 2, 1)]
+    assert [size.rows for size in forward_of(executor)._graphs] == [1, 2]
+    assert told[0] == told[5] == told[2][:1]
+    assert told[1] == told[4] == told[3][:2]
+
+
+def test_where_recording_fails_steps_are_launched_one_by_one(
+    executor: TorchExecutor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def record(work: Callable[[], None]) -> Callable[[], None]:
+        work()  # half way
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(executor.device, "record", record)
+    planner = planner_for(executor)
+    told = [executor.launch(one_token(planner, 2)).result().tokens.tolist() for _ in range(4)]
+    assert told[0] == told[1] == told[2] == told[3]
+    assert "--enforce-eager" in caplog.text
+
+
+def test_what_the_device_has_to_know_of_a_step_goes_at_once(
+    executor: TorchExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One freight a step, that leaves once; nothing is added to it afterwards."""
+    sent: list[int] = []
+
+    class Counted(Direct):
+        def __init__(self) -> None:
+            super().__init__("cpu")
+            self._added = 0
+
+        def add(self, array: np.ndarray) -> Parcel:
+            self._added += 1
+            return super().add(array)
+
+        def send(self) -> None:
+            sent.append(self._added)
+            monkeypatch.setattr(self, "add", None)
+
+    monkeypatch.setattr(executor.device, "freight", Counted)
+    planner, drawn = planner_for(executor), SamplingParams(temperature=0.7, top_p=0.9, seed=3, max_tokens=None)
+    rows = [Row(0, 0, [9, 8, 7], sample=True), Row(1, 0, [5], sample=True)]
+    for _ in range(3):
+        bindings = tuple(Binding(slot, drawn, np.zeros(3, np.int32), np.zeros(0, np.int32)) for slot in range(2))
+        executor.launch(planner.plan(rows, bindings)).result()
+        executor.launch(one_token(planner, 2)).result()
+    assert len(sent) == 6
 
 
 def test_a_step_that_attention_refuses_is_refused_when_it_is_replayed(executor: TorchExecutor) -> None:

@@ -1,5 +1,6 @@
 """A GPU as the worker's device: streams, fences, pinned memory, and the moves of pages."""
 
+import gc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -125,15 +126,28 @@ def test_what_is_fetched_is_what_was_there(device: CudaDevice) -> None:
 
 
 def test_what_is_recorded_is_done_again_with_what_lies_there_then(device: CudaDevice) -> None:
+    """By recorders that come and go, as storage does, and after a recording that failed."""
     x, out = torch.zeros(1000, device=device.place), torch.zeros(1000, device=device.place)
 
     def work() -> None:
         out.copy_(x * 2 + 1)
 
-    device.enter()
-    work()
-    replay = device.record(work)
-    for number in range(5):
-        x.fill_(number)
-        replay()
-        assert out.tolist() == [2 * number + 1] * 1000
+    def forbidden() -> None:
+        out.copy_(x * int(x.sum()))
+
+    def record_and_replay() -> None:
+        device.enter()
+        recorder = device.recorder()
+        work()
+        with pytest.raises(RuntimeError):
+            recorder.record(forbidden)
+        replay = recorder.record(work)
+        for number in range(5):
+            x.fill_(number)
+            replay()
+            assert out.tolist() == [2 * number + 1] * 1000
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        for _ in range(3):
+            thread.submit(record_and_replay).result()
+            gc.collect()

@@ -65,7 +65,7 @@ def test_a_graph_is_replayed_for_steps_planned_into_its_buffers() -> None:
         placed = spread(COMPILED.on_device(case))
         storage.k_NGPD[: len(placed.k_NGPD)] = placed.k_NGPD
         storage.v_NGPD[: len(placed.v_NGPD)] = placed.v_NGPD
-        attention.plan(placed.layout, into=buffers)
+        attention.plan(placed.layout, into=buffers).arrive()
         graph.replay()
         same_bits(out[:rows].cpu(), COMPILED.run(case))
 

@@ -4,6 +4,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import NamedTuple
 
+from infergc.heap.errors import StorageLost
 from infergc.heap.moves import Move
 from infergc.worker.device import Device, Fence, drain
 from infergc.worker.moving import make
@@ -65,6 +66,8 @@ class Copier:
     def _copy(self, moves: tuple[Move, ...], after: Moving | None) -> Copied:
         if after is not None:
             after.over.wait()
+            if not after.made:
+                raise StorageLost("the moves of the step before were not made")
             self._device.wait(after.fence)
         began = self._device.fence()
         make(moves, self._storage.apply)

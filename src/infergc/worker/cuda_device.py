@@ -1,7 +1,10 @@
 """An NVIDIA GPU as a ``Device``: streams, events, and pinned memory on the way there and back."""
 
+import gc
+import threading
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import cycle
 from typing import Any
 
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 from infergc.heap.moves import Move
 from infergc.kernels.freight import Crate, Parcel
 from infergc.kernels.registry import why_not_compiled
+from infergc.units import format_bytes
 from infergc.worker.arena import arena
 from infergc.worker.copies import Copies, copy_runs, kernel_copies
 
@@ -61,6 +65,36 @@ class CudaFreight:
         crate.unpack(there)
 
 
+class CudaRecorder:
+    """Implements ``device.Recorder``: CUDA graphs. They share memory, which is theirs and goes when they are gone.
+
+    Other threads may give the GPU work meanwhile. Python's collector waits: what it finalises is no part of a graph,
+    and may be forbidden while one is recorded.
+    """
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """See ``device.Recorder``."""
+        graph, collects = torch.cuda.CUDAGraph(), gc.isenabled()
+        gc.disable()
+        try:
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                work()
+            except BaseException:
+                self._pool = torch.cuda.graph_pool_handle()  # what the old one counts is not sure any more
+                with suppress(RuntimeError):
+                    graph.capture_end()
+                raise
+            graph.capture_end()
+        finally:
+            if collects:
+                gc.enable()
+        return graph.replay
+
+
 class CudaDevice:
     """Implements ``device.Device``.
 
@@ -72,7 +106,7 @@ class CudaDevice:
     def __init__(self, index: int = 0, *, records: bool = True) -> None:
         self.place = torch.device("cuda", index)
         self.records = records
-        self._pool: Any = None  # memory that all recorded graphs share
+        self._own = threading.local()  # the calling thread's stream
         self._stages = cycle([_Stage() for _ in range(_STAGES)])
         self._copies: Copies = copy_runs if why_not_compiled() else kernel_copies()
 
@@ -83,24 +117,17 @@ class CudaDevice:
         """
         torch.cuda.set_device(self.place)
         torch.cuda.synchronize()
-        torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
+        if not hasattr(self._own, "stream"):  # one for all times: what is kept by stream is kept once
+            self._own.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        torch.cuda.set_stream(self._own.stream)
 
     def freight(self) -> CudaFreight:
         """See ``device.Device``."""
         return CudaFreight(self.place, next(self._stages))
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """See ``device.Device``: a CUDA graph. Other threads may go on meanwhile; ``work`` was done before."""
-        if not self.records:
-            return work
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
-        graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
-        try:
-            work()
-        finally:
-            graph.capture_end()
-        return graph.replay
+    def recorder(self) -> CudaRecorder:
+        """See ``device.Device``."""
+        return CudaRecorder()
 
     def fetch(self, tensor: torch.Tensor) -> NDArray[Any]:
         """See ``device.Device``; into pinned memory."""
@@ -144,7 +171,7 @@ class CudaDevice:
         """
         pinned, runtime = arena(size, torch.uint8), torch.cuda.cudart()  # type: ignore[no-untyped-call]
         if error := int(runtime.cudaHostRegister(pinned.data_ptr(), size, 0)):  # an enum: as such always true
-            raise MemoryError(f"no {size} bytes of host memory can be pinned (CUDA error {error}); see ulimit -l")
+            raise MemoryError(f"--host-cache-memory: {format_bytes(size)} cannot be pinned (CUDA error {error})")
         weakref.finalize(pinned.untyped_storage(), runtime.cudaHostUnregister, pinned.data_ptr())
         return pinned
 

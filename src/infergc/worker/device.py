@@ -19,6 +19,25 @@ from infergc.worker.copies import copy_runs
 Fence = Any  # a place in a thread's work: the device's own, made by ``fence``
 
 
+class Recorder(Protocol):
+    """Records what work gives to a device."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Find out what ``work`` gives, without its being done: the result gives it again, with the same addresses.
+
+        ``work`` was done once before. It is as if nothing had been recorded where this raises.
+        """
+        ...
+
+
+class Again:
+    """Implements ``Recorder`` where giving work costs little: it is just done."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """See ``Recorder``."""
+        return work
+
+
 class Device(Protocol):
     """A device and what its threads do there.
 
@@ -38,11 +57,8 @@ class Device(Protocol):
         """What is to take a step's arrays there; one at a time, used by one thread."""
         ...
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Find out what ``work`` gives to the device: the result gives it once more, with the same addresses.
-
-        Where ``records`` is false, the result is ``work`` itself.
-        """
+    def recorder(self) -> Recorder:
+        """What records work of the calling thread; all that it has recorded is let go of together with it."""
         ...
 
     def fetch(self, tensor: torch.Tensor) -> NDArray[Any]:
@@ -99,9 +115,9 @@ class HostDevice:
         """See ``Device``; nothing is copied."""
         return Direct(self.place)
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+    def recorder(self) -> Again:
         """See ``Device``."""
-        return work
+        return Again()
 
     def fetch(self, tensor: torch.Tensor) -> NDArray[Any]:
         """See ``Device``; it is there."""

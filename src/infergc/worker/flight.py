@@ -61,9 +61,7 @@ class StepFlight:
         over = self.moving.over
         self._future = thread.submit(run, plan, moves, copied, self.moving)
         try:
-            self._future.add_done_callback(
-                lambda _: over.set()
-            )  # not by self: that would be a cycle with tensors in it
+            self._future.add_done_callback(lambda _: over.set())  # without self: no cycle that holds tensors
         except MemoryError as error:
             raise StorageLost("a step was begun of which nobody can hear") from error
 

@@ -6,7 +6,7 @@ the same each time: so steps are rounded up to sizes, inputs lie where they lay,
 Shapes: S rows of a step, one token each; B rows of a graph; E hidden.
 """
 
-from collections import OrderedDict
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +19,11 @@ from infergc.kernels.triton.backend import TritonAttention
 from infergc.kernels.triton.step import StepBuffers, TritonStep
 from infergc.sched.plan import StepPlan
 from infergc.units import ceil_div
-from infergc.worker.device import Device
+from infergc.worker.device import Device, Recorder
 from infergc.worker.layers import Compute, Layers
 
-_KEPT = 64  # graphs; each takes memory for its inputs and outputs and on the driver's side
+_LOG = logging.getLogger(__name__)
+_MOST_GRAPHS = 64  # each takes memory for its inputs and outputs and on the driver's side
 _FEWEST = 256  # positions a row that a graph is made for
 _STRIDE = 4  # and so many times more is the next; programs for positions that are not there end at once
 _MOST = 1 << 20  # positions that a graph is made for, all rows together: memory for partial results is kept for them
@@ -55,7 +56,8 @@ class DecodeGraphs:
     """Implements ``layers.Forward``. Used by one thread.
 
     The first step of a size is computed launch by launch, which makes ready whatever has to be made once; the second
-    is recorded. The graphs used last are kept. Steps with prompts, and those of too many positions, go layer by layer.
+    is recorded. Graphs are let go of all together, with this: what one of them uses of the stream's they all use. So steps
+    of a size beyond _MOST_GRAPHS go layer by layer, as do those with prompts, and those of too many positions.
 
     Args:
         layers: the model.
@@ -68,16 +70,19 @@ class DecodeGraphs:
         self._layers = layers
         self._attention = attention
         self._device = device
-        self._graphs: OrderedDict[Size, _Graph] = OrderedDict()
+        self._recorder = device.recorder()
+        self._graphs: dict[Size, _Graph] = {}
         largest = Size.of(max_num_seqs, _MOST)
         self._partials = attention.partials(attention.decode_size(largest.rows, largest.positions).partials)
 
     def __call__(self, plan: StepPlan, freight: Freight) -> Compute:
         """See ``layers.Forward``."""
         rows, positions = len(plan.counts), int(plan.starts.sum()) + len(plan.counts)
-        if plan.counts.max() > 1 or positions > _MOST:
+        size = Size.of(rows, positions)
+        full = size not in self._graphs and len(self._graphs) == _MOST_GRAPHS
+        if plan.counts.max() > 1 or positions > _MOST or full:
             return self._layers(plan, freight)
-        graph = self._graph(Size.of(rows, positions))
+        graph = self._graph(size)
         layouts = (BatchLayout(plan.starts, plan.counts, table) for table in plan.tables)
         steps = [
             self._attention.plan(layout, freight, into=buffers)
@@ -87,12 +92,10 @@ class DecodeGraphs:
 
     def _graph(self, size: Size) -> "_Graph":
         if size not in self._graphs:
-            if len(self._graphs) == _KEPT:
-                self._graphs.popitem(last=False)
             needs = self._attention.decode_size(size.rows, size.positions)
             buffers = [self._attention.reserve(needs, self._partials) for _ in self._layers.groups.specs]
-            self._graphs[size] = _Graph(self._layers, self._device, self._attention, size.rows, buffers)
-        self._graphs.move_to_end(size)
+            place = self._device.place
+            self._graphs[size] = _Graph(self._layers, self._attention, self._recorder, place, size.rows, buffers)
         return self._graphs[size]
 
 
@@ -104,14 +107,20 @@ class _Graph:
     """
 
     def __init__(
-        self, layers: Layers, device: Device, attention: TritonAttention, rows: int, buffers: list[StepBuffers]
+        self,
+        layers: Layers,
+        attention: TritonAttention,
+        recorder: Recorder,
+        place: torch.device,
+        rows: int,
+        buffers: list[StepBuffers],
     ) -> None:
         self.buffers = buffers
         self._layers = layers
-        self._device = device
         self._attention = attention
-        self._ids_B = torch.zeros(rows, dtype=torch.int64, device=device.place)
-        self._positions_B = torch.zeros(rows, dtype=torch.int64, device=device.place)
+        self._recorder = recorder
+        self._ids_B = torch.zeros(rows, dtype=torch.int64, device=place)
+        self._positions_B = torch.zeros(rows, dtype=torch.int64, device=place)
         self._hidden_BE: torch.Tensor | None = None
         self._replay: Callable[[], None] | None = None
 
@@ -127,10 +136,17 @@ class _Graph:
         if self._hidden_BE is None:
             self._compute(steps)
         else:
-            self._replay = self._replay or self._device.record(partial(self._compute, steps))
+            self._replay = self._replay or self._record(partial(self._compute, steps))
             self._replay()
         assert self._hidden_BE is not None, "computed above"
         return self._hidden_BE[: len(token_ids_S)]
+
+    def _record(self, work: Callable[[], None]) -> Callable[[], None]:
+        try:
+            return self._recorder.record(work)
+        except Exception:  # noqa: BLE001 - whatever it is, the step can be computed without
+            _LOG.exception("a decode step cannot be recorded; its kernels are launched one by one (--enforce-eager)")
+            return work
 
     def _compute(self, steps: Sequence[TritonStep]) -> None:
         self._hidden_BE = self._layers.run(steps, self._ids_B, self._positions_B)

@@ -19,7 +19,7 @@ BAND_STEPS = 4  # steps between two looks at the bands: whoever wrote there ran 
 
 
 class GuardedForward:
-    """Implements ``worker.forward.Forward`` by another one and fails the step where storage was misused.
+    """Implements ``layers.Forward`` by another one and fails the step where storage was misused.
 
     A hidden state that is NaN means that its row read a page that is not its own: poison, or a band. A slot once sick
     is not reported again until it is bound to another request. Slots of the step after one that was lost or failed

@@ -46,7 +46,7 @@ class Rehearsal:
         """Give every slot the dearest parameters, decode few but the longest texts, then fill steps with prompts.
 
         Of those there are two: in as many rows as there are, and in as few. Decode steps are run twice: where steps
-        are recorded, it is then.
+        are recorded, it is then, unless they hold too many positions for that.
         The storage is scratch: it is released, and ``allocate`` is to be called again.
         """
         groups = executor.facts.groups

@@ -160,9 +160,8 @@ class StepRunner:
             return _Sampled(batch.sampled_R, None, {}, {})
         logits_RV = self._decoder.logits(hidden_TE[batch.last_tokens_R.tensor])
         tokens_R, reports, errors = self._sampler.sample(logits_RV, asked)
-        self._latest_N[batch.at_slots_R.tensor] = (
-            tokens_R  # of a row at fault too: a planned step already computes for it
-        )
+        # Of a row at fault too: a step that is planned already computes for it.
+        self._latest_N[batch.at_slots_R.tensor] = tokens_R
         rows = batch.sampled_R.tolist()
         return _Sampled(batch.sampled_R, self._device.fetch(tokens_R), _by(rows, reports), _by(rows, errors))
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from infergc.config import EngineConfig
+from infergc.config import ConfigError, EngineConfig
 from infergc.kernels.api import AttentionBackend, BatchLayout, DenseOps, Rotation
 from infergc.kernels.freight import Freight
 from infergc.worker.executor import TorchExecutor
-from infergc.worker.factory import create_executor
+from infergc.worker.factory import create_executor, wants_gpu
 
 PRODUCTS, ROWWISE, ATTENTION = "products", "rowwise", "attention"
 
@@ -113,7 +113,13 @@ class TimedOps:
 
 
 def create_timed_executor(config: EngineConfig) -> tuple[TorchExecutor, Stopwatch]:
-    """An executor without storage yet, as ``worker.factory`` makes it, and the clock that runs in it."""
+    """An executor without storage yet, as ``worker.factory`` makes it, and the clock that runs in it.
+
+    Raises:
+        ConfigError: the model would run on a GPU, whose work the clock does not see.
+    """
+    if wants_gpu(config):
+        raise ConfigError("--device: where a step's time goes is told on the CPU alone; add --device cpu")
     executor, watch = create_executor(config), Stopwatch()
     executor.attention = TimedAttention(executor.attention, watch)
     executor.decoder.ops = TimedOps(executor.decoder.ops, watch)

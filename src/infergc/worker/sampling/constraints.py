@@ -124,9 +124,7 @@ class Constraints:
         banned_CW[stuck_C] = 0
         bits_CV = np.unpackbits(banned_CW.view(np.uint8), axis=1, count=self._vocab_size, bitorder="little")
         banned_CV = torch.from_numpy(bits_CV.view(np.bool_)).to(logits_SV.device)
-        for row, banned_V in zip(
-            rows_C.tolist(), banned_CV, strict=True
-        ):  # in place: rows copied out and back took twice as long
+        for row, banned_V in zip(rows_C.tolist(), banned_CV, strict=True):  # in place: copies took twice as long
             logits_SV[row].masked_fill_(banned_V, -math.inf)
         return dict.fromkeys(rows_C[stuck_C].tolist(), _STUCK)
 

@@ -4,8 +4,8 @@ Shapes: R rows, V vocabulary, P rows still without a cutoff, K candidates.
 
 Probabilities are integers here: a token's weight is exp(x - max x) in units of 2^-40. Sums of integers
 are exact in any order, so a row's result cannot depend on how a kernel splits its sums, and that is what
-makes the draw the same alone, in a batch, and on another device. A token less likely than 2^-40 of the
-likeliest is never drawn.
+makes the draw the same alone and in a batch, and anywhere where weights are the same: exp may differ in its
+last bit between devices. A token less likely than 2^-40 of the likeliest is never drawn.
 """
 
 from collections.abc import Sequence
