@@ -14,10 +14,11 @@ from cpu.triton_interpreter import TritonAttention
 from infergc.config import ConfigError
 from infergc.kernels import registry
 from infergc.kernels.api import BatchLayout
+from infergc.kernels.checks import UNBOUNDED
 from infergc.kernels.cpu.threads import CpuThreads
 from infergc.kernels.reference import ReferenceAttention
 from infergc.kernels.triton import environment
-from infergc.kernels.triton.layout import UNBOUNDED, lay_out
+from infergc.kernels.triton.layout import lay_out
 from infergc.kernels.triton.step import StepSize
 from infergc.kernels.triton.tiles import Share, Tiles, share, tiles
 from infergc.sched.plan import PageTable

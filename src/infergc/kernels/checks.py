@@ -7,6 +7,8 @@ import torch
 
 from infergc.kernels.api import AttentionNeeds
 
+UNBOUNDED = 1 << 30  # the window of what has none: more than any position
+
 
 def token_stride(x_THD: torch.Tensor, tokens: int, heads: int, needs: AttentionNeeds) -> int:
     """Check a tensor of the step; return elements from a token to the next.
@@ -36,3 +38,35 @@ def page_count(k_NGPD: torch.Tensor, v_NGPD: torch.Tensor, needs: AttentionNeeds
         if pages.stride() != (needs.num_kv_heads * page, page, needs.head_dim, 1) or pages.dtype is not needs.dtype:
             raise ValueError(f"expected contiguous {needs.dtype} pages {shape}, not {pages.dtype} {list(pages.shape)}")
     return min(len(k_NGPD), len(v_NGPD))
+
+
+def check_pages(last_page: int, k_NGPD: torch.Tensor, v_NGPD: torch.Tensor, needs: AttentionNeeds) -> None:
+    """Check storage, and that it has the greatest page that a step reads or writes.
+
+    Raises:
+        ValueError: it has not, or shape, dtype or strides are not what was asked for.
+    """
+    if last_page >= page_count(k_NGPD, v_NGPD, needs):
+        raise ValueError("the page table names a page that storage does not have")
+
+
+def check_scale(scale: float) -> None:
+    """Check the factor of scores.
+
+    Raises:
+        ValueError: it is not positive.
+    """
+    if scale <= 0:
+        raise ValueError(f"the scale of scores is positive, not {scale}: the greatest product has to weigh most")
+
+
+def check_reach(window: int | None, reach: int) -> int:
+    """Check the window of a layer against the widest that reads no released page; return it, UNBOUNDED for none.
+
+    Raises:
+        ValueError: it reaches further.
+    """
+    wanted = UNBOUNDED if window is None else min(window, UNBOUNDED)
+    if wanted > reach:
+        raise ValueError("a row's window reaches into pages that its table has released")
+    return wanted

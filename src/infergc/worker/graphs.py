@@ -56,8 +56,8 @@ class DecodeGraphs:
     """Implements ``layers.Forward``. Used by one thread.
 
     The first step of a size is computed launch by launch, which makes ready whatever has to be made once; the second
-    is recorded. Graphs are let go of all together, with this: what one of them uses of the stream's they all use. So steps
-    of a size beyond _MOST_GRAPHS go layer by layer, as do those with prompts, and those of too many positions.
+    is recorded. Graphs are let go of all together, with this: what one of them uses of the stream's, they all use. So
+    steps of sizes beyond _MOST_GRAPHS go layer by layer, as do those with prompts, and those of too many positions.
 
     Args:
         layers: the model.

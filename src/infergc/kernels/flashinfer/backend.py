@@ -10,7 +10,7 @@ import torch
 
 from infergc.kernels.api import AttentionNeeds, BatchLayout
 from infergc.kernels.capabilities import Capabilities
-from infergc.kernels.checks import page_count, token_stride
+from infergc.kernels.checks import check_pages, check_scale, token_stride
 from infergc.kernels.flashinfer import environment
 from infergc.kernels.flashinfer.layout import lay_out, window_left
 from infergc.kernels.flashinfer.step import FlashInferStep
@@ -73,7 +73,7 @@ class FlashInferAttention:
         needs, tokens = self._needs, len(step.work.slots_T)
         k_stride = token_stride(k_TGD, tokens, needs.num_kv_heads, needs)
         v_stride = token_stride(v_TGD, tokens, needs.num_kv_heads, needs)
-        self._check_pages(step, k_NGPD, v_NGPD)
+        check_pages(step.work.last_page, k_NGPD, v_NGPD, self._needs)
         if tokens:
             self._write_tokens[(tokens,)](
                 k_TGD, v_TGD, k_NGPD, v_NGPD, step.slots_T.tensor, k_stride, v_stride,
@@ -97,10 +97,9 @@ class FlashInferAttention:
                 storage lacks a page, or a row's window reaches into released pages.
         """
         token_stride(q_THD, len(step.work.slots_T), self._needs.num_heads, self._needs)
-        self._check_pages(step, k_NGPD, v_NGPD)
+        check_pages(step.work.last_page, k_NGPD, v_NGPD, self._needs)
         left = window_left(window, step.work.reach)
-        if scale <= 0:
-            raise ValueError(f"the scale of scores is positive, not {scale}: the greatest product has to weigh most")
+        check_scale(scale)
         order_T = None if step.order_T is None else step.order_T.tensor
         ordered_THD = q_THD if order_T is None else q_THD.index_select(0, order_T)
         result_THD = torch.empty(q_THD.shape, dtype=q_THD.dtype, device=q_THD.device)
@@ -109,10 +108,6 @@ class FlashInferAttention:
         if order_T is None:
             return result_THD
         return torch.empty_like(result_THD).index_copy_(0, order_T, result_THD)
-
-    def _check_pages(self, step: FlashInferStep, k_NGPD: torch.Tensor, v_NGPD: torch.Tensor) -> None:
-        if step.work.last_page >= page_count(k_NGPD, v_NGPD, self._needs):
-            raise ValueError("the page table names a page that storage does not have")
 
 
 def _power_of_two(n: int) -> int:

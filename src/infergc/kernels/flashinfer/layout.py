@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infergc.kernels.api import BatchLayout
-from infergc.kernels.triton.layout import I64, UNBOUNDED, ramp, spell_out
+from infergc.kernels.checks import check_reach
+from infergc.kernels.triton.layout import I64, ramp, spell_out
 from infergc.sched.plan import I32
 
 
@@ -104,9 +105,7 @@ def window_left(window: int | None, reach: int) -> int:
     Raises:
         ValueError: the window shows nothing, or reaches into released pages: further than ``reach``.
     """
-    wanted = UNBOUNDED if window is None else min(window, UNBOUNDED)
-    if wanted > reach:
-        raise ValueError("a row's window reaches into pages that its table has released")
+    wanted = check_reach(window, reach)
     if wanted < 1:
         raise ValueError(f"a window shows at least the token's own position, not {window} of them")
     return -1 if window is None else wanted - 1

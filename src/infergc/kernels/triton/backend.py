@@ -11,10 +11,10 @@ import torch
 
 from infergc.kernels.api import AttentionNeeds, BatchLayout
 from infergc.kernels.capabilities import Capabilities
-from infergc.kernels.checks import page_count, token_stride
+from infergc.kernels.checks import check_pages, check_reach, check_scale, token_stride
 from infergc.kernels.freight import Direct, Freight
 from infergc.kernels.triton import environment
-from infergc.kernels.triton.layout import UNBOUNDED, lay_out
+from infergc.kernels.triton.layout import lay_out
 from infergc.kernels.triton.step import Partials, StepBuffers, StepSize, TritonStep
 from infergc.kernels.triton.tiles import Tiles, share, tiles
 from infergc.units import ceil_div
@@ -105,7 +105,7 @@ class TritonAttention:
         needs, buffers = self._needs, step.arrive()
         k_stride = token_stride(k_TGD, buffers.size.tokens, needs.num_kv_heads, needs)
         v_stride = token_stride(v_TGD, buffers.size.tokens, needs.num_kv_heads, needs)
-        self._check_pages(step, k_NGPD, v_NGPD)
+        check_pages(step.last_page, k_NGPD, v_NGPD, self._needs)
         if buffers.size.tokens:
             self._kernels.write_tokens[(buffers.size.tokens,)](
                 k_TGD, v_TGD, k_NGPD, v_NGPD, buffers.slots_T, k_stride, v_stride,
@@ -129,11 +129,11 @@ class TritonAttention:
                 storage lacks a page, or a row's window reaches into released pages.
         """
         stride = token_stride(q_THD, step.size.tokens, self._needs.num_heads, self._needs)
-        self.check(step, k_NGPD, v_NGPD, window)
-        if scale <= 0:
-            raise ValueError(f"the scale of scores is positive, not {scale}: the greatest product has to weigh most")
+        check_pages(step.last_page, k_NGPD, v_NGPD, self._needs)
+        reach = check_reach(window, step.reach)
+        check_scale(scale)
         buffers, out_THD = step.arrive(), torch.empty(q_THD.shape, dtype=q_THD.dtype, device=q_THD.device)
-        factor, reach = scale * log2(e), _reach(window)
+        factor = scale * log2(e)
         if step.size.tiles:
             self._attend_long(buffers, q_THD, k_NGPD, v_NGPD, out_THD, stride, factor, reach)
         if step.size.items:
@@ -146,9 +146,8 @@ class TritonAttention:
         Raises:
             ValueError: storage lacks a page, or a row's window reaches into released pages.
         """
-        self._check_pages(step, k_NGPD, v_NGPD)
-        if _reach(window) > step.reach:
-            raise ValueError("a row's window reaches into pages that its table has released")
+        check_pages(step.last_page, k_NGPD, v_NGPD, self._needs)
+        check_reach(window, step.reach)
 
     def _attend_long(
         self,
@@ -210,16 +209,8 @@ class TritonAttention:
         }
         return constants, needs.num_kv_heads * packed.parts
 
-    def _check_pages(self, step: TritonStep, k_NGPD: torch.Tensor, v_NGPD: torch.Tensor) -> None:
-        if step.last_page >= page_count(k_NGPD, v_NGPD, self._needs):
-            raise ValueError("the page table names a page that storage does not have")
-
 
 _MERGED_HEADS = 4  # of a merging program: a warp for each
-
-
-def _reach(window: int | None) -> int:
-    return UNBOUNDED if window is None else min(window, UNBOUNDED)
 
 
 def _power_of_two(n: int) -> int:

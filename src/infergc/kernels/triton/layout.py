@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infergc.kernels.api import AttentionNeeds, BatchLayout
+from infergc.kernels.checks import UNBOUNDED
 from infergc.kernels.triton.tiles import SHORT_TOKENS, Tiles, share
 from infergc.sched.plan import PageTable
-
-UNBOUNDED = 1 << 30  # the window of what has none: more than any position
 
 I64 = NDArray[np.int64]
 
