@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -13,6 +12,7 @@ from infergc.config import engine_config
 from infergc.kernels.cpu import library
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.factory import create_executor
+from infergc.worker.sampler import Asked
 
 PROMPT_LENGTHS = (1, 16, 33, 130)  # a token, a page, over a page, over every window and several chunks
 NEW_TOKENS = 40
@@ -47,10 +47,10 @@ def stream_with_logits(executor: TorchExecutor, prompts: list[list[int]]) -> tup
     sampler = executor._runner._sampler
     original = sampler.sample
 
-    def record(logits_SV: torch.Tensor, slots: np.ndarray, positions: np.ndarray) -> object:
-        for slot, logits_V in zip(slots.tolist(), logits_SV.clone(), strict=True):
+    def record(logits_SV: torch.Tensor, asked: Asked) -> object:
+        for slot, logits_V in zip(asked.slots.tolist(), logits_SV.clone(), strict=True):
             rows[slot].append(logits_V)
-        return original(logits_SV, slots, positions)
+        return original(logits_SV, asked)
 
     sampler.sample = record
     streams = greedy_streams(executor, planner, prompts, NEW_TOKENS, CHUNK)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cpu.dense_cases import CASES, WIDTHS, DenseSubject
-from gpu.here import needs_kernels
+from samples.gpu_here import needs_kernels
 
 pytestmark = needs_kernels
 every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 
 from cpu.move_plans import plans, same, storage_on
-from gpu.here import needs_gpu
 from infergc.heap.moves import Move
 from infergc.units import GIB, MIB
 from infergc.worker.copies import copy_runs
 from infergc.worker.cuda_device import CudaDevice
 from infergc.worker.device import HostDevice
+from samples.gpu_here import needs_gpu
 
 pytestmark = needs_gpu
 CYCLES = 100_000_000  # of a GPU's clock: some 50 ms that it is busy

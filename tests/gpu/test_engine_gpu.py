@@ -17,12 +17,12 @@ from cpu.test_engine_compaction import ABORTED, ALWAYS, served
 from cpu.test_engine_families import LENGTHS, assert_transformers_agrees, engine_for, load_of, prompts_of, streams
 from cpu.test_engine_tiers import swaps_and_says_the_same
 from cpu.test_evaluation_forced import forced, full_forward, subject_for, texts_of
-from gpu.here import needs_gpu
-from gpu.scripted import GPU, NATS, choices, scripted
 from infergc import LLM, SamplingParams
 from infergc.config import ConfigError
 from infergc.engine.messages import Abort, Ask
 from samples.engines import Results, run, submit
+from samples.gpu_here import needs_gpu
+from samples.gpu_scripted import GPU, NATS, choices, scripted
 
 pytestmark = needs_gpu
 FAMILIES = ("llama3", "qwen2_mixed", "qwen3", "mistral_window")

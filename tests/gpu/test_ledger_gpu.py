@@ -6,7 +6,7 @@ import pytest
 
 from cpu.served import demo_model
 from cpu.test_worker_ledger import FILLING, ROOT, in_fresh_process
-from gpu.here import needs_gpu
+from samples.gpu_here import needs_gpu
 
 pytestmark = [needs_gpu, pytest.mark.skipif(demo_model(ROOT) is None, reason="models/demo is not complete")]
 FILL = f"""{FILLING}

@@ -9,10 +9,10 @@ from cpu.kernel_cases import ROUNDED_WEIGHTS, make_case, needs, spread
 from cpu.kernel_conformance import Conformance
 from cpu.kernel_invariance import Invariance, same_bits
 from cpu.kernel_subjects import Subject
-from gpu.here import needs_kernels
 from infergc.kernels.api import AttentionNeeds
 from infergc.kernels.triton.backend import TritonAttention
 from infergc.kernels.triton.step import StepSize
+from samples.gpu_here import needs_kernels
 
 pytestmark = needs_kernels
 COMPILED = Subject(TritonAttention, TritonAttention.capabilities, device="cuda", tolerance=ROUNDED_WEIGHTS)

@@ -63,7 +63,7 @@ def test_help_shows_every_setting_under_a_heading() -> None:
         assert flag(name) in out
         if name != "model":
             assert field.description.split()[0] in out
-    assert "Default: what --memory leaves, and 512MiB without it." in re.sub(r"\s+", " ", out)
+    assert "512MiB on a CPU without --memory." in re.sub(r"\s+", " ", out)
     assert {name for names in HEADINGS.values() for name in names} | {"model"} == set(EngineConfig.model_fields)
 
 
