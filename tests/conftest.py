@@ -1,11 +1,19 @@
 """Options of the test suite, and what hypothesis does in all of it."""
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 # A busy machine is no fault of the code: no example is too slow. And a check that gates gives one answer to one tree.
 settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+# Where there is no GPU, Triton's kernels are interpreted; Triton asks as soon as anything imports it, as torch may.
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,3 +51,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--write-golden", action="store_true", help="record the counters of tests/golden anew instead of comparing"
     )
+
+
+@pytest.fixture(scope="session")
+def traces_folder(request: pytest.FixtureRequest) -> Path:
+    """Where recorded traces and texts lie, if they do: as told, or in ``shared/traces`` beside the project."""
+    beside = Path(__file__).parents[2] / "shared" / "traces"
+    return Path(request.config.getoption("--traces") or os.environ.get("INFERGC_TRACES") or beside)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Spare torch the hand-over between threads: those that wait by spinning are many times slower on busy cores."""
+    import torch  # noqa: PLC0415 - most tests do without it
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

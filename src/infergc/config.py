@@ -146,7 +146,7 @@ class EngineConfig(BaseModel):
         1024, ge=1, le=MOST_STEPS, description="Steps until a tenured prefix unused is a survivor again."
     )
     max_sessions: int = Field(1024, ge=1, le=1 << 20, description="Most open sessions; the oldest goes beyond that.")
-    attention_backend: Literal["auto", "cpu", "reference"] = Field(
+    attention_backend: Literal["auto", "triton", "cpu", "reference"] = Field(
         "auto", description="Attention kernels; auto takes the fastest that can run here."
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads for the model; 0 means all cores.")

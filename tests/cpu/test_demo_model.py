@@ -1,25 +1,16 @@
-"""The bundled model is what its card says, and the tool that made it runs."""
+"""The bundled model is what its card says, and chats; what it recalls is in test_demo_recall.py."""
 
-import importlib
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "models" / "demo"
-TOOL = ROOT / "tools" / "train_demo_model.py"
 FILES = {"README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} | {
     "tokenizer_config.json"
 }
@@ -36,19 +27,19 @@ UNSEEN = (
     "Scrooge's name was good upon 'Change, for anything he chose to put his hand to. Old Marley was as dead "
     "as a door-nail."
 )
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+OPENINGS = (
+    "It was a dark night, and",
+    "The captain of the ship",
+    "She looked at him, and said that",
+    "In the morning the old man went",
+    "My dear friend,",
+)
 CHAT = [
     {"role": "system", "content": "You speak as in Moby Dick."},
     {"role": "user", "content": "Who is the captain?"},
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads that wait for each other by spinning are many times slower where the cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +116,7 @@ def test_the_chat_template_refuses_unknown_roles(tokenizer: PreTrainedTokenizerF
         tokenizer.apply_chat_template([{"role": "tool", "content": "x"}], tokenize=False)
 
 
-@pytest.mark.parametrize(("text", "bound"), [(SEEN, 150.0), (UNSEEN, 300.0)])
+@pytest.mark.parametrize(("text", "bound"), [(SEEN, 60.0), (UNSEEN, 120.0)])
 def test_english_is_predicted_far_better_than_by_chance(
     tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM, text: str, bound: float
 ) -> None:
@@ -143,8 +134,10 @@ def test_late_positions_are_usable(tokenizer: PreTrainedTokenizerFast, model: Ll
 
 
 def test_greedy_text_varies(tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> None:
-    tokens = greedy(model, tokenizer.encode("It was a dark night, and"), 48)
-    assert len(set(tokens)) >= 8
+    """It falls into loops, as small models do, but hardly ever into short ones."""
+    distinct = [len(set(greedy(model, tokenizer.encode(opening), 48))) for opening in OPENINGS]
+    assert sum(distinct) / len(distinct) >= 8
+    assert min(distinct) >= 4
 
 
 def test_a_chat_answer_ends_by_itself(tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> None:
@@ -165,99 +158,12 @@ def test_the_card_states_its_facts() -> None:
         "perplexity",
         "public domain",
         "no GPU",
+        "rough induction circuit",
+        "## Recall",
+        "4,096 tokens",
+        "variable-tracking",
         "Apache-2.0",
         "Limits",
     ):
         assert fact in card
     assert "not recorded" not in card
-
-
-def write_corpus(folder: Path) -> Path:
-    folder.mkdir()
-    lines = [f'"The whale number {i} swam past the ship," said Ahab.' for i in range(200)]
-    (folder / "tale.txt").write_text("\n\n".join(lines), encoding="utf-8")
-    return folder
-
-
-def tool(*arguments: str | Path) -> subprocess.Popen[str]:
-    command = [sys.executable, str(TOOL), "--batch-tokens", "512", "--threads", "1", *map(str, arguments)]
-    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", env=offline
-    )
-
-
-def test_the_tool_makes_a_folder_that_loads(tmp_path: Path) -> None:
-    out = tmp_path / "made"
-    run = tool("--corpus", write_corpus(tmp_path / "texts"), "--out", out, "--steps", "3", "--seed", "7")
-    said, _ = run.communicate(timeout=300)
-    assert run.returncode == 0, said
-    assert "held-out perplexity" in said
-    assert {f.name for f in out.iterdir()} == FILES
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["made", "texts"]  # no scratch folder stays
-    made, tokens = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
-    assert made.dtype == torch.bfloat16
-    assert made.config.vocab_size == len(tokens)
-    assert "--seed 7 --steps 3" in (out / "README.md").read_text()
-
-
-def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
-    run = tool("--corpus", write_corpus(tmp_path / "texts"), "--out", tmp_path / "made", "--minutes", "5")
-    assert run.stdout is not None
-    for line in run.stdout:
-        if "step" in line:
-            break
-    run.send_signal(signal.SIGINT)
-    run.communicate(timeout=120)
-    assert run.returncode != 0
-    assert [f.name for f in tmp_path.iterdir()] == ["texts"]
-
-
-def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> str:
-    """What the tool says, in this process, as it refuses its arguments."""
-    monkeypatch.syspath_prepend(str(TOOL.parent))
-    result = CliRunner().invoke(importlib.import_module(TOOL.stem).main, [*map(str, arguments), "--steps", "1"])
-    assert result.exit_code == 1
-    assert result.output.startswith("Error: ")
-    return result.output
-
-
-@pytest.mark.parametrize("content", [None, {}, {"tale.txt": "one paragraph"}])
-def test_the_tool_refuses_a_bad_corpus(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: dict[str, str] | None
-) -> None:
-    folder = tmp_path / "texts"
-    if content is not None:
-        folder.mkdir()
-        for name, text in content.items():
-            (folder / name).write_text(text)
-    assert str(folder) in refusal(monkeypatch, "--corpus", folder, "--out", tmp_path / "made")
-    assert not (tmp_path / "made").exists()
-
-
-def test_the_tool_refuses_to_replace_other_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "diary.txt").write_text("mine")
-    corpus = write_corpus(tmp_path / "texts")
-    assert "diary.txt" in refusal(monkeypatch, "--corpus", corpus, "--out", tmp_path)
-    assert (tmp_path / "diary.txt").read_text() == "mine"
-
-
-def test_one_seed_gives_one_order_and_one_set_of_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.syspath_prepend(str(TOOL.parent))
-    batches, training = map(importlib.import_module, ("demo_model.batches", "demo_model.training"))
-    corpus, tokens = map(importlib.import_module, ("demo_model.corpus", "demo_model.tokenizer"))
-    books = corpus.read_corpus(write_corpus(tmp_path / "texts"))
-
-    def run(seed: int) -> tuple[list[torch.Tensor], torch.Tensor]:
-        torch.manual_seed(seed)
-        tokenizer = tokens.train_tokenizer(books[0].train, 512)
-        rows = list(islice(batches.Batches(books, tokenizer, seed, 4096).cycle(batches.TAIL_LENGTHS), 6))
-        model, fresh = training.build_model(tokenizer), batches.Batches(books, tokenizer, seed, 256)
-        training.train(model, fresh, training.Limit(1.0, steps=2), lambda _: None)
-        return rows, model.get_input_embeddings().weight
-
-    (rows, weights), (same_rows, same_weights), (other_rows, _) = run(1), run(1), run(2)
-    assert all(map(torch.equal, rows, same_rows))
-    assert torch.equal(weights, same_weights)
-    assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(rows, other_rows, strict=True))
-    assert all(row.shape[1] in batches.TAIL_LENGTHS for row in rows)

@@ -56,8 +56,8 @@ def test_a_library_that_does_not_load(nothing_compiled) -> None:
 
 
 def test_unknown_backend() -> None:
-    with pytest.raises(ConfigError, match="--attention-backend: 'triton' is not one of auto, cpu, reference"):
-        registry.create_attention("triton", needs(), CpuThreads(1))
+    with pytest.raises(ConfigError, match="--attention-backend: 'flash' is not one of auto, triton, cpu, reference"):
+        registry.create_attention("flash", needs(), CpuThreads(1))
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,13 @@ def test_unknown_backend() -> None:
         ({"page_tokens": 12}, "page size 12 is not among"),
     ],
 )
-def test_kernels_refuse_by_reason(change, reason: str, caplog) -> None:
+def test_kernels_refuse_by_reason(change, reason: str, caplog, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = replace(needs(), **change)
     with pytest.raises(ConfigError, match=reason):
         registry.create_attention("cpu", asked, CpuThreads(1))
-    assert registry.create_attention("auto", asked, CpuThreads(1)).name == "reference"
+    with monkeypatch.context() as on_any_machine:
+        on_any_machine.setattr(torch.cuda, "is_available", lambda: False)
+        assert registry.create_attention("auto", asked, CpuThreads(1)).name == "reference"
     assert reason in caplog.text
 
 

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +15,6 @@ from infergc.sim.requests import TraceRequest
 from infergc.sim.traces import BadRow, TraceError, TraceOptions, lines, read, read_good_rows, read_trace
 from infergc.units import ceil_div
 
-GIVEN_TRACES = Path(__file__).parents[2].parent / "shared" / "traces"
 MOONCAKE = [
     {"timestamp": 3000, "input_length": 1100, "output_length": 5, "hash_ids": [0, 7, 9]},
     {"timestamp": 3000, "input_length": 512, "output_length": 2, "hash_ids": [0]},
@@ -350,8 +348,8 @@ RECORDED = {
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_recorded_traces_have_the_statistics_that_are_known_of_them(request: pytest.FixtureRequest, name: str) -> None:
-    path = traces_folder(request) / name
+def test_recorded_traces_have_the_statistics_that_are_known_of_them(traces_folder: Path, name: str) -> None:
+    path = traces_folder / name
     if not path.exists():
         pytest.skip(f"--traces DIR or INFERGC_TRACES names no directory with {name}")
     found = read_trace(path)
@@ -359,10 +357,6 @@ def test_recorded_traces_have_the_statistics_that_are_known_of_them(request: pyt
     outputs = sum(one.output_len for one in found) / len(found)
     figures = (len(found), round(inputs), round(outputs), round(found[-1].arrival, 1), round(hit_ratio(found), 4))
     assert figures == RECORDED[name]
-
-
-def traces_folder(request: pytest.FixtureRequest) -> Path:
-    return Path(request.config.getoption("--traces") or os.environ.get("INFERGC_TRACES") or GIVEN_TRACES)
 
 
 def hit_ratio(requests: list[TraceRequest]) -> float:

@@ -19,7 +19,7 @@ class Muon(torch.optim.Optimizer):
 
     Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024). The update is
     scaled by 0.2·√max(rows, columns), so that learning rates are AdamW's (J. Liu et al., "Muon is scalable for
-    LLM training", 2025, section 2.2). It runs in the parameters' dtype: bf16 gains nothing on most CPUs.
+    LLM training", 2025, section 2.2). Updates are made orthogonal in bf16, as Jordan's are.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
     a, b, c = QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]  # iterate over the smaller Gram matrix
     x: torch.Tensor = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    x = (x / (x.norm() + 1e-7)).bfloat16()
     for _ in range(ROUNDS):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return (x.T if tall else x).to(matrix.dtype)

@@ -12,6 +12,8 @@ import torch
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from demo_model.training import ROPE_THETA
+
 WRITTEN = {
     "README.md",
     "config.json",
@@ -73,7 +75,7 @@ def save_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, fold
 
 def _widen_readers(folder: Path) -> None:
     """Add the fields that readers older than transformers 5 look for."""
-    update_json(folder / "config.json", {"rope_theta": 10_000.0, "torch_dtype": "bfloat16"})
+    update_json(folder / "config.json", {"rope_theta": ROPE_THETA, "torch_dtype": "bfloat16"})
     update_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 

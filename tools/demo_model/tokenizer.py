@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer with a chat template: nothing is ever out of vocabulary."""
+"""A byte-level BPE tokenizer with a chat template: nothing is ever out of vocabulary, and digits stand alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     Encoding puts `<|bos|>` first; the chat template writes its own, so encode its output without specials.
     """
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,

@@ -17,6 +17,7 @@ class Capabilities:
         head_dim_step: head dims are multiples of this.
         head_dim_max: and at most this.
         page_tokens: page sizes in tokens.
+        by_name_only: it serves to check results, and ``auto`` passes it over.
     """
 
     devices: frozenset[str] | None = None
@@ -24,6 +25,7 @@ class Capabilities:
     head_dim_step: int = 1
     head_dim_max: int | None = None
     page_tokens: frozenset[int] | None = None
+    by_name_only: bool = False
 
     def refusal(self, needs: AttentionNeeds) -> str | None:
         """Why these needs are not met, naming what is allowed; None when they are."""

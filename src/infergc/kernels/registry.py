@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 # name → "module:class", fastest first: the order that `auto` tries. Every class has `capabilities` (what it
 # takes), `unavailable()` (why it cannot run on this machine), and is made from (needs, threads).
 BACKENDS = {
+    "triton": "infergc.kernels.triton.backend:TritonAttention",
     "cpu": "infergc.kernels.cpu.backend:CpuAttention",
     "reference": "infergc.kernels.reference:ReferenceAttention",
 }
@@ -68,7 +69,7 @@ def _first_usable(needs: AttentionNeeds, threads: CpuThreads) -> AttentionBacken
     refusals = []
     for name in BACKENDS:
         backend = _load(name)
-        if reason := _refusal(backend, needs):
+        if reason := _refusal(backend, needs) or _reserve(backend):
             refusals.append(f"{name}: {reason}")
             continue
         if name == "reference":
@@ -85,6 +86,10 @@ def _load(name: str) -> Any:
 def _refusal(backend: Any, needs: AttentionNeeds) -> str | None:
     reason: str | None = backend.capabilities.refusal(needs) or backend.unavailable()
     return reason
+
+
+def _reserve(backend: Any) -> str | None:
+    return "only when asked for by name" if backend.capabilities.by_name_only else None
 
 
 def _make(backend: Any, needs: AttentionNeeds, threads: CpuThreads) -> AttentionBackend:

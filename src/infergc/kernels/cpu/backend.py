@@ -14,6 +14,7 @@ import torch
 
 from infergc.kernels.api import AttentionNeeds, BatchLayout
 from infergc.kernels.capabilities import Capabilities
+from infergc.kernels.checks import page_count, token_stride
 from infergc.kernels.cpu.library import DTYPES, LibraryMissingError, choose_variant, load
 from infergc.kernels.cpu.threads import CpuThreads
 from infergc.sched.plan import I32
@@ -63,8 +64,6 @@ class CpuAttention:
         self._lib = load()
         self._needs = needs
         self._dtype = needs.dtype
-        page = needs.page_tokens * needs.head_dim
-        self._page_strides = (needs.num_kv_heads * page, page, needs.head_dim, 1)
         self.threads = threads.count
         self._pool = threads  # the C++ side keeps only its handle
         self.isa, index = choose_variant(isa)
@@ -141,25 +140,11 @@ class CpuAttention:
 
     def _tokens(self, step: CpuStep, x_THD: torch.Tensor, heads: int) -> tuple[int, int]:
         """Check a tensor of the step; return its address and its token stride in elements."""
-        dims = self._needs.head_dim
-        stride, *inner = x_THD.stride()
-        if x_THD.shape != (step.tokens, heads, dims) or x_THD.dtype is not self._dtype or inner != [dims, 1]:
-            raise ValueError(
-                f"expected {self._dtype} [{step.tokens}, {heads}, {dims}] with heads and dims contiguous, "
-                f"not {x_THD.dtype} {list(x_THD.shape)} with strides {list(x_THD.stride())}"
-            )
-        return x_THD.data_ptr(), stride
+        return x_THD.data_ptr(), token_stride(x_THD, step.tokens, heads, self._needs)
 
     def _storage(self, k_NGPD: torch.Tensor, v_NGPD: torch.Tensor) -> tuple[int, int, int]:
         """Check storage; return its addresses and the number of pages."""
-        for pages in (k_NGPD, v_NGPD):
-            if pages.stride() != self._page_strides or pages.dtype is not self._dtype:
-                needs = self._needs
-                shape = (needs.num_kv_heads, needs.page_tokens, needs.head_dim)
-                raise ValueError(
-                    f"expected contiguous {self._dtype} pages {shape}, not {pages.dtype} {list(pages.shape)}"
-                )
-        return k_NGPD.data_ptr(), v_NGPD.data_ptr(), min(len(k_NGPD), len(v_NGPD))
+        return k_NGPD.data_ptr(), v_NGPD.data_ptr(), page_count(k_NGPD, v_NGPD, self._needs)
 
 
 def _plan_error(layout: BatchLayout, row: int) -> Exception:

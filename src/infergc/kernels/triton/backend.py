@@ -1,0 +1,202 @@
+"""The Triton backend: steps planned into one buffer, and the launches of write and attend.
+
+Shapes: T tokens of the step, H query heads, G KV heads, D head dim, N pages, P tokens in a page.
+"""
+
+from importlib import import_module
+from math import e, log2
+from typing import ClassVar
+
+import torch
+
+from infergc.kernels.api import AttentionNeeds, BatchLayout
+from infergc.kernels.capabilities import Capabilities
+from infergc.kernels.checks import page_count, token_stride
+from infergc.kernels.triton import environment
+from infergc.kernels.triton.layout import UNBOUNDED, lay_out
+from infergc.kernels.triton.step import StepBuffers, StepSize, TritonStep
+from infergc.kernels.triton.tiles import Tiles, share, tiles
+from infergc.units import ceil_div
+
+
+class TritonAttention:
+    """Attention in Triton, for one shape: on a CUDA device, or anywhere under TRITON_INTERPRET=1.
+
+    The interpreter is for tests: ``auto`` does not choose it, and it is not asked for bfloat16, whose products
+    it was seen to get wrong.
+
+    Attributes:
+        sizes: of tiles and segments: those of ``tiles.py``, unless others are given to be tried. Other sizes may
+            give other bits.
+    """
+
+    name = "triton"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        devices=frozenset({"cuda", "cpu"} if environment.INTERPRETED else {"cuda"}),
+        dtypes=frozenset({torch.float32, torch.float16} | (set() if environment.INTERPRETED else {torch.bfloat16})),
+        head_dim_step=16,
+        head_dim_max=256,
+        page_tokens=frozenset({8, 16, 32, 64}),
+        by_name_only=environment.INTERPRETED,
+    )
+
+    def __init__(
+        self,
+        needs: AttentionNeeds,
+        threads: object = None,  # noqa: ARG002 - a GPU has its own
+        sizes: Tiles | None = None,
+    ) -> None:
+        self._needs = needs
+        self._kernels = import_module("infergc.kernels.triton.kernels")
+        self.sizes = sizes or tiles(needs)
+        self._group = needs.num_heads // needs.num_kv_heads
+        self._padded_dim = _power_of_two(needs.head_dim)
+
+    @staticmethod
+    def unavailable() -> str | None:
+        """Why this backend cannot run on this machine at all; None when it can."""
+        return environment.unavailable()
+
+    def plan(self, layout: BatchLayout, into: StepBuffers | None = None) -> TritonStep:
+        """Lay the step's work out on the device.
+
+        Args:
+            layout: the step.
+            into: buffers that stay where they are, from ``reserve``: what was planned into them before is
+                overwritten, in the current stream's order. For CUDA graphs: capture write and attend once over
+                such buffers, with inputs of ``size.tokens`` tokens that stay where they are too; then, for each
+                step that fits, plan into them and replay. Rows of inputs that the step has no token for are
+                not read, and those of the output are left as they are. What write and attend refuse, a replay
+                does not: compare the step's ``reach`` and ``last_page`` with window and storage.
+
+        Raises:
+            ValueError: a row's table does not hold the positions that the row computes, or the step does not fit.
+        """
+        work = lay_out(layout, self._needs, self.sizes)
+        buffers = into or self.reserve(StepSize.of(work))
+        buffers.fill(work)
+        return TritonStep(buffers, work.reach, work.last_page)
+
+    def reserve(self, size: StepSize) -> StepBuffers:
+        """Memory for steps up to a size. They are launched at that size, whatever is in them."""
+        return StepBuffers(size, self._needs)
+
+    def write(
+        self, step: TritonStep, k_TGD: torch.Tensor, v_TGD: torch.Tensor, k_NGPD: torch.Tensor, v_NGPD: torch.Tensor
+    ) -> None:
+        """Store the step's K and V in their pages; both may be slices of a fused projection.
+
+        Raises:
+            ValueError: a shape, dtype or stride is not what this backend was made for, or storage lacks a page.
+        """
+        needs, buffers = self._needs, step.buffers
+        k_stride = token_stride(k_TGD, buffers.size.tokens, needs.num_kv_heads, needs)
+        v_stride = token_stride(v_TGD, buffers.size.tokens, needs.num_kv_heads, needs)
+        self._check_pages(step, k_NGPD, v_NGPD)
+        if buffers.size.tokens:
+            self._kernels.write_tokens[(buffers.size.tokens,)](
+                k_TGD, v_TGD, k_NGPD, v_NGPD, buffers.slots_T, k_stride, v_stride,
+                KV_HEADS=needs.num_kv_heads, DIM=needs.head_dim, PAGE=needs.page_tokens,
+                G=_power_of_two(needs.num_kv_heads), C=self._padded_dim, num_warps=4,
+            )  # fmt: skip
+
+    def attend(
+        self,
+        step: TritonStep,
+        q_THD: torch.Tensor,
+        k_NGPD: torch.Tensor,
+        v_NGPD: torch.Tensor,
+        scale: float,
+        window: int | None,
+    ) -> torch.Tensor:
+        """Causal attention over the step's pages, as the protocol says; q may be a slice, as in write.
+
+        Raises:
+            ValueError: a shape, dtype or stride is not what this backend was made for, the scale is not positive,
+                storage lacks a page, or a row's window reaches into released pages.
+        """
+        stride = token_stride(q_THD, step.buffers.size.tokens, self._needs.num_heads, self._needs)
+        self._check_pages(step, k_NGPD, v_NGPD)
+        reach = UNBOUNDED if window is None else min(window, UNBOUNDED)
+        if reach > step.reach:
+            raise ValueError("a row's window reaches into pages that its table has released")
+        if scale <= 0:
+            raise ValueError(f"the scale of scores is positive, not {scale}: the greatest product has to weigh most")
+        out_THD = torch.empty(q_THD.shape, dtype=q_THD.dtype, device=q_THD.device)
+        factor = scale * log2(e)
+        if step.buffers.size.tiles:
+            self._attend_long(step.buffers, q_THD, k_NGPD, v_NGPD, out_THD, stride, factor, reach)
+        if step.buffers.size.items:
+            self._attend_short(step.buffers, q_THD, k_NGPD, v_NGPD, out_THD, stride, factor, reach)
+        return out_THD
+
+    def _attend_long(
+        self,
+        buffers: StepBuffers,
+        q_THD: torch.Tensor,
+        k_NGPD: torch.Tensor,
+        v_NGPD: torch.Tensor,
+        out_THD: torch.Tensor,
+        stride: int,
+        factor: float,
+        window: int,
+    ) -> None:
+        sizes = self.sizes
+        constants, programs = self._constants(sizes.long_queries)
+        self._kernels.attend_long_rows[(buffers.size.tiles * programs,)](
+            q_THD, k_NGPD, v_NGPD, out_THD, buffers.pages_I, buffers.rows_S4, buffers.tiles_L2, stride, factor, window,
+            **constants, num_warps=sizes.long_warps, num_stages=sizes.long_stages,
+        )  # fmt: skip
+
+    def _attend_short(
+        self,
+        buffers: StepBuffers,
+        q_THD: torch.Tensor,
+        k_NGPD: torch.Tensor,
+        v_NGPD: torch.Tensor,
+        out_THD: torch.Tensor,
+        stride: int,
+        factor: float,
+        window: int,
+    ) -> None:
+        sizes, size, heads = self.sizes, buffers.size, self._needs.num_heads
+        constants, programs = self._constants(sizes.short_queries)
+        self._kernels.attend_short_rows[(size.items * programs,)](
+            q_THD, k_NGPD, v_NGPD, buffers.outs_RHD, buffers.sums_RH2, buffers.pages_I, buffers.rows_S4,
+            buffers.items_J4, stride, factor, window,
+            **constants, num_warps=sizes.short_warps, num_stages=sizes.short_stages,
+        )  # fmt: skip
+        self._kernels.merge_short_rows[(size.merges * ceil_div(heads, _MERGED_HEADS),)](
+            buffers.outs_RHD, buffers.sums_RH2, out_THD, buffers.merges_U4, factor, window,
+            HEADS=heads, DIM=self._needs.head_dim, B=_MERGED_HEADS, C=self._padded_dim, SEGMENT=sizes.segment,
+            num_warps=_MERGED_HEADS,
+        )  # fmt: skip
+
+    def _constants(self, vectors: int) -> tuple[dict[str, int], int]:
+        """What an attention kernel is compiled for, and its programs for each tile."""
+        needs, packed = self._needs, share(self._group, vectors)
+        constants = {
+            "HEADS": needs.num_heads,
+            "KV_HEADS": needs.num_kv_heads,
+            "DIM": needs.head_dim,
+            "PAGE": needs.page_tokens,
+            "SHARED": packed.heads,
+            "PARTS": packed.parts,
+            "POSITIONS": packed.positions,
+            "M": vectors,
+            "N": self.sizes.keys,
+            "C": self._padded_dim,
+            "SEGMENT": self.sizes.segment,
+        }
+        return constants, needs.num_kv_heads * packed.parts
+
+    def _check_pages(self, step: TritonStep, k_NGPD: torch.Tensor, v_NGPD: torch.Tensor) -> None:
+        if step.last_page >= page_count(k_NGPD, v_NGPD, self._needs):
+            raise ValueError("the page table names a page that storage does not have")
+
+
+_MERGED_HEADS = 4  # of a merging program: a warp for each
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()

@@ -1,0 +1,85 @@
+"""Pages moved by Triton's kernel: the outcome is that of storage, which makes one move after the other."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cpu.triton_interpreter import independent, move_pages
+from infergc.heap.moves import Move
+from infergc.worker.storage import KVStorage
+
+PAGES, TOKENS = 7, 8
+moves_lists = st.lists(
+    st.tuples(st.integers(0, PAGES - 1), st.integers(0, PAGES - 1), st.integers(1, TOKENS)), max_size=9
+)
+
+
+class Arena(KVStorage):
+    """Storage of one group over a given arena, for ``apply`` alone."""
+
+    def __init__(self, arena_L2NGPD: torch.Tensor) -> None:
+        self._arenas = [arena_L2NGPD]
+        self.page_tokens = arena_L2NGPD.shape[4]
+
+
+def arena(dtype: torch.dtype = torch.float16, layers: int = 1, head_dim: int = 16) -> torch.Tensor:
+    numbers = torch.arange(layers * 2 * PAGES * 2 * TOKENS * head_dim, dtype=torch.int32)
+    return numbers.view(layers, 2, PAGES, 2, TOKENS, head_dim).to(dtype)
+
+
+def columns(moves: list[tuple[int, int, int]]) -> tuple[list[int], list[int], list[int]]:
+    return [m[0] for m in moves], [m[1] for m in moves], [m[2] for m in moves]
+
+
+@settings(max_examples=25)
+@given(moves_lists)
+def test_moves_are_as_if_made_in_order(moves: list[tuple[int, int, int]]) -> None:
+    ours, theirs = arena(), arena()
+    move_pages(ours, *columns(moves))
+    Arena(theirs).apply(tuple(Move("copy", 0, src, dst, tokens) for src, dst, tokens in moves))
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.uint8], ids=str)
+def test_every_layer_head_and_dtype(dtype: torch.dtype) -> None:
+    ours = arena(dtype, layers=3, head_dim=80)
+    expected = ours.clone()
+    expected[:, :, 5, :, :3] = expected[:, :, 2, :, :3]
+    move_pages(ours, [2], [5], [3])
+    assert torch.equal(ours, expected)
+
+
+def test_long_pages_are_copied_piece_by_piece() -> None:
+    ours = torch.randn(1, 2, 3, 1, 64, 96)
+    expected = ours.clone()
+    expected[:, :, 0, :, :50] = expected[:, :, 2, :, :50]
+    move_pages(ours, [2], [0], [50])
+    assert torch.equal(ours, expected)
+
+
+@given(moves_lists)
+def test_pieces_are_independent_and_as_long_as_can_be(moves: list[tuple[int, int, int]]) -> None:
+    pieces = independent(np.array(moves, np.int32).reshape(-1, 3))
+    assert [index for first, end in pieces for index in range(first, end)] == list(range(len(moves)))
+    for first, end in pieces:
+        piece = [move[:2] for move in moves[first:end]]
+        for at, (src, dst) in enumerate(piece):
+            assert src not in {other for _, other in piece[:at]}
+            assert dst not in {page for other in piece[:at] for page in other}
+        if end < len(moves):
+            src, dst, _ = moves[end]
+            assert src in {other for _, other in piece} or dst in {page for other in piece for page in other}
+
+
+def test_moves_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 sources, 1 destinations and 2 lengths"):
+        move_pages(arena(), [1, 2], [3], [8, 8])
+    for move in ([7], [0], [1]), ([0], [-1], [1]), ([0], [1], [9]):
+        with pytest.raises(ValueError, match=r"storage has 7 pages of 8"):
+            move_pages(arena(), *move)
+    with pytest.raises(ValueError, match="heads of 3 bytes"):
+        move_pages(torch.zeros(1, 2, 4, 1, 8, 3, dtype=torch.uint8), [0], [1], [8])
+    with pytest.raises(ValueError, match="with gaps"):
+        move_pages(arena()[:, :, ::2], [0], [1], [8])
