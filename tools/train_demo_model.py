@@ -12,6 +12,7 @@ import random
 import resource
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -22,7 +23,7 @@ from rich.progress import Progress as Bar
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from demo_model.batches import Batches
-from demo_model.card import STARTS, Measured, Run, render
+from demo_model.card import STARTS, CardError, Earlier, Measured, Run, render
 from demo_model.corpus import Book, CorpusError, read_corpus
 from demo_model.measuring import Recalled, by_position, measure, recall
 from demo_model.recall import examples
@@ -50,6 +51,12 @@ SHORT = 1024  # tokens in which recall is asked for, and CONTEXT
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Trains there.")
 @click.option("--start", type=click.Choice(list(STARTS)), default="circuit", show_default=True, help="First weights.")
 @click.option(
+    "--from",
+    "earlier",
+    type=click.Path(path_type=Path),
+    help="Go on from a model of this tool, as the second half of a run; --start and --vocabulary are that model's.",
+)
+@click.option(
     "--contexts", type=click.IntRange(min=1), default=40, show_default=True, help="Contexts asked per task and length."
 )
 @click.option("--vocabulary", type=click.IntRange(512, 65536), default=4096, show_default=True)
@@ -64,6 +71,7 @@ def main(
     batch_tokens: int,
     device: str,
     start: str,
+    earlier: Path | None,
     contexts: int,
     vocabulary: int,
 ) -> None:
@@ -71,27 +79,26 @@ def main(
     try:
         check_output(out)
         books = read_corpus(corpus)
-    except (CorpusError, OutputError) as error:
+        before = None if earlier is None else Earlier.read(earlier)
+    except (CardError, CorpusError, OutputError) as error:
         raise click.ClickException(str(error)) from error
     if device == "cuda" and not torch.cuda.is_available():
         raise click.ClickException("--device: torch finds no NVIDIA GPU here; cpu runs everywhere")
     began, console, options = time.monotonic(), Console(), click.get_current_context().params
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    tokenizer = train_tokenizer(tokenizer_texts(books, seed), vocabulary)
+    tokenizer, model = load(earlier) if earlier else make(books, seed, vocabulary, start)
     batches = Batches(books, tokenizer, seed, batch_tokens)
     console.print(f"{len(books)} texts, {batches.corpus_tokens:,} tokens to train on, {len(tokenizer):,} in vocabulary")
-    model = build_model(tokenizer)
-    if start == "circuit":
-        write_induction(model)
     untrained = [recall(model, tokenizer, task, SHORT, contexts) for task in TASKS]
-    last = watch_training(model, batches, Limit(minutes * 60, steps), device, console)
+    limit = Limit(minutes * 60, steps, first=0.0 if before is None else 0.5)
+    last = watch_training(model, batches, limit, device, console)
     model = rounded_to_bf16(model).eval()
     with console.status("measuring on held-out text and fresh seeds"):
         measured = measure_all(model, tokenizer, books, contexts, untrained)
         samples = draw_samples(model, tokenizer, seed)
     with replacing(out) as folder:
-        run = facts(options, last, time.monotonic() - began, batches.corpus_tokens, model)
+        run = replace(facts(options, last, time.monotonic() - began, batches.corpus_tokens, model), earlier=before)
         (folder / "README.md").write_text(render(run, books, measured, samples), encoding="utf-8")
         save_model(model, tokenizer, folder)
     text = measured.held_out[0]
@@ -99,11 +106,27 @@ def main(
     console.print(f"written: {out}")
 
 
+def make(books: list[Book], seed: int, vocabulary: int, start: str) -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:
+    """Make tokenizer and model, with the weights that training begins from."""
+    tokenizer = train_tokenizer(tokenizer_texts(books, seed), vocabulary)
+    model = build_model(tokenizer)
+    if start == "circuit":
+        write_induction(model)
+    return tokenizer, model
+
+
+def load(folder: Path) -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:
+    """Read the tokenizer and the weights of an earlier run."""
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.config.use_cache = False
+    return PreTrainedTokenizerFast.from_pretrained(folder), model
+
+
 def facts(
     options: dict[str, object], last: Progress, seconds: float, corpus_tokens: int, model: LlamaForCausalLM
 ) -> Run:
     """Gather what the card says of the run."""
-    named = {name: value for name, value in options.items() if name not in {"corpus", "out"}}
+    named = {name: value for name, value in options.items() if name not in {"corpus", "out", "earlier"}}
     on_cpu = f"{os.cpu_count()} CPU cores ({options['threads']} threads), no GPU"
     machine = on_cpu if options["device"] == "cpu" else torch.cuda.get_device_name()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

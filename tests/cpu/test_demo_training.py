@@ -62,6 +62,27 @@ def test_the_tool_makes_a_folder_that_loads(tmp_path: Path) -> None:
     assert "--seed 7" in card
 
 
+def test_a_run_goes_on_from_an_earlier_one(tmp_path: Path) -> None:
+    texts, first, second = write_corpus(tmp_path / "texts"), tmp_path / "first", tmp_path / "second"
+    for more in (("--out", first, "--steps", "2"), ("--out", second, "--steps", "3", "--from", first, "--seed", "5")):
+        run = tool("--corpus", texts, *more)
+        said, _ = run.communicate(timeout=300)
+        assert run.returncode == 0, said
+    assert (first / "tokenizer.json").read_bytes() == (second / "tokenizer.json").read_bytes()
+    before, after = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (first, second))
+    assert all(before[name].shape == after[name].shape for name in before)
+    assert not torch.equal(before["model.embed_tokens.weight"], after["model.embed_tokens.weight"])
+    card = (second / "README.md").read_text()
+    assert "--seed 5 --minutes" not in card
+    assert "--from EARLIER" in card
+    assert card.index("--steps 3") < card.index("### The run before") < card.index("--steps 2")
+    assert card.count("rough induction circuit") == 1
+    (refused,) = [tool("--corpus", texts, "--out", tmp_path / "third", "--from", texts)]
+    said, _ = refused.communicate(timeout=300)
+    assert refused.returncode == 1
+    assert said.splitlines()[-1] == f"Error: --from {texts}: no model of this tool lies there"
+
+
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
     run = tool("--corpus", write_corpus(tmp_path / "texts"), "--out", tmp_path / "made", "--minutes", "5")
     assert run.stdout is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from demo_model.batches import CURRICULUM, SHARES
 from demo_model.corpus import HELD_OUT_SHARE, Book
@@ -33,6 +34,33 @@ UNKNOWN = "not recorded: state origin and licence here before sharing the weight
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """What the card of the model says that a run went on from: how that began, and its sections of run and recall."""
+
+    start: str
+    sections: str
+
+    @classmethod
+    def read(cls, folder: Path) -> Earlier:
+        """Read them from the card in a folder that this tool has written.
+
+        Raises:
+            CardError: there is no such card.
+        """
+        try:
+            card = (folder / "README.md").read_text(encoding="utf-8")
+            parts = {part.split("\n", 1)[0]: part for part in card.split("\n## ")[1:]}
+            (start,) = [text for text in STARTS.values() if text in card]
+            return cls(start, "\n".join(f"#### {parts[name].rstrip()}\n" for name in ("Training", "Recall")))
+        except (OSError, ValueError, KeyError) as error:
+            raise CardError(f"--from {folder}: no model of this tool lies there") from error
+
+
+class CardError(ValueError):
+    """A folder has no card of this tool."""
+
+
+@dataclass(frozen=True)
 class Run:
     """The facts of one training run; `last` holds the figures after its last step."""
 
@@ -44,6 +72,7 @@ class Run:
     corpus_tokens: int
     parameters: int
     shape: str
+    earlier: Earlier | None = None
 
     @property
     def command(self) -> str:
@@ -51,6 +80,9 @@ class Run:
         given = {name: value for name, value in self.options.items() if value is not None}
         if "steps" in given:
             del given["minutes"]
+        if self.earlier is not None:
+            del given["start"]
+            given["from"] = "EARLIER"
         options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items())
         return f"python tools/train_demo_model.py --corpus DIR {options}"
 
@@ -98,13 +130,19 @@ tied embeddings, RoPE base {ROPE_THETA:,.0f}, byte-level BPE with single digits,
 bundled so that the engine can be tried and tested with no download, and so that what a way of keeping KV forgets can be
 measured: it finds what stands in its context. Else it writes in the manner of old novels and knows nothing.
 
-{STARTS[str(run.options["start"])]}
+{_start(run)}
 
 Chat format: `<|bos|>`, then for each message `<|role|>content<|end|>`, with the roles `system`, `user` and
 `assistant`; the answer follows `<|assistant|>` and ends with `<|end|>`.
 
 The weights and tokenizer are under the project's licence, Apache-2.0.
 """
+
+
+def _start(run: Run) -> str:
+    if run.earlier is None:
+        return STARTS[str(run.options["start"])]
+    return f"{run.earlier.start}\nIt was trained in two runs, of which the second stands first."
 
 
 def _data(books: list[Book]) -> str:
@@ -148,7 +186,18 @@ def _training(run: Run) -> str:
 
 With `--steps` the same seed gives the same rows in the same order, and on one CPU with the same threads the same
 weights; with `--minutes` the clock has a say in lengths and rates.
-"""
+{_before(run)}"""
+
+
+def _before(run: Run) -> str:
+    if run.earlier is None:
+        return ""
+    return f"""
+This run went on from a model, as the second half of a run would: with its lengths and rates.
+
+### The run before
+
+{run.earlier.sections}"""
 
 
 def _quality(measured: Measured) -> str:
@@ -179,7 +228,7 @@ def _recall(measured: Measured) -> str:
     cells = {(each.task, each.length): f"{each.right} of {each.asked}" for each in measured.recalled}
     before = {each.task: f"{each.right} of {each.asked}" for each in measured.untrained}
     (short,) = {each.length for each in measured.untrained}
-    rows = [["task", *(f"{length:,} tokens" for length in lengths), f"{short:,}, before training"]]
+    rows = [["task", *(f"{length:,} tokens" for length in lengths), f"{short:,}, before this run"]]
     rows += [["---"] * len(rows[0])]
     rows += [[task, *(cells[task, length] for length in lengths), before[task]] for task in tasks]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)

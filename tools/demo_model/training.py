@@ -31,15 +31,19 @@ HEAD, NORM = "model.embed_tokens.weight", "model.norm.weight"
 
 @dataclass(frozen=True)
 class Limit:
-    """Where training ends: after `steps`, or after `seconds` if no number of steps is given."""
+    """Where training ends: after `steps`, or after `seconds` if no number of steps is given.
+
+    `first` is how much of a run counts as done when it begins.
+    """
 
     seconds: float
     steps: int | None
+    first: float = 0.0
 
     def progress(self, steps: int, seconds: float) -> float:
-        """Return how much of the run is done, in [0, 1]; by steps alone, if given, so that runs repeat."""
+        """Return how much of the run is done, from `first` to 1; by steps alone, if given, so that runs repeat."""
         done = steps / self.steps if self.steps is not None else seconds / self.seconds
-        return min(1.0, done)
+        return min(1.0, self.first + (1 - self.first) * done)
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def train(
     model.to(device)
     optimizers = _optimizers(model)
     began = time.monotonic()
-    now = Progress(0.0, 0, 0, {}, 0.0)
+    now = Progress(limit.first, 0, 0, {}, 0.0)
     while now.share < 1.0:
         batch = batches.draw(now.share)
         losses = _step(model, optimizers, batch, learning_rate(now.share), device)
