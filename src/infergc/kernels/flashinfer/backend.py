@@ -15,6 +15,7 @@ from infergc.kernels.flashinfer import environment
 from infergc.kernels.flashinfer.layout import lay_out, window_left
 from infergc.kernels.flashinfer.step import FlashInferStep
 from infergc.kernels.freight import Direct, Freight
+from infergc.kernels.triton.tiles import power_of_two
 
 
 class FlashInferAttention:
@@ -78,7 +79,7 @@ class FlashInferAttention:
             self._write_tokens[(tokens,)](
                 k_TGD, v_TGD, k_NGPD, v_NGPD, step.slots_T.tensor, k_stride, v_stride,
                 KV_HEADS=needs.num_kv_heads, DIM=needs.head_dim, PAGE=needs.page_tokens,
-                G=_power_of_two(needs.num_kv_heads), C=_power_of_two(needs.head_dim), num_warps=4,
+                G=power_of_two(needs.num_kv_heads), C=power_of_two(needs.head_dim), num_warps=4,
             )  # fmt: skip
 
     def attend(
@@ -108,7 +109,3 @@ class FlashInferAttention:
         if order_T is None:
             return result_THD
         return torch.empty_like(result_THD).index_copy_(0, order_T, result_THD)
-
-
-def _power_of_two(n: int) -> int:
-    return 1 << (n - 1).bit_length()

@@ -16,7 +16,7 @@ from infergc.kernels.freight import Direct, Freight
 from infergc.kernels.triton import environment
 from infergc.kernels.triton.layout import lay_out
 from infergc.kernels.triton.step import Partials, StepBuffers, StepSize, TritonStep
-from infergc.kernels.triton.tiles import Tiles, share, tiles
+from infergc.kernels.triton.tiles import Tiles, power_of_two, share, tiles
 from infergc.units import ceil_div
 
 
@@ -51,7 +51,7 @@ class TritonAttention:
         self._kernels = import_module("infergc.kernels.triton.kernels")
         self.sizes = sizes or tiles(needs)
         self._group = needs.num_heads // needs.num_kv_heads
-        self._padded_dim = _power_of_two(needs.head_dim)
+        self._padded_dim = power_of_two(needs.head_dim)
 
     @staticmethod
     def unavailable() -> str | None:
@@ -110,7 +110,7 @@ class TritonAttention:
             self._kernels.write_tokens[(buffers.size.tokens,)](
                 k_TGD, v_TGD, k_NGPD, v_NGPD, buffers.slots_T, k_stride, v_stride,
                 KV_HEADS=needs.num_kv_heads, DIM=needs.head_dim, PAGE=needs.page_tokens,
-                G=_power_of_two(needs.num_kv_heads), C=self._padded_dim, num_warps=4,
+                G=power_of_two(needs.num_kv_heads), C=self._padded_dim, num_warps=4,
             )  # fmt: skip
 
     def attend(
@@ -211,7 +211,3 @@ class TritonAttention:
 
 
 _MERGED_HEADS = 4  # of a merging program: a warp for each
-
-
-def _power_of_two(n: int) -> int:
-    return 1 << (n - 1).bit_length()

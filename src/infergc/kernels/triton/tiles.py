@@ -84,3 +84,8 @@ def share(group: int, vectors: int) -> Share:
     """Pack: ``group`` query heads of a KV head into programs of ``vectors`` query vectors."""
     heads = min(group, vectors)
     return Share(heads, ceil_div(group, heads), vectors // heads)
+
+
+def power_of_two(n: int) -> int:
+    """The least power of two that is not below n, which is positive: blocks of Triton have no other sizes."""
+    return 1 << (n - 1).bit_length()
