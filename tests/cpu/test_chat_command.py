@@ -35,5 +35,6 @@ def test_each_message_is_answered_with_what_was_said_before() -> None:
 
 
 def test_a_system_message_stands_before_all() -> None:
-    plain, told = (chat(f"{HELLO}\n", *GREEDY, *flags).stdout for flags in ((), ("--system", "You are the captain of a ship.")))
+    system = ("--system", "You are the captain of a ship.")
+    plain, told = (chat(f"{HELLO}\n", *GREEDY, *flags).stdout for flags in ((), system))
     assert plain != told
