@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from infergc.kernels.api import AttentionNeeds, BatchLayout, Rotation
@@ -58,17 +59,20 @@ class Launch:
         target = GPUTarget("cuda", self._capability, 32)
         made = triton.compile(source, target=target, options={"num_warps": num_warps, "num_stages": num_stages})
         told = {"kernel": self._kernel.__name__, "shared": made.metadata.shared, "wgmma": "wgmma" in made.asm["ptx"]}
-        print(json.dumps(told | resources(made.asm["ptx"])))
+        print(json.dumps(told | resources(made.asm["ptx"], self._capability)))
 
 
-def resources(ptx: str) -> dict[str, int]:
-    """Registers of a thread, and bytes of them that had to be stored elsewhere, as ptxas says."""
+def resources(ptx: str, capability: int) -> dict[str, int]:
+    """Registers of a thread, and bytes of them that had to be stored elsewhere, as ptxas says.
+
+    Triton has several, and an older one does not read what is written for a newer: it is asked which it takes.
+    """
     (arch,) = re.findall(r"\.target (\w+)", ptx)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
         command = [
-            triton.knobs.nvidia.ptxas.path,
+            get_ptxas(capability).path,
             "-v",
             f"--gpu-name={arch}",
             str(source),

@@ -18,7 +18,7 @@ KERNELS = [
     "add_and_norm", "silu_and_multiply", "rotate_head",
 ]  # fmt: skip
 SHARED = {80: 163 << 10, 90: 227 << 10}  # bytes of shared memory that a program may have
-SPILLED = {80: 320, 90: 80}  # bytes of registers of a thread, as found; tiles are chosen for 90
+SPILLED = {80: 320, 90: 96}  # bytes of registers of a thread, as found with Triton 3.6 to 3.9; tiles are chosen for 90
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 
