@@ -149,15 +149,17 @@ def bits(setting: Setting, candidate: Candidate) -> Figure:
 
 def moves(setting: Setting) -> Iterator[tuple[str, Differs]]:
     """Pages moved within storage, some moves depending on others."""
-    from infergc.kernels.triton.moving import move_pages
+    from infergc.heap.moves import Move
+    from infergc.worker.copies import kernel_copies
 
+    copy = kernel_copies()
     listed = [(0, 1, 16), (1, 2, 7), (3, 0, 16), (4, 4, 3), (2, 5, 16), (6, 7, 1)]  # source, target, tokens
 
     def differs(arena_L2NGPD: torch.Tensor) -> str:
         expected_L2NGPD = arena_L2NGPD.clone()
         for src, dst, tokens in listed:
             expected_L2NGPD[:, :, dst, :, :tokens] = expected_L2NGPD[:, :, src, :, :tokens].clone()
-        move_pages(arena_L2NGPD, *(list(column) for column in zip(*listed, strict=True)))
+        copy(arena_L2NGPD, [Move("copy", 0, *each) for each in listed])
         return difference(arena_L2NGPD, expected_L2NGPD, {"rtol": 0, "atol": 0})
 
     for dtype in (torch.bfloat16, torch.float32):

@@ -4,7 +4,7 @@ import gc
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -128,3 +128,36 @@ def test_what_lies_on_disk_is_found_again(config: EngineConfig, tmp_path: Path) 
     assert engine.counters.resumptions == 1
     assert engine.engine.scheduler.counters.prefix_hits_disk > 0
     engine.close()
+
+
+def test_an_engine_is_built_when_the_memory_of_the_last_is_free(
+    engine: ResumingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a step of the last one failed that nobody asked for: its error holds frames, and those the storage."""
+    executor: Any = engine._executor
+    run(engine, Points(in_engine))
+    runner = executor._runner
+    storage, lasted = weakref.ref(runner._storage), list[bool]()
+    allocate = executor.allocate
+
+    def look(*args: Any) -> None:
+        lasted.append(storage() is not None)
+        allocate(*args)
+
+    def fails(*_: object) -> NoReturn:
+        raise RuntimeError("for a test")
+
+    engine.step(load())
+    executor._thread.submit(int).result()
+    monkeypatch.setattr(StepRunner, "_compute", fails)
+    engine.engine._launch()
+    monkeypatch.setattr(engine.engine, "_commit", fails)
+    monkeypatch.setattr(executor, "allocate", look)
+    del runner
+    gc.disable()
+    try:
+        engine.step()
+        assert (engine.counters.resumptions, lasted) == (1, [False])
+    finally:
+        gc.enable()
+        monkeypatch.undo()

@@ -1,14 +1,13 @@
 """Pages moved by Triton's kernel: the outcome is that of storage, which makes one move after the other."""
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpu.triton_interpreter import independent, move_pages
+from cpu.triton_interpreter import move_pages
 from infergc.heap.moves import Move
-from infergc.worker.copies import copy_runs
+from infergc.worker.copies import copy_runs, kernel_copies
 
 PAGES, TOKENS = 7, 8
 moves_lists = st.lists(
@@ -21,16 +20,13 @@ def arena(dtype: torch.dtype = torch.float16, layers: int = 1, head_dim: int = 1
     return numbers.view(layers, 2, PAGES, 2, TOKENS, head_dim).to(dtype)
 
 
-def columns(moves: list[tuple[int, int, int]]) -> tuple[list[int], list[int], list[int]]:
-    return [m[0] for m in moves], [m[1] for m in moves], [m[2] for m in moves]
-
-
 @settings(max_examples=25)
 @given(moves_lists)
 def test_moves_are_as_if_made_in_order(moves: list[tuple[int, int, int]]) -> None:
     ours, theirs = arena(), arena()
-    move_pages(ours, *columns(moves))
-    copy_runs(theirs, [Move("copy", 0, src, dst, tokens) for src, dst, tokens in moves])
+    listed = [Move("copy", 0, *move) for move in moves]
+    kernel_copies()(ours, listed)
+    copy_runs(theirs, listed)
     assert torch.equal(ours, theirs)
 
 
@@ -49,20 +45,6 @@ def test_long_pages_are_copied_piece_by_piece() -> None:
     expected[:, :, 0, :, :50] = expected[:, :, 2, :, :50]
     move_pages(ours, [2], [0], [50])
     assert torch.equal(ours, expected)
-
-
-@given(moves_lists)
-def test_pieces_are_independent_and_as_long_as_can_be(moves: list[tuple[int, int, int]]) -> None:
-    pieces = independent(np.array(moves, np.int32).reshape(-1, 3))
-    assert [index for first, end in pieces for index in range(first, end)] == list(range(len(moves)))
-    for first, end in pieces:
-        piece = [move[:2] for move in moves[first:end]]
-        for at, (src, dst) in enumerate(piece):
-            assert src not in {other for _, other in piece[:at]}
-            assert dst not in {page for other in piece[:at] for page in other}
-        if end < len(moves):
-            src, dst, _ = moves[end]
-            assert src in {other for _, other in piece} or dst in {page for other in piece for page in other}
 
 
 def test_moves_that_are_none_are_refused() -> None:

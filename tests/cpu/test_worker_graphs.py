@@ -28,6 +28,7 @@ from infergc.worker.device import HostDevice
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.factory import create_executor
 from infergc.worker.graphs import DecodeGraphs, Size
+from infergc.worker.rehearsal import Rehearsal
 
 PROMPTS = [[9, 8, 7] * 19, [40, 41, 42]]  # the first is longer than the window and a page
 
@@ -226,6 +227,19 @@ def test_graphs_are_few() -> None:
     sizes = {Size.of(rows, rows * context) for rows in range(1, 257) for context in (1, 100, 500, 2000, 8000, 100_000)}
     assert len({size.rows for size in sizes}) < 30
     assert len(sizes) < 140
+
+
+def test_a_rehearsal_runs_the_widest_decode_step_twice(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it is recorded, also where the longest ones hold too many positions for that."""
+    executor = executor_for(directory)
+    executor.device = Recorder()
+    plans: list[StepPlan] = []
+    launch = executor.launch
+    monkeypatch.setattr(executor, "launch", lambda plan: plans.append(plan) or launch(plan))
+    Rehearsal(tokens=8, slots=3, longest=60, page_tokens=16, lone_rows=2).run(executor)
+    executor.close()
+    decoded = [(len(plan.counts), int(plan.starts.max())) for plan in plans if plan.counts.max() == 1]
+    assert decoded == [(2, 59), (2, 59), (3, 0), (3, 0)]
 
 
 def test_without_a_device_that_records_there_are_none(executor: TorchExecutor) -> None:

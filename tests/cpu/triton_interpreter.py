@@ -16,9 +16,9 @@ from triton.runtime import interpreter
 from infergc.kernels.triton import kernels  # noqa: F401 - decorated now
 from infergc.kernels.triton.backend import TritonAttention
 from infergc.kernels.triton.dense import TritonOps
-from infergc.kernels.triton.moving import independent, move_pages
+from infergc.kernels.triton.moving import move_pages
 
 # A third of the interpreter's time: what it computes for assertions that it then does not make without its debug mode.
 interpreter.interpreter_builder.options = interpreter.InterpreterOptions(sanitize_overflow=False)
 
-__all__ = ["TritonAttention", "TritonOps", "independent", "move_pages"]
+__all__ = ["TritonAttention", "TritonOps", "move_pages"]

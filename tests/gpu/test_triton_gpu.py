@@ -9,9 +9,11 @@ from cpu.kernel_cases import ROUNDED_WEIGHTS, make_case, needs, spread
 from cpu.kernel_conformance import Conformance
 from cpu.kernel_invariance import Invariance, same_bits
 from cpu.kernel_subjects import Subject
+from infergc.heap.moves import Move
 from infergc.kernels.api import AttentionNeeds
 from infergc.kernels.triton.backend import TritonAttention
 from infergc.kernels.triton.step import StepSize
+from infergc.worker.copies import kernel_copies
 from samples.gpu_here import needs_kernels
 
 pytestmark = needs_kernels
@@ -71,12 +73,10 @@ def test_a_graph_is_replayed_for_steps_planned_into_its_buffers() -> None:
 
 
 def test_moves_that_depend_on_each_other() -> None:
-    from infergc.kernels.triton.moving import move_pages  # noqa: PLC0415 - not where Triton is missing
-
     ours = torch.randn(4, 2, 9, 2, 16, 128, dtype=torch.bfloat16, device="cuda")
     expected = ours.clone()
     moves = [(0, 1, 16), (1, 2, 7), (3, 0, 16), (4, 4, 3), (2, 5, 16), (6, 7, 1)]
     for src, dst, tokens in moves:
         expected[:, :, dst, :, :tokens] = expected[:, :, src, :, :tokens].clone()
-    move_pages(ours, *(list(column) for column in zip(*moves, strict=True)))
+    kernel_copies()(ours, [Move("copy", 0, *move) for move in moves])
     assert torch.equal(ours, expected)

@@ -145,6 +145,10 @@ class Engine:
             self._abort(name, Outputs())
         self._executor.close()
 
+    def forget(self) -> None:
+        """Ask nothing more of the steps in flight: who failed has an error whose frames hold what the worker held."""
+        self._flights.clear()
+
     def idle(self) -> bool:
         """Use the time in which there is nothing to do: collect for a moment. False when nothing is left to collect."""
         self.doing = "upkeep"

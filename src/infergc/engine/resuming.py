@@ -209,6 +209,7 @@ class ResumingEngine:
         """Another engine around the same model, which goes on where clients were told that the old one is."""
         suspects, transcript = old.suspects(), self._transcript
         self._executor.release()
+        old.forget()
         engine = assemble(self._config, self._executor, self._sinks)
         engine.resume(old, transcript.requests(), transcript.second, suspects)
         return engine

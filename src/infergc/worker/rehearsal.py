@@ -45,18 +45,23 @@ class Rehearsal:
     def run(self, executor: TorchExecutor) -> None:
         """Give every slot the dearest parameters, decode few but the longest texts, then fill steps with prompts.
 
-        Of those there are two: in as many rows as there are, and in as few. Decode steps are run twice: where steps
-        are recorded, it is then, unless they hold too many positions for that.
+        Of those there are two: in as many rows as there are, and in as few. Where steps are recorded, decode steps run
+        twice, as it is then that they are, and one of as many rows as there are beside: the others may hold too many
+        positions for that.
         The storage is scratch: it is released, and ``allocate`` is to be called again.
         """
         groups = executor.facts.groups
         scratch = split_budget(groups, self.kv_bytes(groups))
         executor.allocate(scratch, self.slots)
-        prefills = [self._prefill(scratch, rows) for rows in (self._rows(), self._few())]
+        most = (self._rows(), self.tokens), (self._few(), self.tokens)
+        prefills = [self._prefill(scratch, *each) for each in most]
         # A page of each group is copied to itself: what does that on a GPU is compiled now, and not when a text waits.
         copies = [Move("copy", group, 0, 0, 1) for group in range(len(groups)) if executor.device.place.type != "cpu"]
-        decode = self._decode(scratch)
-        for plan in (decode, decode, *prefills):
+        decode = [self._decode(scratch)]
+        if executor.device.records:
+            widest = self._prefill(scratch, self._rows(), self._rows())
+            decode = [*decode, *decode, widest, widest]
+        for plan in (*decode, *prefills):
             executor.launch(replace(plan, moves=tuple(copies))).result()
         executor.release()
 
@@ -77,9 +82,9 @@ class Rehearsal:
         """Rows that it takes to have all the tokens of a step."""
         return min(self._rows(), ceil_div(self.tokens, self.longest))
 
-    def _prefill(self, groups: tuple[GroupSpec, ...], rows: int) -> StepPlan:
-        """All tokens that a step may have in so many rows, each sampled, each with pages of its own."""
-        tokens = min(self.tokens, rows * self.longest)
+    def _prefill(self, groups: tuple[GroupSpec, ...], rows: int, tokens: int) -> StepPlan:
+        """So many tokens in so many rows, as far as texts may be so long, each sampled, each with pages of its own."""
+        tokens = min(tokens, rows * self.longest)
         ends = np.linspace(0, tokens, rows + 1).astype(np.int32)
         counts: I32 = ends[1:] - ends[:-1]
         pages: I32 = -(-counts // self.page_tokens)

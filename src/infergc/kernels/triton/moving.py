@@ -16,8 +16,8 @@ _WORD = torch.int32  # pages are copied as words of four bytes, whatever they ho
 def move_pages(arena_L2NGPD: torch.Tensor, src: Sequence[int], dst: Sequence[int], tokens: Sequence[int]) -> None:
     """Copy the first ``tokens[i]`` tokens of page ``src[i]`` to page ``dst[i]``, K and V, in every layer.
 
-    The outcome is as if the moves were made one after the other. Those that do not touch what others write are
-    made by one launch; the first that does begins another.
+    All are made by one launch, in any order: no move reads or writes what another one writes
+    (``worker.copies.independent``).
 
     Args:
         arena_L2NGPD: contiguous storage of a layer group, whose heads are a multiple of four bytes wide.
@@ -37,26 +37,10 @@ def move_pages(arena_L2NGPD: torch.Tensor, src: Sequence[int], dst: Sequence[int
     if arena_L2NGPD.is_cuda:  # of memory that is not pinned the driver may copy when all before it is done, and wait
         listed = listed.pin_memory()
     on_device = listed.to(arena_L2NGPD.device, non_blocking=True)
-    for first, end in independent(moves_M3):
-        copy_pages[((end - first) * planes,)](
-            words, on_device[first:], pages * page_words * heads, HEADS=heads, PLANES=planes, PAGE_WORDS=page_words,
-            TOKEN_WORDS=token_words, W=_BLOCK, num_warps=4,
-        )  # fmt: skip
-
-
-def independent(moves_M3: np.ndarray) -> list[tuple[int, int]]:
-    """Cut moves into pieces, first and end of each, of which no move reads or writes what another writes."""
-    pieces: list[tuple[int, int]] = []
-    read: set[int] = set()
-    written: set[int] = set()
-    first = 0
-    for index, (src, dst, _) in enumerate(moves_M3.tolist()):
-        if src in written or dst in written or dst in read:
-            pieces.append((first, index))
-            first, read, written = index, set(), set()
-        read.add(src)
-        written.add(dst)
-    return [*pieces, (first, len(moves_M3))] if len(moves_M3) else []
+    copy_pages[(len(listed) * planes,)](
+        words, on_device, pages * page_words * heads, HEADS=heads, PLANES=planes, PAGE_WORDS=page_words,
+        TOKEN_WORDS=token_words, W=_BLOCK, num_warps=4,
+    )  # fmt: skip
 
 
 def _words(arena_L2NGPD: torch.Tensor) -> torch.Tensor:
