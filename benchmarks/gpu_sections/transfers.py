@@ -122,6 +122,6 @@ def moves(setting: Setting) -> Figure:
     moved = 2 * arena_L2NGPD[:, :, 0].numel() * arena_L2NGPD.itemsize * len(source)  # read and written
     watch = Stopwatch(setting.device)
     ceiling = Ceilings(setting.device, torch.float32, moved // 2, 64).bandwidth()
-    seconds = watch.seconds(lambda: move_pages(arena_L2NGPD, source, target, [PAGE] * len(source)), 5)
+    seconds = watch.seconds(lambda: move_pages(arena_L2NGPD, source, target, [PAGE] * len(source), [len(source)]), 5)
     shares = [100 * moved / each / ceiling for each in seconds]
     return of_rounds("moves within the device, single pages", shares, "%", note="of a copy of as many bytes")

@@ -98,7 +98,7 @@ def main(dtype: torch.dtype, head_dim: int, capability: int) -> None:
     (k, v), kv = arena_L2NGPD[0], torch.zeros(51, 2, head_dim, dtype=dtype)
     attention.write(step, kv, kv, k, v)
     attention.attend(step, torch.zeros(51, 8, head_dim, dtype=dtype), k, v, head_dim**-0.5, None)
-    moving.move_pages(arena_L2NGPD, [0], [1], [16])
+    moving.move_pages(arena_L2NGPD, [0], [1], [16], [1])
     compute_beside(kv.flatten(1), head_dim)
 
 

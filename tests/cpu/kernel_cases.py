@@ -177,3 +177,10 @@ def _extents(rng: np.random.Generator, wanted: list[int], total: int, longest: i
 
 def _pages(table: list[tuple[int, int]]) -> list[int]:
     return [page for first, count in table for page in range(first, first + count)]
+
+
+def inputs(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Queries, keys and values of the step's tokens."""
+    rows = list(zip(case.sequences, case.spans, strict=True))
+    q, k, v = (torch.cat([getattr(s, n)[a : a + c] for s, (a, c) in rows]) for n in ("q_LHD", "k_LGD", "v_LGD"))
+    return q, k, v

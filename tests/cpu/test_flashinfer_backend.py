@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from cpu import flashinfer_contract as contract
-from cpu.kernel_cases import Case, Storage, make_case, needs, run, spread
+from cpu.kernel_addresses import Addresses
+from cpu.kernel_cases import Case, inputs, make_case, needs, run, spread
 from cpu.kernel_conformance import MIXED, Conformance, Spans, anything, check
 from cpu.kernel_subjects import REFERENCE, Subject
-from cpu.triton_interpreter import TritonAttention
 from infergc.config import ConfigError
 from infergc.kernels import registry
 from infergc.kernels.api import AttentionNeeds
@@ -53,13 +53,6 @@ class TestContract(Conformance):
         self, subject: Subject, spans: Spans, shape: AttentionNeeds, window: int | None, threads: int, seed: int
     ) -> None:
         check(subject, shape, spans, window, threads, seed)
-
-
-def inputs(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Queries, keys and values of the step's tokens."""
-    rows = list(zip(case.sequences, case.spans, strict=True))
-    q, k, v = (torch.cat([getattr(s, n)[a : a + c] for s, (a, c) in rows]) for n in ("q_LHD", "k_LGD", "v_LGD"))
-    return q, k, v
 
 
 def by_reference(case: Case, scale: float, window: int | None) -> torch.Tensor:
@@ -143,29 +136,6 @@ def test_a_plan_that_failed_is_waited_for_too(monkeypatch: pytest.MonkeyPatch) -
     assert len(contract.BatchPrefillWithPagedKVCacheWrapper.made) == 1
 
 
-def test_writes_go_to_their_slots_and_nowhere_else() -> None:
-    shape = needs(torch.float16, heads=3, kv_heads=3, head_dim=64)
-    case = make_case(shape, [(3, 20), (0, 5), (31, 1)])
-    expected, actual = spread(case), spread(case)
-    _, k, v = inputs(case)
-    for backend, storage in ((REFERENCE.backend(case), expected), (FlashInferAttention(shape), actual)):
-        backend.write(backend.plan(storage.layout), k, v, storage.k_NGPD, storage.v_NGPD)
-    for name in ("k_NGPD", "v_NGPD"):
-        assert torch.equal(getattr(actual, name).view(torch.int16), getattr(expected, name).view(torch.int16))
-
-
-def test_slices_of_a_fused_projection() -> None:
-    shape = needs(heads=4, kv_heads=2, head_dim=64)
-    case = make_case(shape, [(0, 30)])
-    attention, storage = FlashInferAttention(shape), spread(case)
-    fused = torch.cat([x.flatten(1) for x in vars(case.sequences[0]).values()], 1)
-    q, k, v = (x.unflatten(1, (-1, 64)) for x in fused.split([256, 128, 128], dim=1))
-    step = attention.plan(storage.layout)
-    attention.write(step, k, v, storage.k_NGPD, storage.v_NGPD)
-    out = attention.attend(step, q, storage.k_NGPD, storage.v_NGPD, 64**-0.5, None)
-    torch.testing.assert_close(out, run(attention, case))
-
-
 def test_a_step_of_nothing(library) -> None:
     storage = spread(make_case(needs(), [(0, 1)]))
     layout, table = storage.layout, storage.layout.table
@@ -182,46 +152,13 @@ def test_a_step_of_nothing(library) -> None:
     assert library == []
 
 
-def attend(storage: Storage, q_THD: torch.Tensor, scale: float = 1.0, window: int | None = None) -> None:
-    attention = FlashInferAttention(needs())
-    attention.attend(attention.plan(storage.layout), q_THD, storage.k_NGPD, storage.v_NGPD, scale, window)
+@pytest.fixture
+def make() -> type[FlashInferAttention]:
+    return FlashInferAttention
 
 
-@pytest.mark.parametrize("wrong", ["dtype", "heads", "tokens", "strides"])
-def test_wrong_tensors_are_refused(wrong: str) -> None:
-    case = make_case(needs(), [(0, 4)])
-    q = case.sequences[0].q_LHD
-    made = {"dtype": q.bfloat16(), "heads": q[:, :3], "tokens": q[:3]}
-    made["strides"] = q.transpose(1, 2).contiguous().transpose(1, 2)
-    with pytest.raises(ValueError, match=r"expected torch.float32 \[4, 4, 64\]"):
-        attend(spread(case), made[wrong])
-
-
-@pytest.mark.parametrize("scale", [0.0, -1.0])
-def test_scales_are_positive(scale: float) -> None:
-    with pytest.raises(ValueError, match="the scale of scores is positive"):
-        attend(spread(make_case(needs(), [(0, 4)])), torch.zeros(4, 4, 64), scale)
-
-
-def test_pages_of_another_shape_or_beyond_storage_are_refused() -> None:
-    storage, q = spread(make_case(needs(), [(100, 1)])), torch.zeros(1, 4, 64)
-    with pytest.raises(ValueError, match=r"expected contiguous torch\.float32 pages"):
-        attend(replace(storage, k_NGPD=storage.k_NGPD.half()), q)
-    with pytest.raises(ValueError, match="a page that storage does not have"):
-        attend(replace(storage, v_NGPD=storage.v_NGPD[:1]), q)
-
-
-def test_the_widest_window_that_reads_no_released_page() -> None:
-    case = make_case(needs(), [(100, 1)], window=10, seed=3)
-    storage = spread(case)
-    skipped = int(storage.layout.table.skipped[0])
-    assert skipped > 0
-    widest = 100 - 16 * skipped + 1
-    assert not run(FlashInferAttention(needs()), replace(case, window=widest), storage).isnan().any()
-    for backend in (FlashInferAttention(needs()), TritonAttention(needs())):
-        for window in (widest + 1, None):
-            with pytest.raises(ValueError, match="a row's window reaches into pages that its table has released"):
-                run(backend, replace(case, window=window), storage)
+class TestAddresses(Addresses):
+    pass
 
 
 def in_a_fresh_process(script: str) -> str:

@@ -3,17 +3,19 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 
-from cpu.kernel_cases import ROUNDED_WEIGHTS, Storage, alone, make_case, needs, run, spread
+from cpu.kernel_addresses import Addresses
+from cpu.kernel_cases import ROUNDED_WEIGHTS, alone, make_case, needs, run, spread
 from cpu.triton_interpreter import TritonAttention
 from infergc.config import ConfigError
 from infergc.kernels import registry
-from infergc.kernels.api import BatchLayout
+from infergc.kernels.api import AttentionNeeds, BatchLayout
 from infergc.kernels.checks import UNBOUNDED
 from infergc.kernels.cpu.threads import CpuThreads
 from infergc.kernels.reference import ReferenceAttention
@@ -184,28 +186,13 @@ def test_decode_steps_fit_what_was_counted_for_them(seed: int) -> None:
     assert {field.name for field in fields(size)} >= {"tokens", "partials"}
 
 
-def test_writes_go_to_their_slots_and_nowhere_else() -> None:
-    shape = needs(torch.float16, heads=3, kv_heads=3, head_dim=48)
-    case = make_case(shape, [(3, 20), (0, 5), (31, 1)])
-    expected, actual = spread(case), spread(case)
-    for backend, storage in ((ReferenceAttention(shape), expected), (TritonAttention(shape, None), actual)):
-        rows = list(zip(case.sequences, case.spans, strict=True))
-        k, v = (torch.cat([getattr(s, n)[a : a + c] for s, (a, c) in rows]) for n in ("k_LGD", "v_LGD"))
-        backend.write(backend.plan(storage.layout), k, v, storage.k_NGPD, storage.v_NGPD)
-    for name in ("k_NGPD", "v_NGPD"):
-        assert torch.equal(getattr(actual, name).view(torch.int16), getattr(expected, name).view(torch.int16))
+@pytest.fixture
+def make() -> Callable[[AttentionNeeds], TritonAttention]:
+    return lambda shape: TritonAttention(shape, None, SMALL)
 
 
-def test_slices_of_a_fused_projection() -> None:
-    shape = needs(heads=4, kv_heads=2, head_dim=32)
-    case = make_case(shape, [(0, 30)])
-    attention, storage = TritonAttention(shape, None, SMALL), spread(case)
-    fused = torch.cat([x.flatten(1) for x in vars(case.sequences[0]).values()], 1)
-    q, k, v = (x.unflatten(1, (-1, 32)) for x in fused.split([128, 64, 64], dim=1))
-    step = attention.plan(storage.layout)
-    attention.write(step, k, v, storage.k_NGPD, storage.v_NGPD)
-    out = attention.attend(step, q, storage.k_NGPD, storage.v_NGPD, 32**-0.5, None)
-    assert torch.equal(out, run(attention, case))
+class TestAddresses(Addresses):
+    pass
 
 
 def test_scores_of_many_thousands() -> None:
@@ -217,51 +204,8 @@ def test_scores_of_many_thousands() -> None:
     torch.testing.assert_close(actual, expected, **ROUNDED_WEIGHTS[torch.float16])
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0])
-def test_scales_are_positive(scale: float) -> None:
-    storage = spread(make_case(needs(), [(0, 4)]))
-    with pytest.raises(ValueError, match="the scale of scores is positive"):
-        attend(storage, torch.zeros(4, 4, 64), scale)
-
-
-@pytest.mark.parametrize("wrong", ["dtype", "heads", "tokens", "strides"])
-def test_wrong_tensors_are_refused(wrong: str) -> None:
-    case = make_case(needs(), [(0, 4)])
-    q = case.sequences[0].q_LHD
-    made = {"dtype": q.bfloat16(), "heads": q[:, :3], "tokens": q[:3]}
-    made["strides"] = q.transpose(1, 2).contiguous().transpose(1, 2)
-    with pytest.raises(ValueError, match=r"expected torch.float32 \[4, 4, 64\]"):
-        attend(spread(case), made[wrong])
-
-
-def test_pages_of_another_shape_or_beyond_storage_are_refused() -> None:
-    case = make_case(needs(), [(100, 1)])
-    storage, q = spread(case), torch.zeros(1, 4, 64)
-    with pytest.raises(ValueError, match=r"expected contiguous torch\.float32 pages"):
-        attend(replace(storage, k_NGPD=storage.k_NGPD.half()), q)
-    with pytest.raises(ValueError, match="a page that storage does not have"):
-        attend(replace(storage, v_NGPD=storage.v_NGPD[:1]), q)
-
-
-def test_the_widest_window_that_reads_no_released_page() -> None:
-    case = make_case(needs(), [(100, 1)], window=10, seed=3)
-    storage = spread(case)
-    skipped = int(storage.layout.table.skipped[0])
-    assert skipped > 0
-    widest = 100 - 16 * skipped + 1
-    assert not run(TritonAttention(needs(), None), replace(case, window=widest), storage).isnan().any()
-    for window in (widest + 1, None):
-        with pytest.raises(ValueError, match="released"):
-            run(TritonAttention(needs(), None), replace(case, window=window), storage)
-
-
 def test_rows_of_a_window_beside_others_read_their_own_pages() -> None:
     case = make_case(needs(), [(150, 1), (90, 3), (200, 20)], window=30, seed=4)
     together = run(TritonAttention(needs(), None, SMALL), case)
     each = [run(ReferenceAttention(needs()), alone(case, row)) for row in range(3)]
     torch.testing.assert_close(together, torch.cat(each), **ROUNDED_WEIGHTS[torch.float32])
-
-
-def attend(storage: Storage, q_THD: torch.Tensor, scale: float = 1.0) -> None:
-    attention = TritonAttention(needs(), CpuThreads(1))
-    attention.attend(attention.plan(storage.layout), q_THD, storage.k_NGPD, storage.v_NGPD, scale, None)

@@ -35,7 +35,7 @@ def test_every_layer_head_and_dtype(dtype: torch.dtype) -> None:
     ours = arena(dtype, layers=3, head_dim=80)
     expected = ours.clone()
     expected[:, :, 5, :, :3] = expected[:, :, 2, :, :3]
-    move_pages(ours, [2], [5], [3])
+    move_pages(ours, [2], [5], [3], [1])
     assert torch.equal(ours, expected)
 
 
@@ -43,17 +43,17 @@ def test_long_pages_are_copied_piece_by_piece() -> None:
     ours = torch.randn(1, 2, 3, 1, 64, 96)
     expected = ours.clone()
     expected[:, :, 0, :, :50] = expected[:, :, 2, :, :50]
-    move_pages(ours, [2], [0], [50])
+    move_pages(ours, [2], [0], [50], [1])
     assert torch.equal(ours, expected)
 
 
 def test_moves_that_are_none_are_refused() -> None:
     with pytest.raises(ValueError, match="2 sources, 1 destinations and 2 lengths"):
-        move_pages(arena(), [1, 2], [3], [8, 8])
+        move_pages(arena(), [1, 2], [3], [8, 8], [2])
     for move in ([7], [0], [1]), ([0], [-1], [1]), ([0], [1], [9]):
         with pytest.raises(ValueError, match=r"storage has 7 pages of 8"):
-            move_pages(arena(), *move)
+            move_pages(arena(), *move, [1])
     with pytest.raises(ValueError, match="heads of 3 bytes"):
-        move_pages(torch.zeros(1, 2, 4, 1, 8, 3, dtype=torch.uint8), [0], [1], [8])
+        move_pages(torch.zeros(1, 2, 4, 1, 8, 3, dtype=torch.uint8), [0], [1], [8], [1])
     with pytest.raises(ValueError, match="with gaps"):
-        move_pages(arena()[:, :, ::2], [0], [1], [8])
+        move_pages(arena()[:, :, ::2], [0], [1], [8], [1])

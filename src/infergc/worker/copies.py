@@ -43,12 +43,11 @@ def kernel_copies() -> Copies:
     move_pages = import_module("infergc.kernels.triton.moving").move_pages
 
     def copy(arena_L2NGPD: torch.Tensor, moves: Sequence[Move]) -> None:
-        rest = list(moves)
-        while rest:
-            count = independent(rest)
-            columns = ([getattr(move, name) for move in rest[:count]] for name in ("src", "dst", "tokens"))
-            move_pages(arena_L2NGPD, *columns)
-            del rest[:count]
+        launches: list[int] = []
+        while (made := sum(launches)) < len(moves):
+            launches.append(independent(moves[made:]))
+        columns = ([getattr(move, name) for move in moves] for name in ("src", "dst", "tokens"))
+        move_pages(arena_L2NGPD, *columns, launches)
 
     return copy
 

@@ -15,7 +15,7 @@ from infergc.kernels.flashinfer import environment
 from infergc.kernels.flashinfer.layout import lay_out, window_left
 from infergc.kernels.flashinfer.step import FlashInferStep
 from infergc.kernels.freight import Direct, Freight
-from infergc.kernels.triton.tiles import power_of_two
+from infergc.kernels.triton.launches import write_pages
 
 
 class FlashInferAttention:
@@ -71,16 +71,8 @@ class FlashInferAttention:
         Raises:
             ValueError: a shape, dtype or stride is not what this backend was made for, or storage lacks a page.
         """
-        needs, tokens = self._needs, len(step.work.slots_T)
-        k_stride = token_stride(k_TGD, tokens, needs.num_kv_heads, needs)
-        v_stride = token_stride(v_TGD, tokens, needs.num_kv_heads, needs)
-        check_pages(step.work.last_page, k_NGPD, v_NGPD, self._needs)
-        if tokens:
-            self._write_tokens[(tokens,)](
-                k_TGD, v_TGD, k_NGPD, v_NGPD, step.slots_T.tensor, k_stride, v_stride,
-                KV_HEADS=needs.num_kv_heads, DIM=needs.head_dim, PAGE=needs.page_tokens,
-                G=power_of_two(needs.num_kv_heads), C=power_of_two(needs.head_dim), num_warps=4,
-            )  # fmt: skip
+        slots_T, last_page = step.slots_T.tensor, step.work.last_page
+        write_pages(self._write_tokens, self._needs, slots_T, last_page, (k_TGD, v_TGD), (k_NGPD, v_NGPD))
 
     def attend(
         self,

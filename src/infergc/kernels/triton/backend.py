@@ -14,6 +14,7 @@ from infergc.kernels.capabilities import Capabilities
 from infergc.kernels.checks import check_pages, check_reach, check_scale, token_stride
 from infergc.kernels.freight import Direct, Freight
 from infergc.kernels.triton import environment
+from infergc.kernels.triton.launches import write_pages
 from infergc.kernels.triton.layout import lay_out
 from infergc.kernels.triton.step import Partials, StepBuffers, StepSize, TritonStep
 from infergc.kernels.triton.tiles import Tiles, power_of_two, share, tiles
@@ -102,16 +103,8 @@ class TritonAttention:
         Raises:
             ValueError: a shape, dtype or stride is not what this backend was made for, or storage lacks a page.
         """
-        needs, buffers = self._needs, step.arrive()
-        k_stride = token_stride(k_TGD, buffers.size.tokens, needs.num_kv_heads, needs)
-        v_stride = token_stride(v_TGD, buffers.size.tokens, needs.num_kv_heads, needs)
-        check_pages(step.last_page, k_NGPD, v_NGPD, self._needs)
-        if buffers.size.tokens:
-            self._kernels.write_tokens[(buffers.size.tokens,)](
-                k_TGD, v_TGD, k_NGPD, v_NGPD, buffers.slots_T, k_stride, v_stride,
-                KV_HEADS=needs.num_kv_heads, DIM=needs.head_dim, PAGE=needs.page_tokens,
-                G=power_of_two(needs.num_kv_heads), C=self._padded_dim, num_warps=4,
-            )  # fmt: skip
+        slots_T = step.arrive().slots_T
+        write_pages(self._kernels.write_tokens, self._needs, slots_T, step.last_page, (k_TGD, v_TGD), (k_NGPD, v_NGPD))
 
     def attend(
         self,

@@ -13,20 +13,22 @@ import triton.language as tl
 _WORD = torch.int32  # pages are copied as words of four bytes, whatever they hold
 
 
-def move_pages(arena_L2NGPD: torch.Tensor, src: Sequence[int], dst: Sequence[int], tokens: Sequence[int]) -> None:
+def move_pages(
+    arena_L2NGPD: torch.Tensor, src: Sequence[int], dst: Sequence[int], tokens: Sequence[int], launches: Sequence[int]
+) -> None:
     """Copy the first ``tokens[i]`` tokens of page ``src[i]`` to page ``dst[i]``, K and V, in every layer.
-
-    All are made by one launch, in any order: no move reads or writes what another one writes
-    (``worker.copies.independent``).
 
     Args:
         arena_L2NGPD: contiguous storage of a layer group, whose heads are a multiple of four bytes wide.
         src: page numbers, one for each move.
         dst: as many.
         tokens: as many, up to P.
+        launches: how many of them each launch makes, in any order: none reads or writes what another one of the same
+            launch writes (``worker.copies.independent``).
 
     Raises:
-        ValueError: the arena is not as above, the lists are not of one length, or a move leaves the arena.
+        ValueError: the arena is not as above, the lists are not of one length, or a move leaves the arena; none was
+            made.
     """
     layers, _, pages, heads, page_tokens, _ = arena_L2NGPD.shape
     words, moves_M3 = _words(arena_L2NGPD), _checked(src, dst, tokens, pages, page_tokens)
@@ -37,10 +39,11 @@ def move_pages(arena_L2NGPD: torch.Tensor, src: Sequence[int], dst: Sequence[int
     if arena_L2NGPD.is_cuda:  # of memory that is not pinned the driver may copy when all before it is done, and wait
         listed = listed.pin_memory()
     on_device = listed.to(arena_L2NGPD.device, non_blocking=True)
-    copy_pages[(len(listed) * planes,)](
-        words, on_device, pages * page_words * heads, HEADS=heads, PLANES=planes, PAGE_WORDS=page_words,
-        TOKEN_WORDS=token_words, W=_BLOCK, num_warps=4,
-    )  # fmt: skip
+    for some_M3 in torch.split(on_device, list(launches)):
+        copy_pages[(len(some_M3) * planes,)](
+            words, some_M3, pages * page_words * heads, HEADS=heads, PLANES=planes, PAGE_WORDS=page_words,
+            TOKEN_WORDS=token_words, W=_BLOCK, num_warps=4,
+        )  # fmt: skip
 
 
 def _words(arena_L2NGPD: torch.Tensor) -> torch.Tensor:
