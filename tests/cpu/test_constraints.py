@@ -12,6 +12,7 @@ import torch
 from llguidance import LLMatcher
 
 from infergc import SamplingParams, StructuredOutputs
+from infergc.kernels.freight import Direct
 from infergc.sched.plan import Binding
 from infergc.worker.sampling.compiled import CompiledGrammars
 from infergc.worker.sampling.constraints import Constraints, LostError
@@ -50,7 +51,7 @@ def bind(constraints: Constraints, slot: int, outputs: StructuredOutputs) -> Non
 
 def step(constraints: Constraints, *slots: int) -> torch.Tensor:
     logits = torch.zeros((len(slots), V))
-    assert not constraints.mask(logits, np.array(slots))
+    assert not constraints.mask(logits, np.array(slots), Direct("cpu"))
     last = V - 1 - logits.flip(-1).argmax(-1)  # of those that may come; the first would be the end token
     constraints.follow(np.array(slots), last.numpy().astype(np.int32))
     return logits
@@ -86,7 +87,7 @@ def test_a_step_that_failed_leaves_no_logits_behind(constraints: Constraints, mo
     logits = torch.zeros((1, V))
     seen = weakref.ref(logits)
     with pytest.raises(LostError, match="out of memory"):
-        constraints.mask(logits, np.array([0]))
+        constraints.mask(logits, np.array([0]), Direct("cpu"))
     del logits
     gc.collect()
     assert seen() is None
