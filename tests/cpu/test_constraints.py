@@ -9,13 +9,18 @@ from threading import Event
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from llguidance import LLMatcher
 
 from infergc import SamplingParams, StructuredOutputs
+from infergc.kernels.freight import Direct
 from infergc.sched.plan import Binding
 from infergc.worker.sampling.compiled import CompiledGrammars
 from infergc.worker.sampling.constraints import Constraints, LostError
+from infergc.worker.sampling.masks import ban, ban_there
 from samples import tokenizer_dirs
+from samples.far_device import Packed
 
 V = tokenizer_dirs.build("byte-level").get_vocab_size()
 SLOW = StructuredOutputs(regex="slow")
@@ -50,7 +55,7 @@ def bind(constraints: Constraints, slot: int, outputs: StructuredOutputs) -> Non
 
 def step(constraints: Constraints, *slots: int) -> torch.Tensor:
     logits = torch.zeros((len(slots), V))
-    assert not constraints.mask(logits, np.array(slots))
+    assert not constraints.mask(logits, np.array(slots), Direct("cpu"))
     last = V - 1 - logits.flip(-1).argmax(-1)  # of those that may come; the first would be the end token
     constraints.follow(np.array(slots), last.numpy().astype(np.int32))
     return logits
@@ -65,6 +70,25 @@ def test_a_step_waits_for_the_grammars_of_its_rows_alone(constraints: Constraint
     Slow.go_on.set()
     both = step(constraints, 0, 1)
     assert both[1].isfinite().sum() < both[0].isfinite().sum()
+
+
+@given(st.integers(1, 6), st.sampled_from([1, 31, 32, 200, 100_003]), st.integers(0, 70), st.integers(0, 2**32 - 1))
+def test_bits_ban_the_same_tokens_on_a_device(rows: int, vocab_size: int, beyond: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows_C = rng.permutation(rows)[: rng.integers(1, rows + 1)].astype(np.int64)
+    words = -(-(vocab_size + beyond) // 32)
+    banned_CW = rng.integers(-(2**31), 2**31, (len(rows_C), words)).astype(np.int32)
+    here_SV, there_SV = torch.zeros((2, rows, vocab_size))
+    ban(here_SV, rows_C, banned_CW, Direct("cpu"))
+    freight = Packed()
+    ban_there(there_SV, rows_C, banned_CW, freight)
+    assert torch.equal(here_SV, there_SV)
+    assert freight.sent == 1
+    for row, banned_W in zip(rows_C, banned_CW, strict=True):
+        expected = [bool(banned_W[token // 32] >> (token % 32) & 1) for token in range(min(vocab_size, 200))]
+        assert here_SV[row, :200].isneginf().tolist() == expected
+    others = sorted(set(range(rows)) - set(rows_C.tolist()))
+    assert not here_SV[others].any()
 
 
 def test_a_slot_bound_anew_has_the_masks_of_its_own_text(constraints: Constraints) -> None:
@@ -86,7 +110,7 @@ def test_a_step_that_failed_leaves_no_logits_behind(constraints: Constraints, mo
     logits = torch.zeros((1, V))
     seen = weakref.ref(logits)
     with pytest.raises(LostError, match="out of memory"):
-        constraints.mask(logits, np.array([0]))
+        constraints.mask(logits, np.array([0]), Direct("cpu"))
     del logits
     gc.collect()
     assert seen() is None

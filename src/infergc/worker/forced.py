@@ -59,7 +59,7 @@ class ForcedSampler(Sampler):
             return super().lay_out(slots, positions, freight)
         free = np.flatnonzero(~is_forced)
         others = super().lay_out(slots[free], positions[free], freight) if len(free) else None
-        return _AskedToo(slots, positions, None, [], np.flatnonzero(is_forced), free, others)
+        return _AskedToo(slots, positions, freight, np.flatnonzero(is_forced), free, others)
 
     def sample(self, logits_SV: torch.Tensor, asked: Asked) -> Sampled:
         """See ``Sampler``."""

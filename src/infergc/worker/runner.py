@@ -24,7 +24,7 @@ from infergc.worker.forward import create_forward
 from infergc.worker.layers import Layers
 from infergc.worker.moving import make
 from infergc.worker.sampler import Asked, Sampler
-from infergc.worker.sampling.prompts import report_prompts
+from infergc.worker.sampling.prompts import lay_out_prompts, report_prompts
 from infergc.worker.storage import KVStorage, LayerGroups
 
 _Found = TypeVar("_Found")
@@ -140,10 +140,10 @@ class StepRunner:
         compute = self._forward(plan, freight)
         batch = lay_out_batch(plan, freight)
         asked = self._sampler.lay_out(batch.slots_R, batch.next_positions_R, freight)
+        told = lay_out_prompts(self._prompts.of(plan), freight)
         freight.send()
         hidden_TE = compute(batch.token_ids(self._latest_N), batch.positions_T.tensor)
-        spec = self._decoder.spec
-        prompts = report_prompts(self._prompts.of(plan), hidden_TE, self._decoder.logits, spec.vocab_size)
+        prompts = report_prompts(told, hidden_TE, self._decoder.logits, self._decoder.spec.vocab_size)
         return self._sample(batch, asked, hidden_TE), prompts
 
     @torch.inference_mode()

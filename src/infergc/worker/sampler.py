@@ -7,8 +7,8 @@ before ``min_tokens``; tokens that its grammar does not allow; then either the l
 temperature, top-k, top-p, min-p and a draw. State is kept by slot, set by ``bind`` and advanced by ``sample``.
 """
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from infergc.kernels.freight import Freight, Parcel
 from infergc.params import check_token_ids
 from infergc.sched.plan import Binding, TokenLogprobs
+from infergc.worker.sampling.bias import Bias, Biased
 from infergc.worker.sampling.compiled import CompiledGrammars
 from infergc.worker.sampling.constraints import Constraints
 from infergc.worker.sampling.draw import MAX_VOCAB, Drawing, draw, lay_out_draws
-from infergc.worker.sampling.entries import SlotEntries
+from infergc.worker.sampling.ends import EarlyEnds
 from infergc.worker.sampling.knobs import Knobs
-from infergc.worker.sampling.penalties import Penalties
-from infergc.worker.sampling.pieces import pieces
-from infergc.worker.sampling.report import report
+from infergc.worker.sampling.penalties import Penalising, Penalties
+from infergc.worker.sampling.report import Reported, lay_out_reports, report_rows
 from infergc.worker.sampling.uniform import uniforms
 
 
@@ -51,14 +51,23 @@ class Asked:
     Attributes:
         slots: [S].
         positions: [S] absolute position of the token to be sampled.
-        random_R: which rows are drawn, int64; None: each takes its likeliest token.
+        freight: takes to the device what is not known before they are sampled: what grammars allow.
+        biased, penalising, early, reported: which of them have a bias, penalties, end tokens that may not come yet,
+            and a report, and what that takes.
+        random_R: which are drawn, int64; None: each takes its likeliest token.
         drawings: how, of those rows.
     """
 
     slots: NDArray[np.integer]
     positions: NDArray[np.integer]
-    random_R: Parcel | None
-    drawings: list[Drawing]
+    freight: Freight
+    _: KW_ONLY
+    biased: Biased | None = None
+    penalising: Penalising | None = None
+    early: Parcel | None = None
+    random_R: Parcel | None = None
+    drawings: Sequence[Drawing] = ()
+    reported: Sequence[Reported] = ()
 
 
 class Sampler:
@@ -89,10 +98,9 @@ class Sampler:
         if vocab_size > MAX_VOCAB:
             raise ValueError(f"vocab_size: {vocab_size} is not allowed; it must be ≤ {MAX_VOCAB}")
         self._vocab_size = vocab_size
-        self._eos_ids = eos_ids
         self._knobs = Knobs.empty(max_num_seqs)
-        self._bias = SlotEntries(max_num_seqs)
-        self._banned_before = SlotEntries(max_num_seqs)  # value: first position where the token is allowed
+        self._bias = Bias(max_num_seqs)
+        self._ends = EarlyEnds(max_num_seqs, eos_ids)
         self._penalties = Penalties(max_num_seqs, vocab_size, torch.device(device))
         self._constraints = Constraints(max_num_seqs, vocab_size, CompiledGrammars(model_dir, vocab_size, eos_ids))
 
@@ -107,28 +115,31 @@ class Sampler:
         self._knobs.set(slot, params, self._vocab_size)
         if binding.reported:
             self._knobs.logprobs[slot] = binding.reported
-        self._bias.set(slot, params.logit_bias)
-        # A beam search sees to its ends itself: their probability is not shared out among other tokens.
-        ban = params.min_tokens and not params.use_beam_search
-        ends = {*self._eos_ids, *params.stop_token_ids} if ban else ()
-        self._banned_before.set(slot, dict.fromkeys(ends, float(len(binding.prompt) + params.min_tokens)))
+        self._bias.bind(slot, params.logit_bias)
+        self._ends.bind(binding)
         self._penalties.bind(slot, params, binding.prompt, binding.output)
         self._constraints.bind(binding)
 
     def lay_out(self, slots: NDArray[np.integer], positions: NDArray[np.integer], freight: Freight) -> Asked:
-        """Prepare ``sample``: what every draw has to know goes by the freight.
+        """Prepare ``sample``, once: all that is known before the logits are goes by the freight.
 
         Args:
             slots: [S], distinct, each bound.
             positions: [S] absolute position of the token to be sampled.
             freight: to where the logits will be.
         """
-        random = np.flatnonzero(self._knobs.temperature[slots])
-        if not len(random):
-            return Asked(slots, positions, None, [])
-        knobs = self._knobs.take(slots[random])
-        drawings = lay_out_draws(knobs, uniforms(knobs.seed, positions[random]), self._vocab_size, freight)
-        return Asked(slots, positions, freight.add(random), drawings)
+        random_R, drawings = self._lay_out_draws(slots, positions, freight)
+        return Asked(
+            slots,
+            positions,
+            freight,
+            biased=self._bias.lay_out(slots, freight),
+            penalising=self._penalties.lay_out(slots, freight),
+            early=self._ends.lay_out(slots, positions, freight),
+            random_R=random_R,
+            drawings=drawings,
+            reported=lay_out_reports(self._knobs.logprobs[slots], self._vocab_size, freight),
+        )
 
     def sample(self, logits_SV: torch.Tensor, asked: Asked) -> Sampled:
         """Sample one token for each row.
@@ -137,43 +148,28 @@ class Sampler:
             logits_SV: float32; bias, penalties and grammars are applied to it in place.
             asked: the rows; the freight has left.
         """
-        slots = asked.slots
-        self._add_bias(logits_SV, slots)
-        self._penalties.apply(logits_SV, slots)
-        self._ban_ends(logits_SV, slots, asked.positions)
-        errors = self._constraints.mask(logits_SV, slots)
+        self._bias.add(logits_SV, asked.biased)
+        self._penalties.apply(logits_SV, asked.penalising)
+        self._ends.ban(logits_SV, asked.early)
+        errors = self._constraints.mask(logits_SV, asked.slots, asked.freight)
         tokens_S = _choose(logits_SV, asked)
-        self._penalties.count(slots, tokens_S)
-        self._constraints.follow(slots, tokens_S)
-        return Sampled(tokens_S, self._report(logits_SV, slots, tokens_S), errors)
+        self._penalties.count(tokens_S, asked.penalising)
+        self._constraints.follow(asked.slots, tokens_S)
+        return Sampled(tokens_S, report_rows(logits_SV, tokens_S, asked.reported), errors)
 
     def close(self) -> None:
         """Stop what runs beside it."""
         self._constraints.close()
 
-    def _add_bias(self, logits_SV: torch.Tensor, slots: NDArray[np.integer]) -> None:
-        hits = self._bias.at(slots)
-        if hits is not None:
-            rows, tokens, values = (torch.from_numpy(column).to(logits_SV.device) for column in hits)
-            logits_SV[rows, tokens] += values.to(logits_SV.dtype)
-
-    def _ban_ends(self, logits_SV: torch.Tensor, slots: NDArray[np.integer], positions: NDArray[np.integer]) -> None:
-        hits = self._banned_before.at(slots)
-        if hits is not None:
-            rows, tokens, allowed_from = hits
-            early = positions[rows] < allowed_from
-            at = (torch.from_numpy(column[early]).to(logits_SV.device) for column in (rows, tokens))
-            logits_SV[tuple(at)] = -math.inf
-
-    def _report(
-        self, logits_SV: torch.Tensor, slots: NDArray[np.integer], tokens_S: torch.Tensor
-    ) -> dict[int, TokenLogprobs]:
-        counts = self._knobs.logprobs[slots]
-        reports: dict[int, TokenLogprobs] = {}
-        for rows in pieces(np.flatnonzero(counts >= 0), self._vocab_size):
-            found = report(_rows(logits_SV, rows), _rows(tokens_S, rows), counts[rows])
-            reports.update(zip(rows.tolist(), found, strict=True))
-        return reports
+    def _lay_out_draws(
+        self, slots: NDArray[np.integer], positions: NDArray[np.integer], freight: Freight
+    ) -> tuple[Parcel | None, list[Drawing]]:
+        random = np.flatnonzero(self._knobs.temperature[slots])
+        if not len(random):
+            return None, []
+        knobs = self._knobs.take(slots[random])
+        drawings = lay_out_draws(knobs, uniforms(knobs.seed, positions[random]), self._vocab_size, freight)
+        return freight.add(random), drawings
 
 
 def _choose(logits_SV: torch.Tensor, asked: Asked) -> torch.Tensor:
@@ -187,12 +183,6 @@ def _choose(logits_SV: torch.Tensor, asked: Asked) -> torch.Tensor:
     tokens_S = _argmax(logits_SV)
     tokens_S[at_R] = drawn_R
     return tokens_S
-
-
-def _rows(values_S: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
-    if len(rows) == len(values_S):
-        return values_S
-    return values_S.index_select(0, torch.from_numpy(rows).to(values_S.device))
 
 
 def _argmax(logits_SV: torch.Tensor) -> torch.Tensor:

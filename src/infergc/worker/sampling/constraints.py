@@ -4,7 +4,6 @@ Shapes: S rows of a step, C of them with a grammar, V vocabulary, N slots; W wor
 have a bit for each id of the tokenizer.
 """
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -17,9 +16,11 @@ from llguidance.numpy import consume_token_par, fill_next_token_bitmask_par, get
 from numpy.typing import NDArray
 
 from infergc import grammars
+from infergc.kernels.freight import Freight
 from infergc.sched.plan import Binding
 from infergc.structured_outputs import FIELD, StructuredOutputs
 from infergc.worker.sampling.compiled import CompiledGrammars
+from infergc.worker.sampling.masks import ban
 
 _ALL = -1  # a word whose bits are all set
 _STUCK = f"{FIELD}: of the model's tokens none can follow what the text has so far"
@@ -79,8 +80,13 @@ class Constraints:
         slot = self._slots[binding.slot] = _Slot(binding.slot)
         slot.job = self._compiling.submit(self._begin, slot, outputs, binding.output.tolist(), before)
 
-    def mask(self, logits_SV: torch.Tensor, slots: NDArray[np.integer]) -> dict[int, str]:
+    def mask(self, logits_SV: torch.Tensor, slots: NDArray[np.integer], freight: Freight) -> dict[int, str]:
         """Give -inf to the tokens that rows' grammars do not allow, in place.
+
+        Args:
+            logits_SV: float32.
+            slots: [S].
+            freight: to where the logits are. It leaves once more: what may come next was not known before.
 
         Returns:
             row → what is wrong, of rows that cannot go on; their logits are as they were.
@@ -94,8 +100,8 @@ class Constraints:
             if slot.lost:
                 raise LostError(slot.lost)
         faults = {row: slot.fault for row, slot in found if slot.fault}
-        at_C2 = np.array([(row, slot.number) for row, slot in found if slot.matcher is not None], np.int64)
-        return faults | self._mask(logits_SV, *at_C2.T) if len(at_C2) else faults
+        going = [(row, slot.number) for row, slot in found if slot.matcher is not None]
+        return faults | self._mask(logits_SV, np.array(going, np.int64), freight) if going else faults
 
     def follow(self, slots: NDArray[np.integer], tokens_S: torch.Tensor) -> None:
         """These tokens were sampled; where a row has a grammar, the device is waited for."""
@@ -118,14 +124,12 @@ class Constraints:
             return []
         return [(row, self._slots[slot]) for row, slot in enumerate(slots.tolist()) if slot in self._slots]
 
-    def _mask(self, logits_SV: torch.Tensor, rows_C: NDArray[np.int64], slots_C: NDArray[np.int64]) -> dict[int, str]:
+    def _mask(self, logits_SV: torch.Tensor, at_C2: NDArray[np.int64], freight: Freight) -> dict[int, str]:
+        rows_C, slots_C = at_C2.T
         banned_CW = ~self._masks_NW[slots_C]
         stuck_C = (banned_CW | self._beyond_W == _ALL).all(axis=1)
         banned_CW[stuck_C] = 0
-        bits_CV = np.unpackbits(banned_CW.view(np.uint8), axis=1, count=self._vocab_size, bitorder="little")
-        banned_CV = torch.from_numpy(bits_CV.view(np.bool_)).to(logits_SV.device)
-        for row, banned_V in zip(rows_C.tolist(), banned_CV, strict=True):  # in place: copies took twice as long
-            logits_SV[row].masked_fill_(banned_V, -math.inf)
+        ban(logits_SV, rows_C, banned_CW, freight)
         return dict.fromkeys(rows_C[stuck_C].tolist(), _STUCK)
 
     # ---- on the threads

@@ -8,6 +8,7 @@ makes the draw the same alone and in a batch, and anywhere where weights are the
 last bit between devices. A token less likely than 2^-40 of the likeliest is never drawn.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,21 @@ _ONE = 2.0**40
 _FIRST_CANDIDATES = 64  # a nucleus or top-k is nearly always inside; else eight times more are looked at
 
 
+class Ranked(NamedTuple):
+    """Those of a few rows that have top-k or top-p.
+
+    Attributes:
+        rows_P: int64.
+        k_P, p_P: int64 and float64.
+        near: whether every k is within the first candidates, so that no more are needed.
+    """
+
+    rows_P: Parcel
+    k_P: Parcel
+    p_P: Parcel
+    near: bool
+
+
 class Drawing(NamedTuple):
     """A few neighbouring rows that are drawn at once, and their knobs on the way to where the logits are.
 
@@ -32,7 +48,7 @@ class Drawing(NamedTuple):
         temperature_R1: above 0, float32.
         u_R1: uniform numbers in [0, 1), float64.
         floor_R: float32: the least distance from the likeliest token's logit that min-p keeps; None: nobody asks.
-        ranked: rows with top-k or top-p, counted from ``first``, their k and their p; None: there are none.
+        ranked: rows with top-k or top-p, counted from ``first``; None: there are none.
     """
 
     first: int
@@ -40,7 +56,7 @@ class Drawing(NamedTuple):
     temperature_R1: Parcel
     u_R1: Parcel
     floor_R: Parcel | None
-    ranked: tuple[Parcel, Parcel, Parcel] | None
+    ranked: Ranked | None
 
 
 def lay_out_draws(knobs: Knobs, u_R: NDArray[np.float64], vocab_size: int, freight: Freight) -> list[Drawing]:
@@ -65,7 +81,9 @@ def _lay_out(knobs: Knobs, u_R: NDArray[np.float64], first: int, vocab_size: int
         with np.errstate(divide="ignore"):
             floor = freight.add(np.log(knobs.min_p).astype(np.float32))
     if len(at_P):
-        ranked = freight.add(at_P), freight.add(knobs.top_k[at_P]), freight.add(knobs.top_p[at_P])
+        k_P, p_P = knobs.top_k[at_P], knobs.top_p[at_P]
+        near = bool((k_P <= _FIRST_CANDIDATES).all())
+        ranked = Ranked(freight.add(at_P), freight.add(k_P), freight.add(p_P), near)
     temperature, u = freight.add(knobs.temperature[:, None]), freight.add(u_R[:, None])
     return Drawing(first, first + len(u_R), temperature, u, floor, ranked)
 
@@ -112,17 +130,22 @@ def truncated_weights(logits_RV: torch.Tensor, drawing: Drawing) -> torch.Tensor
     return weight_RV
 
 
-def _raise_to_rank(
-    floor_R: torch.Tensor, x_RV: torch.Tensor, weight_RV: torch.Tensor, ranked: tuple[Parcel, Parcel, Parcel]
-) -> None:
-    """Raise the least value kept in the ranked rows to what top-k and then top-p keep."""
-    rows_P, k_P, p_P = (parcel.tensor for parcel in ranked)
+def _raise_to_rank(floor_R: torch.Tensor, x_RV: torch.Tensor, weight_RV: torch.Tensor, ranked: Ranked) -> None:
+    """Raise the least value kept in the ranked rows to what top-k and then top-p keep.
+
+    A device is waited for once a round, to learn which rows need more candidates; not where that is known before.
+    """
+    rows_P, k_P, p_P = (parcel.tensor for parcel in ranked[:3])
     width = _FIRST_CANDIDATES
-    while len(rows_P):
+    while True:
         least_P, done_P = _ranked_floor(_select(x_RV, rows_P), _select(weight_RV, rows_P), k_P, p_P, width)
-        done = rows_P[done_P]
-        floor_R[done] = torch.maximum(floor_R[done], least_P[done_P])
-        rows_P, k_P, p_P = rows_P[~done_P], k_P[~done_P], p_P[~done_P]
+        floor_R[rows_P] = torch.maximum(floor_R[rows_P], torch.where(done_P, least_P, -math.inf))
+        if ranked.near:
+            return
+        left = (~done_P).nonzero().squeeze(1)
+        if not len(left):
+            return
+        rows_P, k_P, p_P = rows_P[left], k_P[left], p_P[left]
         width *= 8
 
 
