@@ -142,10 +142,6 @@ class CudaDevice:
         event.record()
         return event
 
-    def reached(self, fence: torch.cuda.Event) -> bool:
-        """See ``device.Device``."""
-        return bool(fence.query())  # type: ignore[no-untyped-call]
-
     def settle(self, fence: torch.cuda.Event) -> None:
         """See ``device.Device``."""
         fence.synchronize()

@@ -52,10 +52,6 @@ class StepLanding:
     began: Fence
     ended: Fence
 
-    def done(self) -> bool:
-        """See ``flight.Landing``."""
-        return self.device.reached(self.ended)
-
     def outcome(self) -> StepOutcome:
         """See ``flight.Landing``."""
         self.device.settle(self.ended)  # also where nothing is sampled: what was written may be stored from now on
