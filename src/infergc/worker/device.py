@@ -78,7 +78,7 @@ class Device(Protocol):
         ...
 
     def seconds(self, began: Fence, ended: Fence) -> float:
-        """Time between two fences of one thread; waits for the second."""
+        """Time between two fences of one thread, both reached: it waits for neither."""
         ...
 
     def memory(self, size: int) -> torch.Tensor:
