@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cpu.plans import GREEDY, Planner, Row, greedy_streams
+from cpu.lazy_device import LazyDevice
+from cpu.lazy_streams import COPIER, WORKER, Event
+from cpu.plans import GREEDY, Planner, Row
 from infergc.heap.moves import Move
 from infergc.sched.plan import FROM_DEVICE, Binding, StepOutcome, StepPlan
 from infergc.worker import copier, cuda_device, runner
@@ -19,8 +21,6 @@ from infergc.worker.device import Fence
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.flight import StepFlight
 from infergc.worker.runner import StepLanding
-from samples.lazy_device import LazyDevice
-from samples.lazy_streams import COPIER, WORKER, Event
 
 TOKENS = 16  # of a page
 TEXT = [3, 50, 7, 11, 90, 22, 64, 35, 8, 41, 77, 19, 120, 5, 101, 66, 2, 14, 88, 31]  # a page, and some
@@ -93,7 +93,7 @@ def moved_then_stored(stage: Stage) -> list[int]:
     """A step moves a page, the next one stores it from where it went; both are in flight."""
     stage.write_page(0, TEXT)
     flights = [stage.launch(stage.beside(copy(0, 1))), stage.launch(stage.beside(store(1, 0)))]
-    for flight in flights:
+    for flight in reversed(flights):  # or the first might be waited for before the second is given
         flight.result()
     return stage.go_on(2, load(0, 2))
 
@@ -134,8 +134,11 @@ def failed_then_loaded(stage: Stage) -> list[int]:
 
 
 def launched_together(stage: Stage) -> list[int]:
-    """More steps in flight than there are stages for what they have to know."""
-    return greedy_streams(stage.executor, stage._planner, [TEXT], new_tokens=12, chunk=64)[0]
+    """All steps are given before one is waited for: more than there are stages for what they have to know."""
+    rows = [Row(0, 0, TEXT, sample=True), *(Row(0, len(TEXT) + at, [FROM_DEVICE], sample=True) for at in range(9))]
+    flights = [stage.launch(stage.plan([row])) for row in rows]
+    flights[-1].result()
+    return [int(token) for flight in flights for token in flight.result().tokens]
 
 
 def left_alone(stage: Stage) -> list[int]:
@@ -163,7 +166,7 @@ SCENES: tuple[Callable[[Stage], list[int]], ...] = (
 class Untimed(LazyDevice):
     """Times are told of what is not done, too: a wait that is left out is to be seen by what is computed."""
 
-    def seconds(self, began: Fence, ended: Fence) -> float:  # noqa: ARG002 - the protocol's
+    def seconds(self, began: Fence, ended: Fence) -> float:
         return 0.0
 
 

@@ -102,9 +102,7 @@ class ReferenceAttention:
                 out_THD[token] = _attend_one(q_THD[token], k_GKD[:, low:high], v_GKD[:, low:high], scale)
         return out_THD
 
-    def _row(
-        self, table: PageTable, index: int, first: int, start: int, count: int, freight: Freight
-    ) -> ReferenceRow:
+    def _row(self, table: PageTable, index: int, first: int, start: int, count: int, freight: Freight) -> ReferenceRow:
         extents = zip(table.first[index].tolist(), table.pages[index].tolist(), strict=True)
         spelled = [np.arange(page, page + pages) for page, pages in extents]
         pages = np.concatenate(spelled) if spelled else np.empty(0, np.int64)

@@ -1,8 +1,8 @@
 """Streams whose work is done as late, or in as adverse an order, as the rules of CUDA's streams and events permit.
 
-What is given to a stream waits there until somebody waits for it. Meanwhile a schedule may have other streams go on, and
-what they wait for with them, but no more than that. The rules: a stream is in order; what comes behind a wait begins when
-the event is reached; nothing else is promised.
+What is given to a stream waits there until somebody waits for it. Meanwhile a schedule may have other streams go on,
+and what they wait for with them, but no more than that. The rules: a stream is in order; what comes behind a wait
+begins when the event is reached; nothing else is promised.
 """
 
 import random
@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 WORKER, COPIER, DEFAULT = "infergc-worker", "infergc-copier", "default"
 
 
-class DeviceFailed(RuntimeError):
+class DeviceError(RuntimeError):
     """Work that was done later raised, or what is asked for is not there yet: as CUDA's errors, it stays."""
 
 
@@ -48,7 +48,7 @@ EXTREMES = (LATE, EARLY, COPIES_EARLY, STEPS_EARLY)
 
 def some_order(seed: int) -> Schedule:
     """Each stream as eager as it comes."""
-    drawn = random.Random(seed)
+    drawn = random.Random(seed)  # noqa: S311 - repeatable, not secret
     return Schedule(f"seed-{seed}", {name: drawn.random() for name in (WORKER, COPIER)}, seed)
 
 
@@ -99,13 +99,14 @@ class Event:
         self.place = self.machine.give(self._reach, self.stream)
 
     def synchronize(self) -> None:
-        if self.stream is not None:
+        if self.stream is not None and self.stream.done < self.place:
+            self.machine.settled.append(_thread())
             self.machine.run(self.stream, self.place)
 
     def elapsed_time(self, end: "Event") -> float:
         """Milliseconds. As CUDA's, it fails where one of the two is not reached."""
         if self._reached is None or end._reached is None:
-            raise DeviceFailed("device not ready: the time was asked for of an event that is not reached")
+            raise DeviceError("device not ready: the time was asked for of an event that is not reached")
         return (end._reached - self._reached) * 1e3
 
     def _reach(self) -> None:
@@ -120,6 +121,7 @@ class Machine:
         default: the stream of threads that have none of their own.
         host_waits: for what threads had to wait without asking for that: a value that decides what is given next, or
             a copy that is not between pinned memory and the device. One name each, of the operation.
+        settled: names of threads that waited for an event, once each time that it was not reached.
         uploads: copies from the host to the device, by stream.
         crossed: operations on a tensor that another stream made, whose memory is used again in that one's order.
         failure: what work raised.
@@ -127,12 +129,13 @@ class Machine:
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
-        self._random = random.Random(schedule.seed)
+        self._random = random.Random(schedule.seed)  # noqa: S311 - repeatable, not secret
         self._lock = threading.RLock()
         self._own = threading.local()
         self.default = Stream(self, DEFAULT)
         self.streams = [self.default]
         self.host_waits: list[str] = []
+        self.settled: list[str] = []
         self.uploads: list[str] = []
         self.crossed: list[str] = []
         self.failure: BaseException | None = None
@@ -144,7 +147,7 @@ class Machine:
 
     def stream(self) -> Stream:
         """A new one."""
-        stream = Stream(self, threading.current_thread().name.partition("_")[0])
+        stream = Stream(self, _thread())
         with self._lock:
             self.streams.append(stream)
         return stream
@@ -172,14 +175,14 @@ class Machine:
         """Have all done before a place of a stream, and what that waits for.
 
         Raises:
-            DeviceFailed: some of it raised, now or before.
+            DeviceError: some of it raised, now or before.
         """
         with self._lock, _working():
             while stream.done < place:
                 self._take(stream)
                 self._go_on()
             if self.failure is not None:
-                raise DeviceFailed(f"{type(self.failure).__name__}: {self.failure}") from self.failure
+                raise DeviceError(f"{type(self.failure).__name__}: {self.failure}") from self.failure
 
     def synchronize(self) -> None:
         """Wait for all that anybody has given."""
@@ -215,6 +218,10 @@ class Machine:
             for stream in eager:
                 while stream.todo and self._random.random() < self._schedule.eager[stream.name]:
                     self._take(stream)
+
+
+def _thread() -> str:
+    return threading.current_thread().name.partition("_")[0]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from samples.lazy_streams import Machine, Stream
+from cpu.lazy_streams import Machine, Stream
 
 PLACE = torch.device("lazy")  # a type that torch knows and that needs no backend
 _COPY = torch.ops.aten.copy_.default
@@ -36,7 +36,7 @@ class LazyTensor(torch.Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
-    def __new__(cls, machine: Machine, held: torch.Tensor, origin: Stream) -> "LazyTensor":  # noqa: ARG004 - see __init__
+    def __new__(cls, machine: Machine, held: torch.Tensor, origin: Stream) -> "LazyTensor":
         shape, strides, start = held.shape, held.stride(), held.storage_offset()
         with torch.inference_mode(False):  # or it could be written to in that mode alone
             made: LazyTensor = torch.Tensor._make_wrapper_subclass(
@@ -51,6 +51,9 @@ class LazyTensor(torch.Tensor):
 
     def __repr__(self) -> str:
         return f"LazyTensor({tuple(self.shape)}, {self.dtype})"
+
+    def tolist(self) -> Any:
+        return self.cpu().tolist()  # torch has none for tensors of this kind
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -129,6 +132,7 @@ class _Call:
         if self._func._can_decompose():
             with LazyMode(self._machine):
                 return self._func.decompose(*self._args, **self._kwargs)
+        assert self._kwargs.get("device") in (None, PLACE), f"{self._func}: of a tensor there, one here"
         self._look_at_tensors()
         if self._func.is_view:
             return self._at_once()
@@ -146,7 +150,7 @@ class _Call:
 
     def _in_place(self) -> Any:
         written = self._func._schema.arguments[0].alias_info
-        assert written is not None and written.is_write, f"{self._func} writes to another than its first argument"
+        assert written is not None, f"{self._func} writes to another than its first argument"
         self._give(self._func, *self._args, **self._kwargs)
         return self._args[0]
 

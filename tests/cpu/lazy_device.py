@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from cpu.lazy_streams import Event, Machine, Schedule
+from cpu.lazy_tensors import PLACE, LazyMode, register, unregister
 from infergc.config import EngineConfig
 from infergc.kernels.cpu.threads import CpuThreads
 from infergc.kernels.reference import ReferenceAttention, ReferenceRow, _gather
@@ -18,10 +20,9 @@ from infergc.models.decoder import Decoder
 from infergc.worker import factory
 from infergc.worker.copies import copy_runs
 from infergc.worker.cuda_device import CudaDevice
+from infergc.worker.disk_link import DiskPlace
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.loader import load_weights, open_model
-from samples.lazy_streams import Event, Machine, Schedule, Stream
-from samples.lazy_tensors import PLACE, LazyMode, register, unregister
 
 
 class LazyDevice(CudaDevice):
@@ -43,7 +44,7 @@ class LazyDevice(CudaDevice):
 
 @contextmanager
 def lazily(schedule: Schedule, kind: type[LazyDevice] = LazyDevice) -> Iterator[LazyDevice]:
-    """A device whose streams follow a schedule, in place of CUDA's. What the caller makes there is the default stream's."""
+    """A device whose streams follow a schedule, in place of CUDA's. The caller has the default one."""
     machine = Machine(schedule)
     with pytest.MonkeyPatch.context() as patch:
         for name, stand_in in _stand_ins(machine).items():
@@ -55,7 +56,7 @@ def lazily(schedule: Schedule, kind: type[LazyDevice] = LazyDevice) -> Iterator[
 def _stand_ins(machine: Machine) -> dict[str, Any]:
     """What ``CudaDevice`` uses of ``torch.cuda``."""
 
-    def host_register(address: int, size: int, flags: int) -> int:  # noqa: ARG001 - CUDA's
+    def host_register(address: int, size: int, flags: int) -> int:
         register(address)
         return 0
 
@@ -103,4 +104,6 @@ def lazy_executor(config: EngineConfig, device: LazyDevice) -> TorchExecutor:
     executor = factory._executor(config, source, decoder, CpuThreads(1), device)
     executor.attention = RowAttention(executor.attention._needs)
     executor.facts = replace(executor.facts, granted=1 << 30)
+    if config.disk_cache_dir is not None:
+        executor.disk = DiskPlace(config.disk_cache_dir, config.disk_cache_size)
     return executor
