@@ -16,7 +16,7 @@ from cpu.lazy_streams import COPIER, WORKER, Event
 from cpu.plans import GREEDY, Planner, Row
 from infergc.heap.moves import Move
 from infergc.sched.plan import FROM_DEVICE, Binding, StepOutcome, StepPlan
-from infergc.worker import copier, cuda_device, runner
+from infergc.worker import cuda_device, runner
 from infergc.worker.device import Fence
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.flight import StepFlight
@@ -248,4 +248,3 @@ MUTATIONS = (
     ),
     Mutation("a thread enters before memory is filled", (left_alone,), EntersAtOnce),
 )  # fmt: skip
-CLOSES_AT_ONCE = (copier, "drain", lambda _: None)

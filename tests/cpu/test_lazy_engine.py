@@ -20,13 +20,13 @@ from samples.engines import Results, run, submit
 
 LAYERS = {"num_hidden_layers": 2, "layer_types": ["full_attention", "sliding_attention"]}
 COMMON: dict[str, Any] = {"dtype": "float32", "threads": 1, "pipeline_depth": 2, "max_num_seqs": 6}
-# Some 20 pages of 8 tokens in each group: copies on write, swaps, and pages that go to the host tier and come back.
+# 22 pages of 8 tokens in each group, 12 slots: copies on write, swaps, pages that go to the host tier and come back.
 TIGHT = {
     "kv_cache_memory": "90KiB",
     "block_size": 8,
     "max_num_batched_tokens": 48,
     "admission_policy": "page-each",
-    "host_cache_memory": "1MiB",
+    "host_cache_memory": "48KiB",
     "preemption": "swap",
     "tiering_policy": "always",
 }
@@ -141,7 +141,7 @@ def test_what_is_on_disk_is_found_after_a_restart(
             disk = engine.heap.tiers.disk if engine.heap.tiers is not None else None
             engine.close()
             assert disk is not None
-            assert (disk.counters.read > 0) == bool(restart)
+            assert (disk.counters.read if restart else disk.counters.written) > 0
 
 
 @pytest.mark.parametrize("order", [LATE, COPIES_EARLY], ids=lambda order: order.name)

@@ -7,9 +7,11 @@ import pytest
 
 from cpu.families import make_family
 from cpu.lazy_device import LazyDevice, lazily, lazy_executor
-from cpu.lazy_scenes import CLOSES_AT_ONCE, MUTATIONS, SCENES, Mutation, Stage, store
+from cpu.lazy_scenes import MUTATIONS, SCENES, Mutation, Stage, copy, store
 from cpu.lazy_streams import EXTREMES, LATE, DeviceError, Schedule, some_order
 from infergc.config import EngineConfig, engine_config
+from infergc.worker import copier
+from infergc.worker import executor as executor_module
 from infergc.worker.factory import create_executor
 
 Scene = Callable[[Stage], list[int]]
@@ -84,7 +86,7 @@ def test_close_finishes_the_copies_of_a_step_that_was_never_begun(
 ) -> None:
     """The memory of the host tier goes with the executor; no step waits for these copies."""
     if not drains:
-        monkeypatch.setattr(*CLOSES_AT_ONCE)
+        monkeypatch.setattr(copier, "drain", lambda _: None)
     with lazily(LATE) as device:
         executor = lazy_executor(config, device)
         stage = Stage(executor)
@@ -92,6 +94,20 @@ def test_close_finishes_the_copies_of_a_step_that_was_never_begun(
             patch.setattr(executor._thread, "submit", _refuse)
             with pytest.raises(RuntimeError, match="can't start new thread"):
                 stage.launch(stage.beside(store(0, 0)))
+        executor.close()
+        assert device.machine.is_idle == drains
+
+
+@pytest.mark.parametrize("drains", [True, False])
+def test_close_finishes_steps_that_nobody_waits_for(
+    config: EngineConfig, monkeypatch: pytest.MonkeyPatch, drains: bool
+) -> None:
+    if not drains:
+        monkeypatch.setattr(executor_module, "drain", lambda _: None)
+    with lazily(LATE) as device:
+        executor = lazy_executor(config, device)
+        stage = Stage(executor)
+        stage.launch(stage.beside(store(0, 0), copy(0, 1)))
         executor.close()
         assert device.machine.is_idle == drains
 
