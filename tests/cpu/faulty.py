@@ -23,9 +23,6 @@ class Failed:
     flight: Any
     error: Exception
 
-    def done(self) -> bool:
-        return bool(self.flight.done())
-
     def result(self) -> StepOutcome:
         self.flight.result()
         raise self.error

@@ -136,15 +136,14 @@ def test_a_failed_step_raises_from_its_flight_and_later_steps_run(executor: Torc
     with pytest.raises(IndexError):
         flights[0].result()
     assert flights[1].result().tokens.tolist() == good[:1]
-    assert flights[0].done()
     assert greedy_streams(executor, planner, [PROMPT], new_tokens=4, chunk=64)[0] == good
 
 
 def test_launch_does_not_wait(executor: TorchExecutor, planner: Planner) -> None:
     flights = [executor.launch(planner.plan([Row(0, 0, PROMPT * 6, sample=False)], (bound(0),))) for _ in range(20)]
-    assert not flights[-1].done()
+    assert not flights[-1].moving.over.is_set()
     assert flights[-1].result().step == 20
-    assert all(flight.done() for flight in flights), "steps run in order"
+    assert all(flight.moving.made for flight in flights), "steps run in order"
 
 
 def test_a_copied_page_reads_as_its_source(executor: TorchExecutor, planner: Planner) -> None:
@@ -192,7 +191,7 @@ def test_launch_needs_storage(executor: TorchExecutor) -> None:
     executor.allocate(planner.groups, 4)
     flight = executor.launch(plan)
     executor.close()
-    assert flight.done(), "close finishes what was launched"
+    assert flight.result().step == plan.step, "close finishes what was launched"
     with pytest.raises(RuntimeError, match="allocate"):
         executor.launch(plan)
 

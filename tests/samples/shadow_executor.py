@@ -58,9 +58,6 @@ class ShadowFlight:
         self._executor = executor
         self._step = step
 
-    def done(self) -> bool:
-        return False
-
     def result(self) -> StepOutcome:
         self._executor.finish(self._step)
         if self._step.fails:

@@ -24,9 +24,6 @@ class SlowFlight:
     lands: float
     error: Exception | None
 
-    def done(self) -> bool:
-        return time.monotonic() >= self.lands
-
     def result(self) -> StepOutcome:
         time.sleep(max(0.0, self.lands - time.monotonic()))
         if self.error is not None:

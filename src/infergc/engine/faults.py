@@ -91,10 +91,6 @@ class NeverStarted:
         self._error = error
         self._moving = moving
 
-    def done(self) -> bool:
-        """Whether ``result`` raises at once."""
-        return self._moving is None or self._moving.done()
-
     def result(self) -> StepOutcome:
         """Raise why the step could not be launched, once the moves were made.
 

@@ -41,10 +41,6 @@ class ModelFacts:
 class Flight(Protocol):
     """A launched step."""
 
-    def done(self) -> bool:
-        """Whether ``result`` returns at once."""
-        ...
-
     def result(self) -> StepOutcome:
         """Wait for the step and return its outcome; raises what the worker raised."""
         ...

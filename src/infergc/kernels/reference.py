@@ -12,7 +12,7 @@ import torch
 
 from infergc.kernels.api import AttentionNeeds, BatchLayout
 from infergc.kernels.capabilities import Capabilities
-from infergc.kernels.freight import Freight
+from infergc.kernels.freight import Direct, Freight, Parcel
 from infergc.sched.plan import PageTable
 from infergc.units import ceil_div
 
@@ -25,7 +25,7 @@ class ReferenceRow:
     start: int
     count: int
     held_from: int  # first position whose page the table still holds
-    pages: torch.Tensor  # [pages] page numbers from there to the last position
+    pages: Parcel  # [pages] page numbers from there to the last position
 
 
 class ReferenceAttention:
@@ -46,21 +46,18 @@ class ReferenceAttention:
         """Return None: it runs everywhere."""
         return None
 
-    def plan(
-        self,
-        layout: BatchLayout,
-        freight: Freight | None = None,  # noqa: ARG002 - page numbers are used on the host
-    ) -> list[ReferenceRow]:
+    def plan(self, layout: BatchLayout, freight: Freight | None = None) -> list[ReferenceRow]:
         """Spell the extents out as page numbers.
 
         Raises:
             ValueError: a row's table does not hold the positions that the row computes.
         """
+        freight = freight or Direct(self._needs.device)
         rows = []
         first = 0
         spans = zip(layout.starts.tolist(), layout.counts.tolist(), strict=True)
         for index, (start, count) in enumerate(spans):
-            rows.append(self._row(layout.table, index, first, start, count))
+            rows.append(self._row(layout.table, index, first, start, count, freight))
             first += count
         return rows
 
@@ -74,8 +71,9 @@ class ReferenceAttention:
     ) -> None:
         """Store the step's K and V in their pages."""
         for row in step:
+            pages = row.pages.tensor
             position = torch.arange(row.start, row.start + row.count, device=k_NGPD.device)
-            page = row.pages[(position - row.held_from) // self._needs.page_tokens]
+            page = pages[(position - row.held_from) // self._needs.page_tokens]
             offset = position % self._needs.page_tokens
             tokens = slice(row.first, row.first + row.count)
             k_NGPD[page, :, offset] = k_TGD[tokens]
@@ -104,7 +102,7 @@ class ReferenceAttention:
                 out_THD[token] = _attend_one(q_THD[token], k_GKD[:, low:high], v_GKD[:, low:high], scale)
         return out_THD
 
-    def _row(self, table: PageTable, index: int, first: int, start: int, count: int) -> ReferenceRow:
+    def _row(self, table: PageTable, index: int, first: int, start: int, count: int, freight: Freight) -> ReferenceRow:
         extents = zip(table.first[index].tolist(), table.pages[index].tolist(), strict=True)
         spelled = [np.arange(page, page + pages) for page, pages in extents]
         pages = np.concatenate(spelled) if spelled else np.empty(0, np.int64)
@@ -115,13 +113,12 @@ class ReferenceAttention:
                 f"row {index} computes positions {start} … {start + count - 1}, but its table skips "
                 f"{skipped} pages and holds {len(pages)}"
             )
-        on_device = torch.from_numpy(pages[:needed]).to(self._needs.device)
-        return ReferenceRow(first, start, count, skipped * size, on_device)
+        return ReferenceRow(first, start, count, skipped * size, freight.add(pages[:needed]))
 
 
 def _gather(row: ReferenceRow, x_NGPD: torch.Tensor) -> torch.Tensor:
     """Bring a row's keys or values into position order, in float32: x_GKD."""
-    return x_NGPD[row.pages].transpose(0, 1).flatten(1, 2).float()
+    return x_NGPD[row.pages.tensor].transpose(0, 1).flatten(1, 2).float()
 
 
 def _visible(row: ReferenceRow, position: int, window: int | None) -> tuple[int, int]:

@@ -36,10 +36,6 @@ class DoneFlight:
         self.outcome = outcome
         self.landed = False
 
-    def done(self) -> bool:
-        """Tell that the outcome is there: always."""
-        return True
-
     def result(self) -> StepOutcome:
         """Return the outcome."""
         self.landed = True

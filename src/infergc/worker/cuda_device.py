@@ -142,10 +142,6 @@ class CudaDevice:
         event.record()
         return event
 
-    def reached(self, fence: torch.cuda.Event) -> bool:
-        """See ``device.Device``."""
-        return bool(fence.query())  # type: ignore[no-untyped-call]
-
     def settle(self, fence: torch.cuda.Event) -> None:
         """See ``device.Device``."""
         fence.synchronize()
@@ -155,8 +151,7 @@ class CudaDevice:
         torch.cuda.current_stream().wait_event(fence)
 
     def seconds(self, began: torch.cuda.Event, ended: torch.cuda.Event) -> float:
-        """See ``device.Device``; it waits for the second, which may lie behind all that is fetched of a step."""
-        ended.synchronize()
+        """See ``device.Device``."""
         return float(began.elapsed_time(ended)) / 1e3
 
     def memory(self, size: int) -> torch.Tensor:

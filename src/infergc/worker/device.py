@@ -69,10 +69,6 @@ class Device(Protocol):
         """A place behind all that the calling thread has given the device so far."""
         ...
 
-    def reached(self, fence: Fence) -> bool:
-        """Whether all before a fence is done."""
-        ...
-
     def settle(self, fence: Fence) -> None:
         """Wait for that, on the calling thread."""
         ...
@@ -82,7 +78,7 @@ class Device(Protocol):
         ...
 
     def seconds(self, began: Fence, ended: Fence) -> float:
-        """Time between two fences of one thread; waits for the second."""
+        """Time between two fences of one thread, both reached: it waits for neither."""
         ...
 
     def memory(self, size: int) -> torch.Tensor:
@@ -127,10 +123,6 @@ class HostDevice:
     def fence(self) -> float:
         """See ``Device``."""
         return time.perf_counter()
-
-    def reached(self, fence: float) -> bool:  # noqa: ARG002 - the protocol's
-        """See ``Device``."""
-        return True
 
     def settle(self, fence: float) -> None:
         """See ``Device``; it has been reached."""

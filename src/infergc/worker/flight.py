@@ -14,10 +14,6 @@ from infergc.worker.copier import Copied, Moving
 class Landing(Protocol):
     """A step that was given to the device."""
 
-    def done(self) -> bool:
-        """Whether ``outcome`` returns at once."""
-        ...
-
     def outcome(self) -> StepOutcome:
         """Wait for it."""
         ...
@@ -64,10 +60,6 @@ class StepFlight:
             self._future.add_done_callback(lambda _: over.set())  # without self: no cycle that holds tensors
         except MemoryError as error:
             raise StorageLost("a step was begun of which nobody can hear") from error
-
-    def done(self) -> bool:
-        """See ``engine.ports.Flight``."""
-        return self._future.done() and (self._future.exception() is not None or self._future.result().done())
 
     def result(self) -> StepOutcome:
         """See ``engine.ports.Flight``.

@@ -52,13 +52,10 @@ class StepLanding:
     began: Fence
     ended: Fence
 
-    def done(self) -> bool:
-        """See ``flight.Landing``."""
-        return self.device.reached(self.ended)
-
     def outcome(self) -> StepOutcome:
         """See ``flight.Landing``."""
-        self.device.settle(self.ended)  # also where nothing is sampled: what was written may be stored from now on
+        # Also where nothing is sampled: what was written may be stored from now on. The step's copies came before.
+        self.device.settle(self.ended)
         tokens_S = np.full(len(self.plan.slots), -1, np.int32)
         if self.sampled.tokens_R is not None:
             tokens_S[self.sampled.rows_R] = self.sampled.tokens_R
