@@ -125,15 +125,16 @@ class _Call:
         self._stream = machine.current()
 
     def carry_out(self) -> Any:
+        if self._func._can_decompose():
+            with LazyMode(self._machine):
+                return self._func.decompose(*self._args, **self._kwargs)
+        self._note_crossing()
         if self._func is _COPY:
             return self._copy(*self._args, **self._kwargs)
         if self._func is torch.ops.aten._to_copy.default and self._conveys():
             return self._convey(self._args[0], **self._kwargs)
-        if self._func._can_decompose():
-            with LazyMode(self._machine):
-                return self._func.decompose(*self._args, **self._kwargs)
         assert self._kwargs.get("device") in (None, PLACE), f"{self._func}: of a tensor there, one here"
-        self._look_at_tensors()
+        self._refuse_two_devices()
         if self._func.is_view:
             return self._at_once()
         if self._waits():
@@ -171,12 +172,14 @@ class _Call:
             return any(each is not None and each.dtype in (torch.bool, torch.uint8) for each in self._args[1])
         return not _WAITS.isdisjoint(self._func.tags)
 
-    def _look_at_tensors(self) -> None:
+    def _note_crossing(self) -> None:
         for leaf in _leaves((self._args, self._kwargs)):
-            if isinstance(leaf, LazyTensor):
-                if leaf.origin not in (self._stream, self._machine.default):
-                    self._machine.crossed.append(str(self._func))
-            elif isinstance(leaf, torch.Tensor) and leaf.dim():
+            if isinstance(leaf, LazyTensor) and leaf.origin not in (self._stream, self._machine.default):
+                self._machine.crossed.append(str(self._func))
+
+    def _refuse_two_devices(self) -> None:
+        for leaf in _leaves((self._args, self._kwargs)):
+            if isinstance(leaf, torch.Tensor) and not isinstance(leaf, LazyTensor) and leaf.dim():
                 raise RuntimeError(f"{self._func}: Expected all tensors to be on the same device")
 
     # ---- copies between host and device
