@@ -217,3 +217,19 @@ def test_the_limit_of_a_container_counts(tmp_path: Path) -> None:
     own.write_text("0::/outside\n")
     (tmp_path / "memory.max").write_text(f"{2 * MIB}\n")
     assert memory_limit(own, tmp_path) == 2 * MIB, "inside a container its own group is the top"
+
+
+def test_memory_that_the_system_refuses_at_start_is_told_with_the_flags_that_ask_for_it() -> None:
+    """A budget that fits this machine, in a process that may not have so much."""
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30)); sys.argv[0] = 'infergc'"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{limited}; from infergc.cli import main; main()",
+         "generate", "--model", str(MODEL), "--kv-cache-memory", "5.5GiB", "Once"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "memory was refused at start; less KV (--kv-cache-memory" in done.stderr
+    assert "Cannot allocate memory" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 
 from infergc.config import ConfigError, EngineConfig
 from infergc.engine.budget import capacities, host_slots, longest_text
+from infergc.engine.faults import is_refusal, told
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Ready
 from infergc.engine.pacing import Pacer
@@ -72,6 +73,10 @@ FORESEEING: dict[str, Callable[[Iterable[Asked]], Retention]] = {"belady": Belad
 
 _Made = TypeVar("_Made")
 
+_LESS = (
+    "memory was refused at start; less KV (--kv-cache-memory, --memory, --gpu-memory-utilization, --host-cache-memory) "
+    "or smaller steps (--max-num-batched-tokens, --max-num-seqs)"
+)
 LAYOUT = "pages-v1"  # part of the cache namespace: changes when KV of a page is laid out differently
 
 
@@ -84,15 +89,20 @@ def around(config: EngineConfig, make: Callable[[Executor], _Made]) -> _Made:
     """Load the model's executor, and make something that closes it.
 
     Raises:
-        ConfigError: a setting does not suit the model or the memory; the message names the flag.
+        ConfigError: a setting does not suit the model or the memory, or memory was refused; the message names the flag.
         OSError, ValueError: the model cannot be loaded; the message says why.
     """
-    executor = load_executor(config)
     try:
-        return make(executor)
-    except BaseException:
-        executor.close()
-        raise
+        executor = load_executor(config)
+        try:
+            return make(executor)
+        except BaseException:
+            executor.close()
+            raise
+    except Exception as error:
+        if isinstance(error, ConfigError) or not is_refusal(error):
+            raise
+        raise ConfigError(f"{_LESS} may do: {told(error)}") from error
 
 
 def load_executor(config: EngineConfig) -> Executor:
