@@ -141,7 +141,8 @@ def test_what_is_recorded_is_done_again_with_what_lies_there_then(device: CudaDe
         work()
         with pytest.raises(RuntimeError):
             recorder.record(forbidden)
-        replay = recorder.record(work)
+        assert recorder.record(work) is work, "after one that failed, nothing is recorded"
+        replay = device.recorder().record(work)
         for number in range(5):
             x.fill_(number)
             replay()
@@ -151,3 +152,7 @@ def test_what_is_recorded_is_done_again_with_what_lies_there_then(device: CudaDe
         for _ in range(3):
             thread.submit(record_and_replay).result()
             gc.collect()
+    torch.zeros(64 * MIB, device=device.place)
+    kept = torch.cuda.memory_reserved()
+    torch.cuda.empty_cache()  # it frees nothing while torch takes itself to be recording
+    assert torch.cuda.memory_reserved() <= kept - 64 * MIB

@@ -69,14 +69,17 @@ class CudaRecorder:
     """Implements ``device.Recorder``: CUDA graphs. They share memory, which is theirs and goes when they are gone.
 
     Other threads may give the GPU work meanwhile. Python's collector waits: what it finalises is no part of a graph,
-    and may be forbidden while one is recorded.
+    and may be forbidden while one is recorded. After a recording that failed there is no other: work is just done.
     """
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
+        self._failed = False
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """See ``device.Recorder``."""
+        if self._failed:
+            return work
         graph, collects = torch.cuda.CUDAGraph(), gc.isenabled()
         gc.disable()
         try:
@@ -84,15 +87,24 @@ class CudaRecorder:
             try:
                 work()
             except BaseException:
-                self._pool = torch.cuda.graph_pool_handle()  # what the old one counts is not sure any more
-                with suppress(RuntimeError):
-                    graph.capture_end()
+                self._failed = True
+                self._end_failed(graph)
                 raise
             graph.capture_end()
         finally:
             if collects:
                 gc.enable()
         return graph.replay
+
+    def _end_failed(self, graph: torch.cuda.CUDAGraph) -> None:
+        """A recording that CUDA has given up is not ended by torch, whose allocator would go on as if in it."""
+        try:
+            graph.capture_end()
+        except RuntimeError:
+            device, private = torch.cuda.current_device(), torch._C  # noqa: SLF001 - there is no other way
+            with suppress(RuntimeError):
+                private._cuda_endAllocateToPool(device, self._pool)  # noqa: SLF001 - as above
+                private._cuda_releasePool(device, self._pool)  # noqa: SLF001 - as above
 
 
 class CudaDevice:

@@ -23,10 +23,10 @@ from infergc.worker.device import Device, Recorder
 from infergc.worker.layers import Compute, Layers
 
 _LOG = logging.getLogger(__name__)
-_MOST_GRAPHS = 64  # each takes memory for its inputs and outputs and on the driver's side
+_MOST_GRAPHS = 128  # each takes memory for its inputs and outputs and on the driver's side
 _FEWEST = 256  # positions a row that a graph is made for
-_STRIDE = 4  # and so many times more is the next; programs for positions that are not there end at once
-_MOST = 1 << 20  # positions that a graph is made for, all rows together: memory for partial results is kept for them
+_STRIDE = 2  # and so many times more is the next; programs for positions that are not there end at once
+_MOST = 1 << 21  # positions that a graph is made for, all rows together: memory for partial results is kept for them
 
 
 @dataclass(frozen=True, slots=True)
