@@ -131,6 +131,7 @@ class Machine:
         self._schedule = schedule
         self._random = random.Random(schedule.seed)  # noqa: S311 - repeatable, not secret
         self._lock = threading.RLock()
+        self._records = False
         self._own = threading.local()
         self.default = Stream(self, DEFAULT)
         self.streams = [self.default]
@@ -171,13 +172,26 @@ class Machine:
             self._go_on()
         return place
 
+    def recorded(self, work: Callable[[], None]) -> list[Any]:
+        """What the calling thread would give by ``work``; none of it is done, nor anything else meanwhile."""
+        stream = self.current()
+        with self._lock:
+            todo, given, stream.todo, self._records = stream.todo, stream.given, deque(), True
+            try:
+                work()
+                return list(stream.todo)
+            finally:
+                stream.todo, stream.given, self._records = todo, given, False
+
     def run(self, stream: Stream, place: int) -> None:
         """Have all done before a place of a stream, and what that waits for.
 
         Raises:
-            DeviceError: some of it raised, now or before.
+            DeviceError: some of it raised, now or before; or somebody waits for what is only recorded.
         """
         with self._lock, _working():
+            if self._records:
+                raise DeviceError("operation not permitted when stream is capturing")
             while stream.done < place:
                 self._take(stream)
                 self._go_on()
@@ -212,6 +226,8 @@ class Machine:
 
     def _go_on(self) -> None:
         """Streams go on that might, by the schedule."""
+        if self._records:
+            return
         eager = [stream for stream in self.streams if self._schedule.eager.get(stream.name)]
         self._random.shuffle(eager)
         with _working():
