@@ -79,7 +79,7 @@ def fault(problem: Mapping[str, Any], bounds: Iterable[object] = ()) -> str:
     kind, value = problem["type"], problem["input"]
     if kind in _TAKES:
         return f"takes {_TAKES[kind]}, not {shown(value)}"
-    if kind in {"greater_than_equal", "less_than_equal"}:
+    if kind in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}:
         return f"{shown(value)} is not allowed; it must be {_between(bounds)}"
     if kind == "literal_error":
         allowed = problem["ctx"]["expected"].replace("'", '"')

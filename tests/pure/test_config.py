@@ -63,6 +63,7 @@ def test_what_is_not_allowed(field, value):
 def test_messages_say_what_is_allowed_and_what_was_given():
     cases = {
         "block_size": (7, r"--block-size: 7 is not one of 8, 16, 32, 64$"),
+        "gpu_memory_utilization": (0.0, "^--gpu-memory-utilization: 0.0 is not allowed; it must be > 0 and ≤ 1$"),
         "pipeline_depth": (3, "^--pipeline-depth: 3 is not allowed; it must be ≥ 1 and ≤ 2$"),
         "dtype": ("int8", '^--dtype: "int8" is not one of "auto", "bfloat16", "float16" or "float32"$'),
         "kv_cache_memory": ("5x", '^--kv-cache-memory: "5x" is not a size in bytes; write for example .*1073741824$'),
