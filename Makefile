@@ -13,13 +13,16 @@ COSTLY := (replayed_from_its_record and not 1-ttl) or (batching_memory and not m
 # Tests start some hundred processes, each of which would else compile the sources anew: a third of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: serve test check lint coverage format clean
+.PHONY: serve test test-long check lint coverage format clean
 
 serve: $(READY)  ## Serve the bundled model at http://127.0.0.1:8000
 	$(BIN)/infergc serve models/demo --host $(HOST) --port $(PORT)
 
 test: $(READY)  ## Run the tests, a file after the other in each of so many processes
 	$(BIN)/python -m pytest tests --numprocesses $(WORKERS) --dist loadfile
+
+test-long: $(READY)  ## The same, each test at its full size: an hour
+	$(BIN)/python -m pytest tests --long --numprocesses $(WORKERS) --dist loadfile
 
 check: $(READY)  ## Run the static checks, and branch coverage of heap, sched and policies beside them
 	$(MAKE) --jobs $(WORKERS) --output-sync=target lint coverage

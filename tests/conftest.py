@@ -1,5 +1,6 @@
 """Options of the test suite, and what hypothesis does in all of it."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,9 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from samples.lengths import LONG, SHORT, at_length
+
 # A busy machine is no fault of the code: no example is too slow. And a check that gates gives one answer to one tree.
-settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("suite")
+for profile in (SHORT, LONG):
+    settings.register_profile(profile, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(SHORT)
 
 # Where there is no GPU, Triton's kernels are interpreted; Triton asks as soon as anything imports it, as torch may.
 if not Path("/dev/nvidiactl").exists():
@@ -17,11 +21,11 @@ if not Path("/dev/nvidiactl").exists():
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="every test at its full size: an hour on two cores")
     parser.addoption(
         "--heap-ops",
         type=int,
-        default=20_000,
-        help="checked operations of the random walks over the heap, all shapes together (default 20000)",
+        help="checked operations of the random walks over the heap, all shapes together (default 6000, long 20000)",
     )
     parser.addoption(
         "--traces",
@@ -32,25 +36,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--requests",
         type=int,
-        default=1000,
-        help="requests to running engines whose clients leave at random, in each such test (default 1000)",
+        help="requests to running engines whose clients leave at random, in each such test (default 300, long 1000)",
     )
     parser.addoption(
         "--fault-points",
         type=int,
-        default=8,
-        help="points of an engine's iterations at which memory is refused, in each setting (default 8)",
+        help="points of an engine's iterations at which memory is refused, in each setting (default 4, long 8)",
     )
     parser.addoption(
         "--soak",
         type=float,
-        default=60.0,
         metavar="SECONDS",
-        help="how long a server is soaked under load and faults; each fault is tried once anyway (default 60)",
+        help="how long a server is soaked under load and faults; each fault is tried once anyway (default 20, long 60)",
     )
     parser.addoption(
         "--write-golden", action="store_true", help="record the counters of tests/golden anew instead of comparing"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say how long the suite runs (see samples/lengths.py), and so what the options are that were not given."""
+    settings.load_profile(LONG if config.option.long else SHORT)
+    sizes = {
+        "heap_ops": at_length(6_000, 20_000),
+        "requests": at_length(300, 1000),
+        "fault_points": at_length(4, 8),
+        "soak": at_length(20.0, 60.0),
+    }
+    for name, size in sizes.items():
+        if getattr(config.option, name) is None:
+            setattr(config.option, name, size)
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +73,16 @@ def traces_folder(request: pytest.FixtureRequest) -> Path:
     """Where recorded traces and texts lie, if they do: as told, or in ``shared/traces`` beside the project."""
     beside = Path(__file__).parents[2] / "shared" / "traces"
     return Path(request.config.getoption("--traces") or os.environ.get("INFERGC_TRACES") or beside)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_heap() -> None:
+    """Leave out of Python's collections what exists already: with all of the suite in memory each takes half a second.
+
+    Engines run them when they are idle, benchmarks before they measure.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

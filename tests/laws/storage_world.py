@@ -19,7 +19,7 @@ from laws.oracle import LawBroken
 from laws.shadow import POISON, Cells, Shadow, as_made, slots_of, tables_of
 from laws.shapes import Shape
 from laws.streams import Step, Stream
-from laws.walk import operations
+from laws.walk import operations, over
 from laws.world import World
 
 
@@ -230,10 +230,17 @@ class CopierWorld(StorageWorld):
         """Nothing is noted: no page is read back when it is freed."""
 
 
-def storage_walk(world: StorageWorld, seed: int, count: int, *, laws: bool = True) -> StorageWorld:
-    """Do operations until ``count`` of them had something to do; the worker catches up now and then."""
+def storage_walk(
+    world: StorageWorld,
+    seed: int,
+    count: int,
+    *,
+    laws: bool = True,
+    unseen: Callable[[World], set[str]] = lambda _: set(),
+) -> StorageWorld:
+    """Do operations until the walk is ``over``; the worker catches up now and then."""
     for operation in operations(world.shape, seed):
-        if world.done >= count:
+        if over(world, count, unseen(world)):
             break
         world.apply(operation)
         if operation[3] % 3 == 0:

@@ -1,6 +1,7 @@
 """Shadow memory behind a heap under ``--heap-debug``: storage alone sees what the laws are there to prevent.
 
-``--heap-ops N`` sets the length here too: a quarter of it, over all shapes together.
+``--heap-ops N`` sets the length here too: a quarter of it, over all shapes together, or longer until the
+walks came upon all that they are to come upon.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from laws import mutants
 from laws.oracle import LawBroken
 from laws.shapes import SHAPES, TIERED, Shape
 from laws.storage_world import CopierWorld, StorageWorld, storage_walk
+from laws.world import World
 
 _SHAPES = {shape.name: shape for shape in SHAPES}
 _COUNT = 2500  # operations in which each planted bug shows
@@ -27,14 +29,24 @@ _PLANTS = (
 )
 
 
+def unseen(world: World) -> set[str]:
+    """What a walk is to come upon, and this one did not yet."""
+    expected = {"step", "run"}
+    if world.shape.disk:
+        expected |= {"give_way", "come_back", "disk", "news"}
+    elif world.shape.host:
+        expected |= {"give_way", "come_back", "restored"}
+    else:
+        expected |= {"complete", "fork", "late stop", "read back"}
+        expected |= {"hit", "copy"} if world.shape.prefix_caching else set()
+    return expected - {name for name, times in world.seen.items() if times}
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_storage_holds_what_was_written_until_it_is_freed(shape: Shape, request: pytest.FixtureRequest) -> None:
     count = ceil_div(request.config.getoption("--heap-ops"), 4 * len(SHAPES))
-    world = storage_walk(StorageWorld(shape), 3, count)
-    expected = {"step", "complete", "run", "fork", "late stop", "read back"}
-    if shape.prefix_caching:
-        expected |= {"hit", "copy"}
-    assert expected <= {name for name, times in world.seen.items() if times}, world.seen
+    world = storage_walk(StorageWorld(shape), 3, count, unseen=unseen)
+    assert not unseen(world), world.seen
 
 
 @pytest.mark.parametrize("world_class", [StorageWorld, CopierWorld])
@@ -44,9 +56,8 @@ def test_tiers_hold_what_was_written_whoever_moves_it(
 ) -> None:
     """In the plan's order, as under ``--heap-debug``, and in the order of worker and copier."""
     count = ceil_div(request.config.getoption("--heap-ops"), 25)
-    world = storage_walk(world_class(shape), 3, count)
-    expected = {"step", "run", "give_way", "come_back"} | ({"disk", "news"} if shape.disk else {"restored"})
-    assert expected <= {name for name, times in world.seen.items() if times}, world.seen
+    world = storage_walk(world_class(shape), 3, count, unseen=unseen)
+    assert not unseen(world), world.seen
 
 
 @pytest.mark.parametrize("plant", _PLANTS, ids=lambda plant: plant.__name__)

@@ -1,6 +1,6 @@
 """Seeded random walks over a world."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -16,6 +16,7 @@ WEIGHTS = {
 }  # fmt: skip
 HOST_WEIGHTS = {"restore": 12, "give_way": 6, "come_back": 6, "forget": 2, "refill": 4, "copy_step": 4}
 DISK_WEIGHTS = {"save": 20, "seek": 20, "hand_over": 16, "disk": 24, "news": 24, "lose": 1}
+PATIENCE = 8  # times its length that a walk goes on for what it is to come upon
 
 
 def operations(shape: Shape, seed: int) -> Iterator[Operation]:
@@ -30,11 +31,18 @@ def operations(shape: Shape, seed: int) -> Iterator[Operation]:
             yield (names[at], *numbers)
 
 
-def walk(shape: Shape, seed: int, count: int) -> tuple[World, list[Operation]]:
-    """Do operations, with every law checked after each, until ``count`` of them had something to do."""
+def over(world: World, count: int, unseen: set[str]) -> bool:
+    """Whether ``count`` operations had something to do and nothing is unseen, or ``PATIENCE`` times as many had."""
+    return world.done >= count and (not unseen or world.done >= PATIENCE * count)
+
+
+def walk(
+    shape: Shape, seed: int, count: int, unseen: Callable[[World], set[str]] = lambda _: set()
+) -> tuple[World, list[Operation]]:
+    """Do operations, with every law checked after each, until the walk is ``over``."""
     world, log = World(shape), []
     for operation in operations(shape, seed):
-        if world.done >= count:
+        if over(world, count, unseen(world)):
             break
         log.append(operation)
         done = world.done

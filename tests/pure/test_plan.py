@@ -14,11 +14,14 @@ from infergc.cli.serve import serve
 from infergc.planner.ask import question
 from infergc.sim.calibration import TERMS, Calibration, HeldOut
 from infergc.sim.catalog import geometry_named
+from samples.lengths import at_length
 
 # 16 layers x 2 x 512 x 2 bytes a token: 2,048 tokens in the pool.
 SMALL = ("--model", "llama-3.2-1b", "--kv-cache-memory", "64MiB", "--device", "l4")
 LENGTHS = ("--input", "192", "--output", "32")
-CHAT = "chat:requests=200,seed=1,context=512,rate=20,answer=20"
+CHAT = at_length(
+    "chat:requests=100,seed=1,context=800,rate=20,answer=10", "chat:requests=200,seed=1,context=512,rate=20,answer=20"
+)
 SHORT = (*SMALL, "--input", "200", "--output", "1", "--max-num-batched-tokens", "256")
 FIT = 2048 // 224  # pages of 16 tokens: each request takes 14 whole ones
 
@@ -172,7 +175,10 @@ def test_the_bottleneck_is_what_gives_most_when_doubled(small: dict[str, Any], t
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("plan")
-    rows = [{"timestamp": 100 * at, "input_length": 8000 if at % 4 else 1000, "output_length": 8} for at in range(160)]
+    count = at_length(80, 160)
+    rows = [
+        {"timestamp": 100 * at, "input_length": 8000 if at % 4 else 1000, "output_length": 8} for at in range(count)
+    ]
     (folder / "trace.jsonl").write_text("\n".join(map(json.dumps, rows)))
     arguments = ("--model", "llama-3.2-1b", "--kv-cache-memory", "800MiB", "--device", "l4")
     return plan(folder, *arguments, "--trace", str(folder / "trace.jsonl"))
