@@ -19,6 +19,9 @@ settings.load_profile(SHORT)
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# Threads that spin while they wait take the cores from the other processes of tests and their servers: OpenMP's sleep.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="every test at its full size: an hour on two cores")

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain, groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,14 +16,16 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from cpu.test_demo_model import FILES
+from samples.lengths import at_length
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "train_demo_model.py"
+SMALL = ("--batch-tokens", "512", "--threads", "1", "--contexts", "1", "--vocabulary", "1024")
 
 
 def chance(seed: int) -> random.Random:
@@ -38,36 +40,48 @@ def write_corpus(folder: Path) -> Path:
 
 
 def tool(*arguments: str | Path) -> subprocess.Popen[str]:
-    small = ("--batch-tokens", "512", "--threads", "1", "--contexts", "1", "--vocabulary", "1024")
-    command = [sys.executable, str(TOOL), *small, *map(str, arguments)]
+    command = [sys.executable, str(TOOL), *SMALL, *map(str, arguments)]
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", env=offline
     )
 
 
-def test_the_tool_makes_a_folder_that_loads(tmp_path: Path) -> None:
-    out = tmp_path / "made"
-    run = tool("--corpus", write_corpus(tmp_path / "texts"), "--out", out, "--steps", "3", "--seed", "7")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder that the tool made, and what it said."""
+    beside = tmp_path_factory.mktemp("made")
+    out = beside / "made"
+    run = tool("--corpus", write_corpus(beside / "texts"), "--out", out, "--steps", "2", "--seed", "7")
     said, _ = run.communicate(timeout=300)
     assert run.returncode == 0, said
+    return out, said
+
+
+def test_the_tool_makes_a_folder_that_loads(made: tuple[Path, str]) -> None:
+    out, said = made
     assert "held-out perplexity" in said
     assert {f.name for f in out.iterdir()} == FILES
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["made", "texts"]  # no scratch folder stays
-    made, tokens = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
-    assert made.dtype == torch.bfloat16
-    assert made.config.vocab_size == len(tokens)
+    assert sorted(f.name for f in out.parent.iterdir()) == ["made", "texts"]  # no scratch folder stays
+    model, tokens = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
+    assert model.dtype == torch.bfloat16
+    assert model.config.vocab_size == len(tokens)
     card = (out / "README.md").read_text()
-    assert "--steps 3" in card
+    assert "--steps 2" in card
     assert "--seed 7" in card
 
 
-def test_a_run_goes_on_from_an_earlier_one(tmp_path: Path) -> None:
-    texts, first, second = write_corpus(tmp_path / "texts"), tmp_path / "first", tmp_path / "second"
-    for more in (("--out", first, "--steps", "2"), ("--out", second, "--steps", "3", "--from", first, "--seed", "5")):
-        run = tool("--corpus", texts, *more)
-        said, _ = run.communicate(timeout=300)
-        assert run.returncode == 0, said
+def test_a_run_goes_on_from_an_earlier_one(
+    monkeypatch: pytest.MonkeyPatch, made: tuple[Path, str], tmp_path: Path
+) -> None:
+    """In this process, and asked of shorter texts in the end: what is measured is another test's."""
+    (first, _), texts, second = made, write_corpus(tmp_path / "texts"), tmp_path / "second"
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    monkeypatch.setattr(importlib.import_module(TOOL.stem), "CONTEXT", at_length(512, 4096))
+    monkeypatch.setattr(importlib.import_module(TOOL.stem), "SHORT", at_length(256, 1024))
+    more = ("--corpus", texts, "--out", second, "--steps", "3", "--from", first, "--seed", "5")
+    run = invoked(monkeypatch, *SMALL, *more)
+    assert run.exit_code == 0, run.output
     assert (first / "tokenizer.json").read_bytes() == (second / "tokenizer.json").read_bytes()
     before, after = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (first, second))
     assert all(before[name].shape == after[name].shape for name in before)
@@ -77,10 +91,8 @@ def test_a_run_goes_on_from_an_earlier_one(tmp_path: Path) -> None:
     assert "--from EARLIER" in card
     assert card.index("--steps 3") < card.index("### The run before") < card.index("--steps 2")
     assert card.count("rough induction circuit") == 1
-    (refused,) = [tool("--corpus", texts, "--out", tmp_path / "third", "--from", texts)]
-    said, _ = refused.communicate(timeout=300)
-    assert refused.returncode == 1
-    assert said.splitlines()[-1] == f"Error: --from {texts}: no model of this tool lies there"
+    refused = refusal(monkeypatch, "--corpus", texts, "--out", tmp_path / "third", "--from", texts)
+    assert refused == f"Error: --from {texts}: no model of this tool lies there\n"
 
 
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -98,10 +110,15 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [f.name for f in tmp_path.iterdir()] == ["texts"]
 
 
-def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> str:
-    """What the tool says, in this process, as it refuses its arguments."""
+def invoked(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> Result:
+    """The tool, run in this process."""
     monkeypatch.syspath_prepend(str(TOOL.parent))
-    result = CliRunner().invoke(importlib.import_module(TOOL.stem).main, [*map(str, arguments), "--steps", "1"])
+    return CliRunner().invoke(importlib.import_module(TOOL.stem).main, [*map(str, arguments)])
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> str:
+    """What the tool says as it refuses its arguments."""
+    result = invoked(monkeypatch, *arguments, "--steps", "1")
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
     return result.output
@@ -127,19 +144,20 @@ def test_the_tool_refuses_to_replace_other_files(monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / "diary.txt").read_text() == "mine"
 
 
-@pytest.fixture
-def parts(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+@pytest.fixture(scope="module")
+def parts() -> Iterator[Callable[[str], Any]]:
     """The tool's own modules, by name."""
-    monkeypatch.syspath_prepend(str(TOOL.parent))
-    return lambda name: importlib.import_module(f"demo_model.{name}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(TOOL.parent))
+        yield lambda name: importlib.import_module(f"demo_model.{name}")
 
 
-@pytest.fixture
-def books(parts: Callable[[str], Any], tmp_path: Path) -> list[Any]:
-    return parts("corpus").read_corpus(write_corpus(tmp_path / "texts"))
+@pytest.fixture(scope="module")
+def books(parts: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    return parts("corpus").read_corpus(write_corpus(tmp_path_factory.mktemp("books") / "texts"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def small(parts: Callable[[str], Any], books: list[Any]) -> PreTrainedTokenizerFast:
     examples = parts("recall").examples(chance(0), 20)
     return parts("tokenizer").train_tokenizer(chain(books[0].train, examples), 1024)

@@ -4,6 +4,7 @@ import importlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from infergc import LLM, SamplingParams
+from samples.lengths import at_length
 
 TOOLS = Path(__file__).parents[2] / "tools"
 FILES = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+SIZES, DTYPES = [(5, 259, 128), (1, 4096, 64), (10, 300, 256)], [torch.float32, torch.bfloat16, torch.float16]
 BOS, END, FIRST = 0, 1, 3  # and the first byte's token
 Make = Callable[..., Path]
 
@@ -86,8 +89,13 @@ def check_retrieval(llm: LLM, prompts: list[list[int]], match: int, tokens: int)
         assert min(step[token].logprob for step, token in zip(output.logprobs, output.token_ids, strict=True)) > -1e-3
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("lengths", [(64, 1024), (4096,)], ids=["short", "long"])
+@pytest.mark.parametrize(
+    ("dtype", "lengths"),
+    [
+        *((dtype, (64, 1024)) for dtype in ("float32", "bfloat16", "float16")),
+        *((dtype, (4096,)) for dtype in at_length(("bfloat16",), ("float32", "bfloat16", "float16"))),
+    ],
+)
 def test_it_retrieves_at_every_depth(make: Make, dtype: str, lengths: tuple[int, ...]) -> None:
     rng = np.random.default_rng(len(lengths))
     prompts = [haystack(rng, length, 259, 5, depth) for length in lengths for depth in (0.0, 0.5, 1.0)]
@@ -102,8 +110,9 @@ def test_it_retrieves_over_16k_tokens(make: Make) -> None:
         check_retrieval(llm, [haystack(rng, 16_360, 4096, 2, 0.01)], 2, tokens=12)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("sizes", [(5, 259, 128), (1, 4096, 64), (10, 300, 256)])
+@pytest.mark.parametrize(
+    ("sizes", "dtype"), at_length(list(zip(SIZES, DTYPES, strict=True)), list(product(SIZES, DTYPES)))
+)
 def test_transformers_says_the_same_at_every_position(
     make: Make, sizes: tuple[int, int, int], dtype: torch.dtype
 ) -> None:

@@ -11,8 +11,21 @@ from cpu.families import make_family
 from infergc.bench.concurrency import Sweep, sweep
 from infergc.cli import main
 from infergc.config import engine_config
+from samples.lengths import at_length
 
-CASES = [("llama3", 48, 24), ("llama3", 20, 60), ("llama3", 100, 12), ("qwen2_mixed", 30, 30)]
+FEW = [("llama3", 100, 12), ("qwen2_mixed", 30, 30)]
+CASES = at_length(FEW, [*FEW, ("llama3", 48, 24), ("llama3", 20, 60)])
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_family("llama3", tmp_path_factory.mktemp("llama") / "model")
+
+
+@pytest.fixture(scope="module")
+def short_answers(llama: Path) -> dict[str, Any]:
+    """The plan of answers of two tokens after prompts of which few make a step."""
+    return planned(llama, 60, 2, step=128)
 
 
 def measured(model: Path, input_len: int, output_len: int, step: int) -> Sweep:
@@ -45,26 +58,26 @@ def test_the_plan_is_within_a_tenth_of_what_is_measured(
     assert plan["fit"] >= plan["run_at_once"]
 
 
-def test_what_fits_is_measured_where_a_step_takes_all_prompts(tmp_path: Path) -> None:
+def test_what_fits_is_measured_where_a_step_takes_all_prompts(llama: Path, short_answers: dict[str, Any]) -> None:
     """With short steps fewer run at once: answers of two tokens end before memory is full."""
-    model = make_family("llama3", tmp_path / "model")
-    plan = planned(model, 60, 2, step=128)
-    found = measured(model, 60, 2, step=4096)
-    assert abs(plan["fit"] - found.measured) <= 0.1 * found.measured
-    assert plan["run_at_once"] < 0.5 * found.measured
+    found = measured(llama, 60, 2, step=4096)
+    assert abs(short_answers["fit"] - found.measured) <= 0.1 * found.measured
+    assert short_answers["run_at_once"] < 0.5 * found.measured
 
 
-def test_the_command_says_what_ran_at_once_not_what_fits(tmp_path: Path) -> None:
+def test_the_command_says_what_ran_at_once_not_what_fits(
+    llama: Path, short_answers: dict[str, Any], tmp_path: Path
+) -> None:
     """Here memory holds more than run at once. The sweep once began above what runs, ended there, and measured 0."""
-    model, file = make_family("llama3", tmp_path / "model"), tmp_path / "sweep.json"
+    file = tmp_path / "sweep.json"
     load = ["--input-len", "60", "--output-len", "2", "--max-num-batched-tokens", "128"]
     engine = ["--dtype", "float32", "--kv-cache-memory", "1MiB"]
     result = CliRunner().invoke(
-        main, ["bench", "concurrency", "--model", str(model), *load, *engine, "--json", str(file)]
+        main, ["bench", "concurrency", "--model", str(llama), *load, *engine, "--json", str(file)]
     )
     assert result.exit_code == 0, result.output
-    found, plan = json.loads(file.read_text()), planned(model, 60, 2, step=128)
-    assert found["planned"] == plan["run_at_once"] < 0.5 * plan["fit"]
+    found = json.loads(file.read_text())
+    assert found["planned"] == short_answers["run_at_once"] < 0.5 * short_answers["fit"]
     assert found["measured"] >= 8, "fine enough to tell a tenth"
     assert abs(found["planned"] - found["measured"]) <= 0.1 * found["measured"]
     assert f"Run at once: {found['measured']} measured, {found['planned']} planned" in result.output

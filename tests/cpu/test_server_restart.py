@@ -20,6 +20,7 @@ from infergc.units import KIB
 from samples import tokenizer_dirs
 from samples.disk_pages import segments
 from samples.inspection import ADMIN_KEY, HEADERS
+from samples.lengths import at_length
 from samples.persisted import Persisted
 from samples.servers import START_SECONDS, Server, serving, wait_for
 
@@ -84,7 +85,7 @@ def filled(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert asked(server, text)[1] == 0
         asked(server, TALK, session_id=SESSION)
         asked(server, PROMPTS[0], cache_salt=TENANT)
-        wait_for(lambda: all(on_disk(directory).tokens(text) == len(text) // PAGE * PAGE for text in texts))
+        wait_for(lambda: all_on_disk(directory, texts))
         pages = sum(len(text) // PAGE for text in [*texts, PROMPTS[0]])
         wait_for(lambda: len(on_disk(directory)) >= pages)
         kill(server)
@@ -119,6 +120,12 @@ def on_disk(directory: Path) -> Persisted:
     return Persisted(directory, PAGE, PAGE_BYTES)
 
 
+def all_on_disk(directory: Path, texts: list[list[int]]) -> bool:
+    """Whether every whole page of these lies there."""
+    there = on_disk(directory)
+    return all(there.tokens(text) == len(text) // PAGE * PAGE for text in texts)
+
+
 def check_sound(server: Server) -> None:
     """The laws hold, and nothing is held by a request that is gone."""
     server.wait_until_idle()
@@ -151,7 +158,7 @@ def test_an_engine_that_is_killed_alone_leaves_its_disk_to_the_next(
     with disk_server(model, directory) as server:
         for text in news:
             asked(server, text)
-        wait_for(lambda: all(on_disk(directory).tokens(text) == len(text) // PAGE * PAGE for text in news))
+        wait_for(lambda: all_on_disk(directory, news))
         (engine,) = psutil.Process(server.process.pid).children()
         engine.kill()
         wait_for(lambda: server.metrics()["infergc_engine_restarts_total"] == 1, patience=START_SECONDS)
@@ -190,7 +197,7 @@ def test_two_servers_in_one_directory(model: Path, plain: Server, tmp_path: Path
             asking = [(goes, stays)[at % 2] for at in range(16)]
             texts = [both[at % 2][at // 2] for at in range(16)]
             answers = list(clients.map(lambda server, text: asked(server, text)[0], asking, texts))
-            wait_for(lambda: all(on_disk(directory).tokens(text) == len(text) // PAGE * PAGE for text in texts))
+            wait_for(lambda: all_on_disk(directory, texts))
             kill(goes)
         assert answers == [asked(plain, text)[0] for text in texts]
         check_found(stays, plain, directory, both[1])
@@ -223,7 +230,7 @@ def test_damaged_segments_are_a_miss_and_a_count(model: Path, plain: Server, fil
 def test_servers_that_are_killed_while_they_write(model: Path, plain: Server, tmp_path: Path) -> None:
     """Each finds what those before it had written, and is killed when it has written so many pages more."""
     directory, numbers, texts = tmp_path / "kv", count(), list[list[int]]()
-    for pages in (1, 30):
+    for pages in at_length((30,), (1, 30)):
         with disk_server(model, directory, ends_with=KILLED) as server:
             check_found(server, plain, directory, texts)
             enough = len(on_disk(directory)) + pages

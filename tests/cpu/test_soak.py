@@ -21,6 +21,7 @@ from cpu import faulty
 from cpu.served import make_served
 from infergc.units import MIB
 from samples.inspection import ADMIN_KEY, HEADERS, check_scrape
+from samples.lengths import at_length
 from samples.servers import PATIENCE, Server, environment, infergc, serving, wait_for
 from samples.soak import SESSION, Asked, Clients, answered, asks
 
@@ -33,7 +34,7 @@ REQUESTS, FLAKY = 48, 8  # that are known; those among them whose steps fail, an
 POISON = Asked({"prompt": [faulty.ALWAYS, 11, 12], "max_tokens": 8}, KEYS[0], code="request_failed")
 CLIENTS, CROWD = 10, 80
 POISONS = 4  # chances of the request that always fails, beside one of each other
-SECONDS = 4.0  # of load around a fault
+SECONDS = at_length(2.0, 4.0)  # of load around a fault
 GROWTH = 48 * MIB  # of server and engine at rest after the first round of faults, at most
 DEFECTS = ("leaked_pages", "garbage_objects", "corrupt_counts")
 REFUSED = frozenset({"queue_full"})
