@@ -28,7 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--heap-ops",
         type=int,
-        help="checked operations of the random walks over the heap, all shapes together (default 6000, long 20000)",
+        default=20_000,
+        help="checked operations of the random walks over the heap, all shapes together (default 20000)",
     )
     parser.addoption(
         "--traces",
@@ -39,7 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--requests",
         type=int,
-        help="requests to running engines whose clients leave at random, in each such test (default 300, long 1000)",
+        default=1000,
+        help="requests to running engines whose clients leave at random, in each such test (default 1000)",
     )
     parser.addoption(
         "--fault-points",
@@ -49,8 +51,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--soak",
         type=float,
+        default=60.0,
         metavar="SECONDS",
-        help="how long a server is soaked under load and faults; each fault is tried once anyway (default 20, long 60)",
+        help="how long a server is soaked under load and faults; each fault is tried once anyway (default 60)",
     )
     parser.addoption(
         "--write-golden", action="store_true", help="record the counters of tests/golden anew instead of comparing"
@@ -60,15 +63,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Say how long the suite runs (see samples/lengths.py), and so what the options are that were not given."""
     settings.load_profile(LONG if config.option.long else SHORT)
-    sizes = {
-        "heap_ops": at_length(6_000, 20_000),
-        "requests": at_length(300, 1000),
-        "fault_points": at_length(4, 8),
-        "soak": at_length(20.0, 60.0),
-    }
-    for name, size in sizes.items():
-        if getattr(config.option, name) is None:
-            setattr(config.option, name, size)
+    if config.option.fault_points is None:
+        config.option.fault_points = at_length(4, 8)
 
 
 @pytest.fixture(scope="session")
