@@ -62,15 +62,8 @@ def main() -> int:
     if args.markdown is not None:
         with args.markdown.open("a", encoding="utf-8") as page:
             page.write("\n" + record.markdown())
-    show(record)
+    print(record.text())
     return int(record.wrong)
-
-
-def show(record: Record) -> None:
-    from rich.console import Console
-
-    narrow = None if sys.stdout.isatty() else 150
-    record.print(Console(width=narrow))
 
 
 def command(args: argparse.Namespace, scratch: Path, section: Planned, seconds: float) -> list[str]:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,12 @@ import torch
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 NAMES = ["checks", "attention", "engine-1b", "overhead", "transfers", "scenarios"]
 LAST = "engine-8b"  # quick, it is engine-1b once more
-LEAN = "msgspec,llguidance,pydantic,fastapi,uvicorn,httptools"  # what a machine for training has not
+HELD = (  # modules that torch, Triton and transformers 4.57 bring: later ones bring more, which is not counted on
+    "torch functorch torchgen triton filelock typing_extensions setuptools _distutils_hack pkg_resources sympy isympy "
+    "mpmath networkx jinja2 markupsafe fsspec transformers numpy yaml _yaml packaging regex requests urllib3 idna "
+    "certifi charset_normalizer tokenizers safetensors huggingface_hub hf_xet tqdm"
+)
+LEAN = ",".join(sorted({*packages_distributions()} - {*HELD.split(), "infergc"}))  # what a machine for training has not
 BLOCKING = """
 import os, sys
 
