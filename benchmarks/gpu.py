@@ -1,6 +1,6 @@
 """All that is to be known of the engine on a GPU, by one command: builds, checks, measures, a table last, JSON.
 
-    python benchmarks/gpu.py [--json FILE] [--minutes 9.5] [--sections attention,transfers] [--traces DIR]
+    python benchmarks/gpu.py [--json gpu-benchmark.json] [--minutes 9.5] [--sections attention,transfers] [--traces DIR]
     python benchmarks/gpu.py --device cpu --quick      # tries the program itself; figures mean nothing
 
 It runs from a bare checkout, without network: torch for CUDA and Triton suffice for kernels, transformers adds the
@@ -33,8 +33,8 @@ from infergc.bench.json_file import cannot_write, check_writable, write_json  # 
 
 JSON = "gpu-benchmark.json"  # in the current folder
 SECTIONS = (  # the first are worth most
-    Planned("checks", "gpu_sections.checks:measure", 14),
-    Planned("attention", "gpu_sections.attention:measure", 8),
+    Planned("checks", "gpu_sections.checks:measure", 16),
+    Planned("attention", "gpu_sections.attention:measure", 9),
     Planned("engine-1b", "gpu_sections.throughput:measure_1b", 28),
     Planned("flashinfer", "gpu_sections.flashinfer:measure", 14),  # where it is not installed, those after get its time
     Planned("overhead", "gpu_sections.overhead:measure", 14),

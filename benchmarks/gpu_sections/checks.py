@@ -40,8 +40,8 @@ def measure(setting: Setting) -> Iterator[Figure]:
         yield left_out("attention, triton", triton.absent)
         return
     yield begun("build, triton", partial(built, setting, triton), setting)
+    yield begun("same bits in chunks, triton", partial(bits, setting, triton), setting)  # of what was just compiled
     yield begun("attention, triton", lambda: checked("attention, triton", attention(setting, triton), setting), setting)
-    yield begun("same bits in chunks, triton", partial(bits, setting, triton), setting)
 
 
 def begun(what: str, work: Callable[[], Figure], setting: Setting) -> Figure:
