@@ -1,6 +1,6 @@
 """All that is to be known of the engine on a GPU, by one command: builds, checks, measures, a table last, JSON.
 
-    python benchmarks/gpu.py [--json FILE] [--minutes 9.5] [--sections attention,transfers] [--traces DIR]
+    python benchmarks/gpu.py [--json gpu-benchmark.json] [--minutes 9.5] [--sections attention,transfers] [--traces DIR]
     python benchmarks/gpu.py --device cpu --quick      # tries the program itself; figures mean nothing
 
 It runs from a bare checkout, without network: torch for CUDA and Triton suffice for kernels, transformers adds the
@@ -26,15 +26,17 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(HERE)]  # a bare che
 
 from infergc.bench.gpu import child, stand_ins  # noqa: E402 - found where the line above says
 from infergc.bench.gpu.campaign import Done, Planned, run_all  # noqa: E402
-from infergc.bench.gpu.figure import left_out  # noqa: E402
+from infergc.bench.gpu.figure import left_out, not_run  # noqa: E402
 from infergc.bench.gpu.record import Record  # noqa: E402
 from infergc.bench.gpu.section import Setting  # noqa: E402
 from infergc.bench.json_file import cannot_write, check_writable, write_json  # noqa: E402
 
+JSON = "gpu-benchmark.json"  # in the current folder
 SECTIONS = (  # the first are worth most
     Planned("checks", "gpu_sections.checks:measure", 16),
-    Planned("attention", "gpu_sections.attention:measure", 11),
+    Planned("attention", "gpu_sections.attention:measure", 9),
     Planned("engine-1b", "gpu_sections.throughput:measure_1b", 28),
+    Planned("flashinfer", "gpu_sections.flashinfer:measure", 14),  # where it is not installed, those after get its time
     Planned("overhead", "gpu_sections.overhead:measure", 14),
     Planned("transfers", "gpu_sections.transfers:measure", 6),
     Planned("scenarios", "gpu_sections.scenarios:measure", 11),
@@ -53,8 +55,7 @@ def main() -> int:
     def told(done: list[Done]) -> None:
         print(f"{done[-1].name}: {len(done[-1].figures)} lines in {done[-1].seconds:.0f} s", file=sys.stderr)
         print(done[-1].log, file=sys.stderr, end="")
-        if args.json is not None:  # after each section: what was measured stays, whatever ends this run
-            write_json(args.json, Record(head, judged, done).plain())
+        write_json(args.json, Record(head, judged, done).plain())  # what was measured stays, whatever ends this run
 
     with tempfile.TemporaryDirectory(prefix="infergc-gpu-", dir=folder()) as scratch:
         done = run_all(args.sections, 60 * args.minutes, lambda *each: command(args, Path(scratch), *each), told)
@@ -62,15 +63,9 @@ def main() -> int:
     if args.markdown is not None:
         with args.markdown.open("a", encoding="utf-8") as page:
             page.write("\n" + record.markdown())
-    show(record)
+    print(f"Every figure: {args.json}\n")
+    print(record.text())
     return int(record.wrong)
-
-
-def show(record: Record) -> None:
-    from rich.console import Console
-
-    narrow = None if sys.stdout.isatty() else 150
-    record.print(Console(width=narrow))
 
 
 def command(args: argparse.Namespace, scratch: Path, section: Planned, seconds: float) -> list[str]:
@@ -84,6 +79,8 @@ def serve(args: argparse.Namespace) -> None:
     """Run one section, in the process that was started for it."""
     ends = monotonic() + args.seconds
     tell = child.teller()
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # ninja may lie there
+    os.environ |= {"HF_HUB_OFFLINE": "1", "USE_HUB_KERNELS": "NO"}  # transformers looks for nothing elsewhere
     os.environ.pop("TRITON_INTERPRET", None)
     if args.device == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton
@@ -92,7 +89,7 @@ def serve(args: argparse.Namespace) -> None:
     try:
         from gpu_sections.about import about, no_device
     except ModuleNotFoundError as error:
-        tell({"figure": asdict(left_out("all", child.absence(error)))})
+        tell({"figure": asdict(not_run("all", error))})
         return
     tell({"about": {**about(args.device), "stand_ins": names}})
     if reason := no_device(args.device):
@@ -144,7 +141,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--traces", type=Path, help="directory of recorded traces for the scenarios; else they are made"
     )
-    parser.add_argument("--json", type=Path, help="file to write every figure to")
+    parser.add_argument("--json", type=Path, default=Path(JSON), help=f"file for every figure, default {JSON}")
     parser.add_argument("--markdown", type=Path, help="page to append the table to")
     for name in ("--child", "--scratch", "--seconds"):  # how it calls itself
         kind = {"--child": str, "--scratch": Path, "--seconds": float}[name]

@@ -1,14 +1,12 @@
-"""The attention backends that are measured, and why others cannot be."""
+"""The attention backends that are measured, and why one cannot be."""
 
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from infergc.kernels.api import AttentionBackend, AttentionNeeds
+from infergc.bench.gpu.figure import absence
+from infergc.kernels.api import AttentionNeeds
 from infergc.kernels.registry import BACKENDS
-
-NAMES = ("triton", "flashinfer")
-NO_BITS = frozenset({"flashinfer"})  # whose bits depend on the rows beside a token, as its library chooses
 
 
 @dataclass(frozen=True)
@@ -25,23 +23,23 @@ class Candidate:
     absent: str
     kind: Any = None
 
-    def make(self, needs: AttentionNeeds) -> AttentionBackend | None:
-        """The backend; None if it does not take such a model."""
-        return None if self.kind.capabilities.refusal(needs) else self.kind(needs, None)
+    def refuses(self, needs: AttentionNeeds) -> bool:
+        """Whether it does not take such a model."""
+        return bool(self.kind.capabilities.refusal(needs))
+
+    def make(self, needs: AttentionNeeds) -> Any:
+        """The backend."""
+        return self.kind(needs, None)
 
 
-def candidates() -> list[Candidate]:
-    """All that are known, those that cannot run with the reason that they give."""
-    return [_candidate(name) for name in NAMES]
-
-
-def _candidate(name: str) -> Candidate:
+def candidate(name: str) -> Candidate:
+    """One that is known; if it cannot run, with the reason that it gives."""
     if name not in BACKENDS:
         return Candidate(name, "there is no such backend in the registry")
     module, _, attribute = BACKENDS[name].partition(":")
     try:
         kind = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
-        return Candidate(name, f"{error.name} is not installed")
+        return Candidate(name, absence(error))
     reason = kind.unavailable()
     return Candidate(name, reason or "", None if reason else kind)

@@ -6,6 +6,7 @@ Shapes: L layers, N pages, G KV heads, P tokens in a page, D head dim, T tokens,
 R = D / 2.
 """
 
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -13,12 +14,11 @@ from time import perf_counter
 
 import torch
 
-from cpu.kernel_cases import ROUNDED_WEIGHTS, Case, in_chunks, make_case, run
-from gpu_sections.backends import NO_BITS, Candidate, candidates
-from infergc.bench.gpu.child import absence, failure
-from infergc.bench.gpu.figure import Figure, left_out
+from cpu.kernel_cases import ROUNDED_WEIGHTS, in_chunks, make_case, run
+from gpu_sections.backends import Candidate, candidate
+from infergc.bench.gpu.figure import Figure, left_out, not_run
 from infergc.bench.gpu.section import Setting
-from infergc.kernels.api import AttentionBackend, AttentionNeeds, Rotation
+from infergc.kernels.api import AttentionNeeds, Rotation
 from infergc.kernels.reference import ReferenceAttention
 from infergc.kernels.torch_ops import TorchOps
 
@@ -32,46 +32,50 @@ Differs = Callable[[], str]  # what differs; "" if nothing does
 
 
 def measure(setting: Setting) -> Iterator[Figure]:
-    """Check all of them."""
-    for what, made in (("moves of pages", moves), ("dense work", dense)):
-        try:
-            yield checked(what, made(setting), setting)
-        except ModuleNotFoundError as error:
-            yield left_out(what, absence(error))
-    for candidate in candidates():
-        if candidate.absent:
-            yield left_out(f"attention, {candidate.name}", candidate.absent)
-            continue
-        yield tried(f"build, {candidate.name}", partial(built, setting, candidate))
-        yield checked(f"attention, {candidate.name}", attention(setting, candidate), setting)
-        if candidate.name not in NO_BITS:
-            yield tried(f"same bits in chunks, {candidate.name}", partial(bits, setting, candidate))
+    """Check what is ours."""
+    triton = candidate("triton")
+    yield begun("moves of pages", lambda: checked("moves of pages", moves(setting), setting), setting)
+    yield begun("dense work", lambda: checked("dense work", dense(setting), setting), setting)
+    if triton.absent:
+        yield left_out("attention, triton", triton.absent)
+        return
+    yield begun("build, triton", partial(built, setting, triton), setting)
+    yield begun("same bits in chunks, triton", partial(bits, setting, triton), setting)  # of what was just compiled
+    yield begun("attention, triton", lambda: checked("attention, triton", attention(setting, triton), setting), setting)
 
 
-def tried(what: str, work: Callable[[], Figure]) -> Figure:
-    """The figure; where a kernel does not even run, that is how it differs."""
+def begun(what: str, work: Callable[[], Figure], setting: Setting) -> Figure:
+    """The figure, if there is time to begin; what fails is told, and other kernels are still checked."""
+    if setting.left < _LEAST:
+        return left_out(what, "no time was left")
     try:
         return work()
-    except Exception as error:  # whatever it is, other kernels are still to be checked
-        if isinstance(error, ModuleNotFoundError):
-            raise
-        return Figure(what, wrong=failure(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        traceback.print_exc()
+        return not_run(what, error)
 
 
 def checked(what: str, cases: Iterator[tuple[str, Differs]], setting: Setting) -> Figure:
-    """Run cases while there is time: how many there were, and the first that differs."""
-    count, wrong, note = 0, list[str](), "as the reference"
+    """Run cases while there is time: how many ran, the first that differs, and the first that did not run."""
+    found, note, skipped = list[Figure](), "as the reference", "there is no case that it takes"
     for name, differs in cases:
-        if setting.left < _LEAST:
-            note = "as the reference; there was no time for more"
+        case = begun(name, lambda differs=differs: Figure("", wrong=differs()), setting)
+        if case.skipped:
+            note, skipped = f"as the reference; then {case.skipped}", case.skipped
             break
-        count += 1
-        found = tried(name, lambda differs=differs: Figure("", wrong=differs())).wrong
-        if found:
-            wrong.append(f"{name}: {found}")
-    if wrong:
-        return Figure(what, count, "cases", wrong=f"{wrong[0]}; {len(wrong)} of {count} cases differ")
-    return Figure(what, count, "cases", note=note)
+        found.append(replace(case, what=name))
+    if not found:
+        return left_out(what, skipped)
+    failed = [f"{case.what}: {case.failed}" for case in found if case.failed]
+    wrong = [f"{case.what}: {case.wrong}" for case in found if case.wrong]
+    return Figure(
+        what,
+        len(found) - len(failed),
+        "cases",
+        note=note,
+        wrong=f"{wrong[0]}; {len(wrong)} of {len(found)} cases differ" if wrong else "",
+        failed=f"{failed[0]}; {len(failed)} of {len(found)} cases did not" if failed else "",
+    )
 
 
 def difference(actual: torch.Tensor, expected: torch.Tensor, tolerance: dict[str, float]) -> str:
@@ -109,20 +113,18 @@ def attention(setting: Setting, candidate: Candidate) -> Iterator[tuple[str, Dif
     """The cases that a backend takes."""
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
         for needs, spans, window in shapes(setting, dtype):
-            backend = candidate.make(needs)
-            if backend is None:
+            if candidate.refuses(needs):
                 continue
-            case = replace(make_case(replace(needs, device="cpu"), spans, window), needs=needs)  # drawn alike anywhere
             heads = f"{needs.num_heads}/{needs.num_kv_heads} heads of {needs.head_dim}"
-            yield (
-                f"{_short(dtype)}, {heads}, pages of {needs.page_tokens}, window {window}",
-                partial(_beside, backend, case),
-            )
+            name = f"{_short(dtype)}, {heads}, pages of {needs.page_tokens}, window {window}"
+            yield name, partial(beside, candidate, needs, spans, window)
 
 
-def _beside(backend: AttentionBackend, case: Case) -> str:
-    expected = run(ReferenceAttention(case.needs), case)
-    return difference(run(backend, case), expected, ROUNDED_WEIGHTS[case.needs.dtype])
+def beside(candidate: Candidate, needs: AttentionNeeds, spans: list[tuple[int, int]], window: int | None) -> str:
+    """How a backend differs from the reference."""
+    case = replace(make_case(replace(needs, device="cpu"), spans, window), needs=needs)  # drawn alike anywhere
+    expected = run(ReferenceAttention(needs), case)
+    return difference(run(candidate.make(needs), case), expected, ROUNDED_WEIGHTS[needs.dtype])
 
 
 def built(setting: Setting, candidate: Candidate) -> Figure:
@@ -155,7 +157,8 @@ def moves(setting: Setting) -> Iterator[tuple[str, Differs]]:
     copy = kernel_copies()
     listed = [(0, 1, 16), (1, 2, 7), (3, 0, 16), (4, 4, 3), (2, 5, 16), (6, 7, 1)]  # source, target, tokens
 
-    def differs(arena_L2NGPD: torch.Tensor) -> str:
+    def differs(dtype: torch.dtype) -> str:
+        arena_L2NGPD = torch.randn(2, 2, 9, 2, 16, 64, dtype=dtype, device=setting.device)
         expected_L2NGPD = arena_L2NGPD.clone()
         for src, dst, tokens in listed:
             expected_L2NGPD[:, :, dst, :, :tokens] = expected_L2NGPD[:, :, src, :, :tokens].clone()
@@ -163,7 +166,7 @@ def moves(setting: Setting) -> Iterator[tuple[str, Differs]]:
         return difference(arena_L2NGPD, expected_L2NGPD, {"rtol": 0, "atol": 0})
 
     for dtype in (torch.bfloat16, torch.float32):
-        yield _short(dtype), partial(differs, torch.randn(2, 2, 9, 2, 16, 64, dtype=dtype, device=setting.device))
+        yield _short(dtype), partial(differs, dtype)
 
 
 def dense(setting: Setting) -> Iterator[tuple[str, Differs]]:
@@ -171,16 +174,18 @@ def dense(setting: Setting) -> Iterator[tuple[str, Differs]]:
     from infergc.kernels.triton.dense import TritonOps
 
     for dtype in (torch.float16,) if setting.device == "cpu" else (torch.bfloat16, torch.float16):
-        inputs = Dense.drawn(setting, dtype)
         for name, work in (
             ("norm", Dense.norm), ("activation", Dense.activate), ("rotation", Dense.turn),
             ("rotation with norms", Dense.turn_normed),
         ):  # fmt: skip
-            yield f"{name}, {_short(dtype)}", partial(_alike, work, inputs, TritonOps())
+            yield f"{name}, {_short(dtype)}", partial(_alike, work, TritonOps, setting, dtype)
 
 
-def _alike(work: "Callable[[Dense, TorchOps], torch.Tensor]", inputs: "Dense", ours: TorchOps) -> str:
-    return difference(work(inputs, ours).float(), work(inputs.wide(), TorchOps()), CLOSE)
+def _alike(
+    work: "Callable[[Dense, TorchOps], torch.Tensor]", ours: type[TorchOps], setting: Setting, dtype: torch.dtype
+) -> str:
+    inputs = Dense.drawn(setting, dtype)
+    return difference(work(inputs, ours()).float(), work(inputs.wide(), TorchOps()), CLOSE)
 
 
 @dataclass(frozen=True)

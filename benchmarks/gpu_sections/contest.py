@@ -7,8 +7,7 @@ from statistics import median
 from time import perf_counter
 from typing import Protocol
 
-from infergc.bench.gpu.child import failure
-from infergc.bench.gpu.figure import Figure, left_out, of_rounds
+from infergc.bench.gpu.figure import Figure, not_run, of_rounds
 from infergc.bench.gpu.section import Setting
 from infergc.bench.workload import Load, digest
 
@@ -23,6 +22,11 @@ class Contestant(Protocol):
     """
 
     name: str
+
+    @property
+    def words(self) -> str:
+        """What it computes attention by; known when it has generated."""
+        ...
 
     def generate(self, prompts: list[list[int]], count: int) -> list[list[int]]:
         """Greedy outputs of exactly ``count`` tokens each."""
@@ -76,7 +80,7 @@ class Contest:
                     raise
                 traceback.print_exc(file=sys.stderr)
                 self._contestants.remove(each)
-                yield left_out(f"{self._load}, {each.name}", failure(error))
+                yield not_run(f"{self._load}, {each.name}", error)
 
     def _round(self, contestant: Contestant, number: int) -> None:
         prompts = self._load.prompts(number, self._vocab)
@@ -99,7 +103,8 @@ class Contest:
         for each in self._contestants[1:]:
             theirs = self._speeds[each.name]
             ratios = sorted(a / b for a, b in zip(mine, theirs, strict=True))
-            note = f"ours {median(ratios):.2f} times ({ratios[0]:.2f} to {ratios[-1]:.2f}); {self._alike(each.name)}"
+            times = f"ours {median(ratios):.2f} times ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            note = f"{times}; {self._alike(each.name)}; {each.words}"
             yield of_rounds(f"{self._load}, {each.name}", theirs, "tok/s", note=note)
 
     def _alike(self, name: str) -> str:

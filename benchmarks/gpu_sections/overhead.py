@@ -137,7 +137,7 @@ def host(rounds: Rounds, times: StepTimes, seats: int, counts: tuple[int, int], 
     busy = (rounds.kernels(long) - rounds.kernels(short)) / (long - short)
     shares = [100 * (1 - busy / wall) for wall in walls]
     yield of_rounds(
-        what, [median(shares)], "%", bar=HOST_BAR, at_most=True, note=f"of {1e3 * median(walls):.2f} ms no kernel runs"
+        what, shares, "%", bar=HOST_BAR, at_most=True, note=f"of {1e3 * median(walls):.2f} ms no kernel runs"
     )
 
 

@@ -2,6 +2,8 @@
 
 from contextlib import AbstractContextManager, ExitStack
 from copy import deepcopy
+from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,11 @@ class Generate:
         self.name = f"transformers {cache}"
         self._model, self._cache = model, None if cache == "dynamic" else cache
 
+    @property
+    def words(self) -> str:
+        """What it computes attention by."""
+        return _attention(self._model)
+
     @torch.inference_mode()
     def generate(self, prompts: list[list[int]], count: int) -> list[list[int]]:
         """Greedy outputs of ``count`` tokens each."""
@@ -58,6 +65,11 @@ class Continuous:
         self._model = deepcopy(model, {id(each): each for each in model.parameters()})
         self._manager: Any = None
         self._until_forgotten = ExitStack()
+
+    @property
+    def words(self) -> str:
+        """What it computes attention by, as long as its manager runs."""
+        return _attention(self._model)
 
     def generate(self, prompts: list[list[int]], count: int) -> list[list[int]]:
         """Greedy outputs of ``count`` tokens each.
@@ -90,6 +102,17 @@ class Continuous:
             generation_config=transformers.GenerationConfig(
                 max_new_tokens=count, do_sample=False, eos_token_id=-1, pad_token_id=0
             ),
-            continuous_batching_config=transformers.ContinuousBatchingConfig(max_memory_percent=share),
+            continuous_batching_config=transformers.ContinuousBatchingConfig(max_memory_percent=share, **_flash()),
             timeout=5,
         )
+
+
+def _attention(model: Any) -> str:
+    return f"attention {model.config._attn_implementation}"  # noqa: SLF001 - it has no other name
+
+
+def _flash() -> dict[str, bool]:
+    """Flash attention where its package is installed: by itself transformers would look for kernels on a hub, too."""
+    if "auto_switch_to_flash" not in {each.name for each in fields(transformers.ContinuousBatchingConfig)}:
+        return {}
+    return {"auto_switch_to_flash": any(map(find_spec, ("flash_attn", "flash_attn_interface")))}

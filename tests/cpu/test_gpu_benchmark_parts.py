@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 
@@ -19,17 +20,21 @@ from infergc.bench.workload import Load
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # which is no package
 
+from gpu_sections import flashinfer
 from gpu_sections.attention import Load as Rows
-from gpu_sections.checks import CLOSE, difference
+from gpu_sections.backends import Candidate
+from gpu_sections.checks import CLOSE, Differs, begun, checked, difference
 from gpu_sections.contest import Contest
 from gpu_sections.driver import HostMemory
 from gpu_sections.loads import load_of, prompts_of
 from gpu_sections.models import GEOMETRIES, geometry, kv_bytes_per_token, model_directory
-from gpu_sections.overhead import covered, kernel_seconds
+from gpu_sections.overhead import StepTimes, covered, host, kernel_seconds
 from gpu_sections.paged import Paged
 from gpu_sections.scenarios import Mirrored
+from gpu_sections.throughput import contestant
 
 from infergc.kernels.api import AttentionNeeds
+from infergc.kernels.reference import ReferenceAttention
 from infergc.models.weights import nbytes
 
 
@@ -53,6 +58,7 @@ PLAIN = {"what": "one", "value": 2.0, "rounds": [1.0, 2.0, 3.0]}
         (Figure("x", 5.1, "%", bar=5.0, at_most=True), False, "missed"),
         (Figure("x", 5.1, "%", note="as it is"), None, "as it is"),
         (Figure("x", bar=5.0, skipped="no GPU"), None, "skipped: no GPU"),
+        (Figure("x", bar=5.0, failed="OSError: no"), None, "did not run: OSError: no"),
         (Figure("x", 9.0, bar=5.0, wrong="row 1"), True, "DIFFERS: row 1"),
     ],
 )
@@ -69,7 +75,7 @@ def test_the_figure_is_the_median_of_its_rounds() -> None:
 
 
 def test_a_run_is_wrong_if_a_kernel_differs_and_not_if_a_bar_is_missed() -> None:
-    missed = Done("a", figures=[Figure("x", 1.0, bar=2.0), left_out("y", "no GPU")])
+    missed = Done("a", figures=[Figure("x", 1.0, bar=2.0), left_out("y", "no GPU"), Figure("w", failed="memory")])
     assert not Record({"date": "2026-01-01 00:00 UTC"}, True, [missed]).wrong
     missed.figures.append(Figure("z", wrong="by 3"))
     assert Record({"date": "2026-01-01 00:00 UTC"}, True, [missed]).wrong
@@ -97,7 +103,7 @@ def test_what_a_hanging_section_started_is_ended_with_it(tmp_path: Path) -> None
 def test_a_section_that_dies_says_how_and_shows_its_log() -> None:
     dying = told(PLAIN) + "sys.stderr.write('the last words'); sys.exit(7)"
     done = run_one("a", [sys.executable, "-c", dying], 30.0)
-    assert [figure.skipped for figure in done.figures] == ["", "failed: its process ended with status 7"]
+    assert [figure.failed for figure in done.figures] == ["", "its process ended with status 7"]
     assert done.log == "the last words"
 
 
@@ -159,6 +165,90 @@ def test_what_differs_is_seen() -> None:
     assert "Mismatched elements: 1 / 64" in difference(wrong, right, CLOSE)
     wrong[3, 4] = float("nan")
     assert difference(wrong, right, CLOSE)
+
+
+def test_what_does_not_run_is_no_difference_and_other_cases_are_checked(tmp_path: Path) -> None:
+    def fails() -> str:
+        raise torch.OutOfMemoryError("no room")
+
+    cases = [("a", fails), ("b", lambda: ""), ("c", lambda: "by 3")]
+    figure = checked("all", iter(cases[:2]), setting(tmp_path))
+    assert (figure.value, figure.wrong) == (1, "")
+    assert figure.failed == "a: OutOfMemoryError: no room; 1 of 2 cases did not"
+    assert checked("all", iter(cases), setting(tmp_path)).wrong == "c: by 3; 1 of 3 cases differ"
+
+
+def test_nothing_begins_when_time_is_over_and_no_case_is_no_success(tmp_path: Path) -> None:
+    over = setting(tmp_path, ends=time.monotonic())
+    assert begun("a", lambda: pytest.fail("it began"), over) == left_out("a", "no time was left")
+    assert checked("all", iter([("a", lambda: "")]), over) == left_out("all", "no time was left")
+    missing = ModuleNotFoundError("no", name="triton")
+
+    def cases() -> Iterator[tuple[str, Differs]]:
+        raise missing
+        yield
+
+    assert begun("all", lambda: checked("all", cases(), setting(tmp_path)), setting(tmp_path)).skipped == (
+        "triton is not installed"
+    )
+
+
+def test_flashinfers_section_builds_checks_and_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = Candidate("flashinfer", "", ReferenceAttention)  # in its place: there is no GPU here
+    monkeypatch.setattr(flashinfer, "candidate", lambda _: reference)
+    figures = {figure.what: figure for figure in flashinfer.measure(setting(tmp_path))}
+    assert figures["build, flashinfer"].value
+    assert (figures["attention, flashinfer"].value, figures["attention, flashinfer"].wrong) == (1, "")
+    assert figures["decode, 2 of 40, flashinfer"].value
+    assert figures["prefill, 1 of 48, flashinfer"].bar == 60
+
+
+class Unbuilt(ReferenceAttention):
+    """Cannot be made."""
+
+    def __init__(self, *_: object) -> None:
+        raise FileNotFoundError("no such file: 'ninja'")
+
+
+def test_what_cannot_be_built_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flashinfer, "candidate", lambda name: Candidate(name, "", Unbuilt))
+    for tool in ("nvcc", "ninja"):
+        (tmp_path / tool).write_text("#!/bin/sh\n")
+        (tmp_path / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (figure,) = flashinfer.measure(setting(tmp_path))
+    assert (figure.failed, figure.wrong) == ("FileNotFoundError: no such file: 'ninja'", "")
+    (tmp_path / "ninja").unlink()
+    (figure,) = flashinfer.measure(setting(tmp_path))
+    assert figure.skipped.startswith("ninja is not installed, and it had to compile (FileNotFoundError: ")
+    assert not figure.failed
+
+
+def test_the_hosts_share_is_told_of_each_round() -> None:
+    class Rounds:
+        """A step takes one millisecond more in each round of long outputs; half of one is kernels'."""
+
+        step = 0.0
+
+        def seconds(self, count: int) -> float:
+            self.step += 1e-3 * (count == 20)
+            return count * self.step
+
+        def kernels(self, count: int) -> float:
+            return count * 0.5e-3
+
+    (figure,) = host(Rounds(), StepTimes(), 4, (10, 20), on_gpu=True)
+    assert figure.rounds == pytest.approx([50, 75, 83.33, 87.5, 90], abs=0.01)
+
+
+def test_ours_finds_no_prompt_in_a_cache_and_has_room_for_the_largest_load(tmp_path: Path) -> None:
+    loads = [Load(8, 60, 20), Load(2, 60, 20)]
+    ours = contestant(model_directory("1b", setting(tmp_path)), setting(tmp_path), loads)
+    for load in (*loads, loads[0]):
+        ours.generate(load.prompts(0, ours.engine.ready.vocab_size), load.output_len)
+    counters = ours.engine.scheduler.counters
+    ours.close()
+    assert (counters.prefix_hits, counters.preemptions) == (0, 0)
 
 
 def test_bytes_and_operations_of_attention() -> None:
@@ -260,6 +350,8 @@ def test_a_quick_run_writes_one_tiny_model_once(tmp_path: Path) -> None:
 class Fake:
     """Answers with the first token of each prompt, so often; fails on the second round if told to."""
 
+    words = "by heart"
+
     def __init__(self, name: str, *, fails: bool = False) -> None:
         self.name, self._fails, self.calls, self.forgot = name, fails, 0, 0
 
@@ -277,9 +369,9 @@ def test_who_fails_in_a_contest_is_left_out_and_the_others_go_on(tmp_path: Path)
     ours, good, bad = Fake("ours"), Fake("good"), Fake("bad", fails=True)
     figures = list(Contest(ours, [bad, good], Load(2, 5, 3), 100, setting(tmp_path)).figures(3))
     by_what = {figure.what: figure for figure in figures}
-    assert by_what["2x5x3, bad"].skipped == "failed: ValueError: no more"
+    assert by_what["2x5x3, bad"].failed == "ValueError: no more"
     assert len(by_what["2x5x3, good"].rounds) == len(by_what["2x5x3, ours"].rounds) == 3
-    assert by_what["2x5x3, good"].note.endswith("first tokens alike: 100%")
+    assert by_what["2x5x3, good"].note.endswith("first tokens alike: 100%; by heart")
     assert (ours.calls, good.calls, bad.calls, good.forgot) == (4, 4, 2, 1)
 
 

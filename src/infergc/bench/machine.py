@@ -4,8 +4,7 @@ import os
 import platform
 from pathlib import Path
 
-import psutil
-
+from infergc.engine.footprint import machine_memory
 from infergc.units import format_bytes
 
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -13,7 +12,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 def machine() -> str:
     """Its processor, the cores that this process may use, memory and system."""
-    cores, memory = len(os.sched_getaffinity(0)), format_bytes(psutil.virtual_memory().total)
+    cores, memory = len(os.sched_getaffinity(0)), format_bytes(machine_memory())
     return f"{_processor()}, {cores} core{'s' * (cores > 1)}, {memory}, {platform.system()} {platform.machine()}"
 
 

@@ -1,5 +1,6 @@
 """What this process holds in memory, as the system counts it: resident bytes, by kind, and their peak."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,11 @@ class Footprint:
     files: int
     shared: int
     peak: int
+
+
+def machine_memory() -> int:
+    """Bytes of physical memory that the machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def footprint(status: Path = _STATUS) -> Footprint:

@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
-
 from infergc.config import ConfigError, EngineConfig
-from infergc.engine.footprint import footprint, watched_peak
+from infergc.engine.footprint import footprint, machine_memory, watched_peak
 from infergc.units import MIB, ceil_div, format_bytes
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.rehearsal import Rehearsal
@@ -112,7 +110,7 @@ def check_holds(config: EngineConfig, taken: Mapping[str, int]) -> None:
 
 def memory_limit(own_cgroup: Path = _OWN_CGROUP, cgroups: Path = _CGROUPS) -> int:
     """Bytes that this process may use: the machine's memory, or less where a control group sets a limit."""
-    limits = [psutil.virtual_memory().total]
+    limits = [machine_memory()]
     try:
         names = [line.split(":", 2) for line in own_cgroup.read_text(encoding="utf-8").splitlines()]
     except OSError:

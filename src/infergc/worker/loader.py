@@ -1,15 +1,14 @@
 """Loading a model: its spec, then piece by piece from the shards' files into fused weights."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from infergc.models.errors import ModelError
 from infergc.models.hf_config import checkpoint_dtype, model_spec, read_config
@@ -78,12 +77,12 @@ def _embedding_dtype(shards: tuple[Shard, ...]) -> torch.dtype:
 
 def _fill(spec: ModelSpec, views: dict[str, torch.Tensor], shards: tuple[Shard, ...], *, progress: bool) -> None:
     _check_names(spec, set(views), shards)
-    with _progress_bar(sum(view.nbytes for view in views.values()), shown=progress) as bar:
+    with _progress_bar(sum(view.nbytes for view in views.values()), shown=progress) as advance:
         for shard in shards:
             with shard.path.open("rb", buffering=0) as file:
                 for name in sorted(views.keys() & shard.tensors.keys(), key=shard.offset):
                     _read(file, shard, name, views[name])
-                    bar.advance(bar.task_ids[0], views[name].nbytes)
+                    advance(views[name].nbytes)
 
 
 def _check_names(spec: ModelSpec, wanted: set[str], shards: tuple[Shard, ...]) -> None:
@@ -118,8 +117,14 @@ def _read(file: FileIO, shard: Shard, name: str, view: torch.Tensor) -> None:
 
 
 @contextmanager
-def _progress_bar(total: int, *, shown: bool) -> Iterator[Progress]:
+def _progress_bar(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """What is told of bytes that were read."""
+    if not shown:
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - benchmarks load models where it is not installed
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # noqa: PLC0415
+
     columns = (TextColumn("Loading weights"), BarColumn(), DownloadColumn(binary_units=True))
-    with Progress(*columns, console=Console(file=sys.stderr), disable=not shown) as bar:
-        bar.add_task("", total=total)
-        yield bar
+    with Progress(*columns, console=Console(file=sys.stderr)) as bar:
+        yield partial(bar.advance, bar.add_task("", total=total))

@@ -110,7 +110,7 @@ def run_one(name: str, command: Sequence[str], limit: float) -> Done:
         status = process.wait()
         done.seconds = monotonic() - began
         _conclude(done, status, stopped=stopped)
-        if any(figure.skipped.startswith("failed") or figure.wrong for figure in done.figures):
+        if any(figure.failed or figure.wrong for figure in done.figures):
             log.seek(0)
             done.log = log.read()[-_SHOWN:]
     return done
@@ -130,7 +130,7 @@ def _conclude(done: Done, status: int, *, stopped: bool) -> None:
     if stopped:
         done.figures.append(left_out("the rest", f"stopped after {done.seconds:.0f} s, when its time was over"))
     elif status:
-        done.figures.append(left_out("the rest", f"failed: its process ended with status {status}"))
+        done.figures.append(Figure("the rest", failed=f"its process ended with status {status}"))
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from importlib import import_module
 from typing import Any, cast
 
-from infergc.bench.gpu.figure import Figure, left_out
+from infergc.bench.gpu.figure import Figure, not_run
 from infergc.bench.gpu.section import Section, Setting
 
 Tell = Callable[[dict[str, Any]], None]
@@ -45,18 +45,7 @@ def _figures(home: str, setting: Setting) -> Iterator[Figure]:
         section = cast(Section, getattr(import_module(module), name))
         yield from section(setting)
     except ModuleNotFoundError as error:
-        yield left_out("all" if error.name is None else f"what needs {error.name}", absence(error))
+        yield not_run("all" if error.name is None else f"what needs {error.name}", error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other sections go on
         traceback.print_exc()
-        yield left_out("the rest", failure(error))
-
-
-def absence(error: ModuleNotFoundError) -> str:
-    """Which module is missing."""
-    return f"{error.name} is not installed" if error.name else str(error)
-
-
-def failure(error: BaseException) -> str:
-    """What went wrong, in a line."""
-    first = str(error).strip().partition("\n")[0]
-    return f"failed: {type(error).__name__}: {first}"[:300]
+        yield not_run("the rest", error)

@@ -18,6 +18,7 @@ class Figure:
         at_most: the bar is the most that is allowed, else the least.
         note: what else there is to know.
         skipped: why it was not measured.
+        failed: what went wrong when it was to run: neither a result nor a difference.
         wrong: how results differ from those of the reference.
     """
 
@@ -29,6 +30,7 @@ class Figure:
     at_most: bool = False
     note: str = ""
     skipped: str = ""
+    failed: str = ""
     wrong: str = ""
 
     @property
@@ -42,6 +44,8 @@ class Figure:
         """In words; with ``judged`` false, bars are not held against figures that mean nothing."""
         if self.wrong:
             return f"DIFFERS: {self.wrong}"
+        if self.failed:
+            return f"did not run: {self.failed}"
         if self.skipped:
             return f"skipped: {self.skipped}"
         if self.met is None:
@@ -62,3 +66,21 @@ def of_rounds(what: str, rounds: list[float], unit: str, **rest: Any) -> Figure:
 def left_out(what: str, why: str) -> Figure:
     """What was not measured."""
     return Figure(what, skipped=why)
+
+
+def failure(error: BaseException) -> str:
+    """What went wrong, in a line."""
+    first = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first}"[:300]
+
+
+def not_run(what: str, error: BaseException) -> Figure:
+    """What failed; a module that is missing skips it by the module's name."""
+    if isinstance(error, ModuleNotFoundError):
+        return left_out(what, absence(error))
+    return Figure(what, failed=failure(error))
+
+
+def absence(error: ModuleNotFoundError) -> str:
+    """Which module is missing."""
+    return f"{error.name} is not installed" if error.name else str(error)

@@ -4,10 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
 from infergc.bench.gpu.campaign import Done
 from infergc.bench.gpu.figure import Figure
 
@@ -51,16 +47,13 @@ class Record:
         ]
         return {**self.head, **self.about, "judged": self.judged, "wrong": self.wrong, "sections": sections}
 
-    def print(self, console: Console) -> None:
-        """The table, and in a line what it was measured on."""
-        table = Table(*COLUMNS, box=SIMPLE_HEAD, pad_edge=False)
-        for name in ("figure", "bar"):
-            table.columns[COLUMNS.index(name)].justify = "right"
-        for row in self._rows():
-            table.add_row(*row)
-        console.print(table, markup=False)
-        for line in self._notes():
-            console.print(line, markup=False, highlight=False)
+    def text(self) -> str:
+        """The table, and in a line what it was measured on: plain, for it is made where little is installed."""
+        rows = [COLUMNS, *self._rows()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        rows.insert(1, tuple("-" * width for width in (*widths[:-1], len(COLUMNS[-1]))))
+        lines = [_aligned(row, widths) for row in rows]
+        return "\n".join([*lines, "", *self._notes()])
 
     def markdown(self) -> str:
         """The table as a section of a page."""
@@ -85,6 +78,12 @@ class Record:
         if not self.judged:
             notes.append("Tiny sizes or no GPU: this shows that the program runs. Its figures mean nothing.")
         return notes
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    section, what, value, bar, verdict = row
+    cells = (section.ljust(widths[0]), what.ljust(widths[1]), value.rjust(widths[2]), bar.rjust(widths[3]), verdict)
+    return "  ".join(cells).rstrip()
 
 
 def _value(figure: Figure) -> str:
