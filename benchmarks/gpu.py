@@ -5,12 +5,14 @@
 
 It runs from a bare checkout, without network: torch for CUDA and Triton suffice for kernels, transformers adds the
 peers; what is missing skips what needs it, by name. Sections run in order of value, each in a process of its own, and
-get a share of the time that is left. The exit status is 1 if a kernel's results differ from the reference, and 0
-otherwise, whatever was missed or skipped. docs/gpu-benchmark.md says how each figure is measured.
+get a share of the time that is left. The exit status is 1 if a kernel's results differ from the reference, a section
+broke off, or there is no GPU; 130 if it was interrupted; and 0 otherwise, whatever was missed or skipped.
+docs/gpu-benchmark.md says how each figure is measured.
 """
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -57,19 +59,24 @@ def main() -> int:
         print(done[-1].log, file=sys.stderr, end="")
         write_json(args.json, Record(head, judged, done).plain())  # what was measured stays, whatever ends this run
 
+    for end in (signal.SIGINT, signal.SIGTERM):  # also as a background job, which would ignore the first
+        signal.signal(end, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="infergc-gpu-", dir=folder()) as scratch:
         done = run_all(args.sections, 60 * args.minutes, lambda *each: command(args, Path(scratch), *each), told)
     record = Record(head, judged, done)
-    if args.markdown is not None:
+    if args.markdown is not None and record.about:
         with args.markdown.open("a", encoding="utf-8") as page:
             page.write("\n" + record.markdown())
     print(f"Every figure: {args.json}\n")
     print(record.text())
-    return int(record.wrong)
+    if judged and record.status == 1 and not record.wrong:
+        print("--device cpu --quick tries the program where there is no GPU.")
+    return record.status
 
 
 def command(args: argparse.Namespace, scratch: Path, section: Planned, seconds: float) -> list[str]:
     """How this program runs one section."""
+    print(f"{section.name}: at most {seconds:.0f} s ...", file=sys.stderr)
     flags = ["--device", args.device, *["--quick"] * args.quick, "--scratch", str(scratch), "--seconds", f"{seconds}"]
     traces = [] if args.traces is None else ["--traces", str(args.traces)]
     return [sys.executable, str(HERE / "gpu.py"), "--child", section.name, *flags, *traces]
@@ -89,12 +96,13 @@ def serve(args: argparse.Namespace) -> None:
     try:
         from gpu_sections.about import about, no_device
     except ModuleNotFoundError as error:
-        tell({"figure": asdict(not_run("all", error))})
+        missing = not_run("all", error)
+        tell({"figure": asdict(missing), "ends_all": missing.skipped})
+        return
+    if reason := no_device(args.device):
+        tell({"figure": asdict(left_out("all", reason)), "ends_all": reason})
         return
     tell({"about": {**about(args.device), "stand_ins": names}})
-    if reason := no_device(args.device):
-        tell({"figure": asdict(left_out("all", reason))})
-        return
     child.run(section.home, Setting(args.device, args.quick, args.scratch, ends, args.traces), tell)
 
 
@@ -134,10 +142,15 @@ def sections(text: str) -> list[Planned]:
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu tries the program, with --quick")
     parser.add_argument("--quick", action="store_true", help="tiny sizes; figures mean nothing")
     parser.add_argument("--minutes", type=float, default=9.5, help="for everything, default 9.5")
-    parser.add_argument("--sections", type=sections, default=list(SECTIONS), help="names with commas between")
+    parser.add_argument(
+        "--sections",
+        type=sections,
+        default=list(SECTIONS),
+        help="names with commas between, of " + ", ".join(each.name for each in SECTIONS),
+    )
     parser.add_argument(
         "--traces", type=Path, help="directory of recorded traces for the scenarios; else they are made"
     )
@@ -147,6 +160,10 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         kind = {"--child": str, "--scratch": Path, "--seconds": float}[name]
         parser.add_argument(name, type=kind, help=argparse.SUPPRESS)
     args = parser.parse_args(given)
+    if not args.minutes > 0:
+        parser.error(f"--minutes: {args.minutes:g} is not allowed; it must be > 0")
+    if args.traces is not None and not args.traces.is_dir():
+        parser.error(f"--traces: {args.traces} is no directory")
     for file in filter(None, (args.json, args.markdown)):
         try:
             check_writable(file)

@@ -8,12 +8,13 @@ from typing import Any
 from gpu_sections.models import geometry, kv_bytes_per_token
 from infergc.bench.gpu.section import Setting
 from infergc.config import EngineConfig, engine_config
-from infergc.engine.assembly import assemble, load_executor
+from infergc.engine.assembly import assemble
 from infergc.engine.garbage import PythonGarbage
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Submit
 from infergc.engine.ports import Sink
 from infergc.params import SamplingParams
+from infergc.worker.factory import create_executor
 
 BATCHED_TOKENS = 8192  # in a step
 
@@ -47,7 +48,7 @@ class Ours:
         **settings: Any,
     ) -> None:
         config = configuration(model, setting, seats, tokens, longest, **settings)
-        self.engine: Engine = assemble(config, load_executor(config), sinks)
+        self.engine: Engine = assemble(config, create_executor(config), sinks)
         self._until_closed = ExitStack()
         self._until_closed.enter_context(PythonGarbage(self.engine.ready.memory)).freeze()  # as its own process does
         self._rounds = 0

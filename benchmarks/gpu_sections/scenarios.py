@@ -25,10 +25,11 @@ from infergc.bench.scenarios.outcome import NO_LIMITS
 from infergc.bench.scenarios.plain import PlainLoop
 from infergc.bench.scenarios.systems import COST, OURS, PAGED, TOKEN_BYTES, Load, OnEngine
 from infergc.config import EngineConfig
-from infergc.engine.assembly import assemble, load_executor
+from infergc.engine.assembly import assemble
 from infergc.engine.messages import Submit
 from infergc.params import SamplingParams
 from infergc.units import ceil_div
+from infergc.worker.factory import create_executor
 
 PAGE = 16  # tokens
 TITLES = {1: "long contexts", 2: "concurrent", 3: "one system prompt"}
@@ -193,7 +194,7 @@ class Serving:
     def __init__(self, model: Path, setting: Setting, largest: Load) -> None:
         self._model, self._setting = model, setting
         self._on_gpu = setting.device == "cuda"
-        self._executor = load_executor(self._configuration(largest, 2 * largest.longest))
+        self._executor = create_executor(self._configuration(largest, 2 * largest.longest))
 
     def run(self, load: Load, system: OnEngine, tokens: int) -> Served:
         """Serve a load in an arena of so many tokens, or of its longest text if that is more.

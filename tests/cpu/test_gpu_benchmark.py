@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,11 +11,15 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from transformers.utils.import_utils import KERNELS_MIN_VERSION
 
+from samples.servers import wait_for
+
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+MEMORY = Path("/dev/shm")  # noqa: S108 - where the program keeps models, if it has room
 NAMES = ["checks", "attention", "engine-1b", "flashinfer", "overhead", "transfers", "scenarios"]
 LAST = "engine-8b"  # quick, it is engine-1b once more
 HELD = (  # modules that torch, Triton and transformers 4.57 bring: later ones bring more, which is not counted on
@@ -244,7 +249,7 @@ def test_without_triton_its_kernels_alone_are_skipped_by_name(tmp_path: Path) ->
 
 def test_without_torch_every_section_is_skipped_by_name(tmp_path: Path) -> None:
     found = run(tmp_path, "--minutes", "15", "--sections", "checks,transfers", site=BLOCKING, BLOCKED="torch")
-    assert found.status == 0, found.log
+    assert found.status == 1, found.log
     assert [found.figures(name)["all"]["skipped"] for name in ("checks", "transfers")] == ["torch is not installed"] * 2
 
 
@@ -260,9 +265,59 @@ def test_a_kernel_that_differs_is_named_and_fails_the_run(tmp_path: Path) -> Non
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
-    found = run(tmp_path, "--sections", "transfers")
-    assert found.status == 0, found.log
-    assert found.figures("transfers")["all"]["skipped"].endswith("finds no NVIDIA GPU here")
+    page = tmp_path / "page.md"
+    found = run(tmp_path, "--sections", "transfers,checks", "--markdown", str(page))
+    assert found.status == 1, found.log
+    for name in ("checks", "transfers"):
+        assert found.figures(name)["all"]["skipped"].endswith("finds no NVIDIA GPU here")
+    assert found.told["sections"][1]["seconds"] == 0, "nothing is begun in vain"
+    assert "--device cpu --quick tries the program" in found.out
+    assert not page.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_tells_what_it_has_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "scratch").mkdir()
+    before = {*MEMORY.glob("infergc-gpu-*")}
+    command = [sys.executable, str(PROGRAM), "--device", "cpu", "--quick", "--sections", "transfers,engine-1b,checks"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path / "scratch")},
+    )  # fmt: skip
+    assert process.stderr is not None
+    while not process.stderr.readline().startswith("engine-1b: at most"):
+        pass
+    wait_for(lambda: bool(psutil.Process(process.pid).children()))
+    (child,) = psutil.Process(process.pid).children()
+    process.send_signal(number)
+    out, log = process.communicate(timeout=60)
+    assert process.returncode == 130, log
+    assert "Traceback" not in log
+    told = json.loads((tmp_path / "gpu-benchmark.json").read_text())["sections"]
+    assert [section["section"] for section in told] == ["checks", "engine-1b", "transfers"]
+    assert told[0]["figures"][0]["value"]
+    assert [told[at]["figures"][-1]["skipped"] for at in (1, 2)] == ["interrupted"] * 2
+    assert "engine-1b" in out
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    assert {*MEMORY.glob("infergc-gpu-*")} <= before
+    assert not [*tmp_path.glob("scratch/infergc-gpu-*")]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--minutes", "0"), "--minutes: 0 is not allowed; it must be > 0"),
+        (("--traces", "nowhere"), "--traces: nowhere is no directory"),
+        (("--sections", "checks,attenti0n"), "there is no section attenti0n; there are checks, attention"),
+    ],
+)
+def test_wrong_options_are_refused_at_once(tmp_path: Path, flags: tuple[str, ...], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), *flags], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_sections_that_get_no_time_are_named(tmp_path: Path) -> None:
@@ -279,11 +334,3 @@ def test_figures_are_written_where_they_are_asked_for(tmp_path: Path) -> None:
     assert [section["section"] for section in json.loads(asked.read_text())["sections"]] == ["transfers"]
     assert done.stdout.startswith(f"Every figure: {asked}\n")
     assert list(tmp_path.iterdir()) == [asked]
-
-
-def test_an_unknown_section_is_refused(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM), "--sections", "checks,attenti0n"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert "there is no section attenti0n; there are checks, attention" in done.stderr

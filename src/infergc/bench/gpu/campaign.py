@@ -12,8 +12,9 @@ from threading import Timer
 from time import monotonic
 from typing import Any
 
-from infergc.bench.gpu.figure import Figure, left_out
+from infergc.bench.gpu.figure import REST, Figure, left_out
 
+INTERRUPTED = "interrupted"
 _LEAST = 5.0  # seconds; with less there is no use in starting a process
 _GRACE = 10.0  # seconds that a section may go over its time before it is ended
 _SHOWN = 4000  # characters of a failed section's log
@@ -44,6 +45,7 @@ class Done:
         figures: in order.
         about: what its process said of machine and libraries.
         log: the end of what it printed, where something went wrong.
+        ends_all: why no section after it can be run either; "" if they can.
     """
 
     name: str
@@ -51,10 +53,12 @@ class Done:
     figures: list[Figure] = field(default_factory=list)
     about: dict[str, Any] = field(default_factory=dict)
     log: str = ""
+    ends_all: str = ""
 
     def take(self, news: Mapping[str, Any]) -> None:
         """Note a line of its process."""
         self.about.update(news.get("about", {}))
+        self.ends_all = news.get("ends_all", "") or self.ends_all
         if "figure" in news:
             given = news["figure"]
             self.figures.append(Figure(**{**given, "rounds": tuple(given["rounds"])}))
@@ -68,6 +72,8 @@ def run_all(
 ) -> list[Done]:
     """Run sections in order. What one leaves of its time goes to those after it.
 
+    Where the user interrupts, or the device is not there, those after it are not begun.
+
     Args:
         planned: the sections; the first are worth most.
         seconds: for all of them.
@@ -79,7 +85,9 @@ def run_all(
     for at, section in enumerate(planned):
         left = ends - monotonic()
         limit = left * section.share / sum(each.share for each in planned[at:])
-        if limit < _LEAST:
+        if done and done[-1].ends_all:
+            done.append(Done(section.name, figures=[left_out("all", done[-1].ends_all)], ends_all=done[-1].ends_all))
+        elif limit < _LEAST:
             done.append(Done(section.name, figures=[left_out("all", "no time was left")]))
         else:
             done.append(run_one(section.name, command(section, limit), min(limit + _GRACE, left)))
@@ -104,6 +112,8 @@ def run_one(name: str, command: Sequence[str], limit: float) -> Done:
         timer.start()
         try:
             _listen(process, done)
+        except KeyboardInterrupt:
+            done.ends_all = INTERRUPTED
         finally:
             timer.cancel()
             _end(process)
@@ -127,10 +137,12 @@ def _listen(process: "subprocess.Popen[str]", done: Done) -> None:
 
 
 def _conclude(done: Done, status: int, *, stopped: bool) -> None:
-    if stopped:
-        done.figures.append(left_out("the rest", f"stopped after {done.seconds:.0f} s, when its time was over"))
+    if done.ends_all == INTERRUPTED:
+        done.figures.append(left_out(REST, INTERRUPTED))
+    elif stopped:
+        done.figures.append(left_out(REST, f"stopped after {done.seconds:.0f} s, when its time was over"))
     elif status:
-        done.figures.append(Figure("the rest", failed=f"its process ended with status {status}"))
+        done.figures.append(Figure(REST, failed=f"its process ended with status {status}"))
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from importlib import import_module
 from typing import Any, cast
 
-from infergc.bench.gpu.figure import Figure, not_run
+from infergc.bench.gpu.figure import REST, Figure, not_run
 from infergc.bench.gpu.section import Section, Setting
 
 Tell = Callable[[dict[str, Any]], None]
@@ -48,4 +48,4 @@ def _figures(home: str, setting: Setting) -> Iterator[Figure]:
         yield not_run("all" if error.name is None else f"what needs {error.name}", error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other sections go on
         traceback.print_exc()
-        yield not_run("the rest", error)
+        yield not_run(REST, error)

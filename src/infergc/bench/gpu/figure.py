@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+REST = "the rest"  # of a section that ended before its end
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:

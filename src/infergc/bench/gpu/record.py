@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infergc.bench.gpu.campaign import Done
-from infergc.bench.gpu.figure import Figure
+from infergc.bench.gpu.campaign import INTERRUPTED, Done
+from infergc.bench.gpu.figure import REST, Figure
 
 COLUMNS = ("section", "what", "figure", "bar", "verdict")
 
@@ -33,6 +33,15 @@ class Record:
     def wrong(self) -> bool:
         """Whether a kernel differs from the reference."""
         return any(figure.wrong for done in self.done for figure in done.figures)
+
+    @property
+    def status(self) -> int:
+        """The program's exit status: 130 if it was interrupted, 1 if a kernel differs or a section did not run."""
+        reasons = {done.ends_all for done in self.done}
+        if INTERRUPTED in reasons:
+            return 130
+        broken = any(figure.failed and figure.what == REST for done in self.done for figure in done.figures)
+        return int(self.wrong or broken or reasons != {""})
 
     def plain(self) -> dict[str, Any]:
         """All of it, every round included, as data for JSON."""
