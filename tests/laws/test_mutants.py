@@ -12,6 +12,7 @@ from laws.oracle import LawBroken
 from laws.shapes import SHAPES, TIERED
 from laws.walk import replay, walk
 from laws.world import Operation
+from samples.lengths import at_length
 
 _COUNT = 700  # operations of a scenario
 _SEEDS = range(5, 13)  # of scenarios, tried one after the other: few bugs need more than the first
@@ -21,7 +22,7 @@ _SHAPES = {shape.name: shape for shape in (*SHAPES, *TIERED)}
 @cache
 def _scenario(shape: str, seed: int) -> list[Operation]:
     """A walk on which the heap as it is keeps every law."""
-    _, log = walk(_SHAPES[shape], seed, _COUNT)
+    _, log = walk(_SHAPES[shape], seed, _COUNT, every=at_length(20, 1))
     return log
 
 

@@ -37,9 +37,9 @@ def over(world: World, count: int, unseen: set[str]) -> bool:
 
 
 def walk(
-    shape: Shape, seed: int, count: int, unseen: Callable[[World], set[str]] = lambda _: set()
+    shape: Shape, seed: int, count: int, unseen: Callable[[World], set[str]] = lambda _: set(), every: int = 1
 ) -> tuple[World, list[Operation]]:
-    """Do operations, with every law checked after each, until the walk is ``over``."""
+    """Do operations until the walk is ``over``, with every law checked after each, or each so many, and in the end."""
     world, log = World(shape), []
     for operation in operations(shape, seed):
         if over(world, count, unseen(world)):
@@ -47,8 +47,9 @@ def walk(
         log.append(operation)
         done = world.done
         world.apply(operation)
-        if world.done > done:
+        if world.done > done and world.done % every == 0:
             world.inspect()
+    world.inspect()
     return world, log
 
 

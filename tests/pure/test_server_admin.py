@@ -45,6 +45,12 @@ def complete(server: Server, prompt: str, **fields: Any) -> httpx.Response:
     return answer
 
 
+def result(*arguments: str | Path, **named: str) -> tuple[int, str, str]:
+    """As ``infergc_result``, in this process: others start the command as a user does, which takes two seconds."""
+    found = CliRunner(env=named).invoke(main, [str(argument) for argument in arguments])
+    return found.exit_code, found.stdout, found.stderr
+
+
 def change(server: Server, **settings: Any) -> httpx.Response:
     return server.http.patch("/v1/kv/heap/settings", headers=HEADERS, json=settings)
 
@@ -89,14 +95,14 @@ def test_without_an_admin_key_there_is_nothing(model: Path) -> None:
             answer = server.http.request(method, f"/v1/kv/{path}", headers=HEADERS)
             assert answer.status_code == 404
         assert not any("/v1/kv" in path for path in server.http.get("/").json())
-        code, _, err = infergc_result("heap", "dump", "--url", server.url, "--admin-key", KEY)
+        code, _, err = result("heap", "dump", "--url", server.url, "--admin-key", KEY)
         assert (code, err) == (1, f"Error: {server.url} shows nobody its heap: start it with --admin-key\n")
 
 
 def test_where_only_clients_have_a_key_the_heap_is_shown_to_nobody(model: Path) -> None:
     with serving(model, *FLAGS, INFERGC_API_KEY="clients") as server:
         for key in ((), ("--admin-key", KEY), ("--admin-key", "clients")):
-            code, _, err = infergc_result("heap", "dump", "--url", server.url, *key)
+            code, _, err = result("heap", "dump", "--url", server.url, *key)
             assert (code, err) == (1, f"Error: {server.url} shows nobody its heap: start it with --admin-key\n")
 
 
@@ -253,22 +259,22 @@ def test_verify_says_what_it_freed(model: Path) -> None:
 
 def test_errors_of_the_commands_are_a_line(server: Server, tmp_path: Path) -> None:
     for key, wrong in ((None, "is missing"), ("wrong", "is not the server's"), ("ключ", "is not the server's")):
-        named = environment(**({"INFERGC_ADMIN_KEY": key} if key else {}))
-        code, _, err = infergc_result("heap", "verify", "--url", server.url, env=named)
+        named = {"INFERGC_ADMIN_KEY": key} if key else {}
+        code, _, err = result("heap", "verify", "--url", server.url, **named)
         expected = (
             f"Error: --admin-key: {wrong}; give the key that the server was started with, or set INFERGC_ADMIN_KEY"
         )
         assert (code, err) == (1, f"{expected}\n")
-    code, _, err = infergc_result("heap", "dump", "--url", "http://127.0.0.1:9")
+    code, _, err = result("heap", "dump", "--url", "http://127.0.0.1:9")
     assert code == 1
     assert err.startswith("Error: --url: http://127.0.0.1:9 does not answer: ")
     for url in ("here", "http://", "http://h:x", "http://[", "ftp://h"):
-        result = CliRunner().invoke(main, ["heap", "dump", "--url", url])
-        assert result.exit_code == 2
-        assert f"'{url}' is no address such as http://127.0.0.1:8000" in result.output
+        code, _, err = result("heap", "dump", "--url", url)
+        assert code == 2
+        assert f"'{url}' is no address such as http://127.0.0.1:8000" in err
     other = tmp_path / "other.json"
     other.write_text("[]")
-    code, _, err = infergc_result("heap", "diff", other, other)
+    code, _, err = result("heap", "diff", other, other)
     assert code == 2
     assert f"{other}: is no heap dump; infergc heap dump --json" in err
 

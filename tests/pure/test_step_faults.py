@@ -13,10 +13,16 @@ from infergc.heap.groups import GroupSpec
 from infergc.sched.plan import StepOutcome, StepPlan
 from infergc.sim.executor import DoneFlight, SimExecutor
 from samples.engines import Results, facts, make_engine, run, submit
+from samples.lengths import at_length
 
 MANY = 16
 DEPTHS = pytest.mark.parametrize("depth", [1, 2])
 SETTINGS = ["cached", "uncached", "window"]
+CHOICES, BEAMS = {"n": 4}, {"n": 2, "use_beam_search": True}
+FAILING = at_length(
+    [((CHOICES, BEAMS)[step % 2], step) for step in range(8, 24)],
+    [(branching, step) for branching in (CHOICES, BEAMS) for step in range(8, 24)],
+)
 WINDOW = (GroupSpec("full", 1000), GroupSpec("window", 600, window=40))
 
 
@@ -131,8 +137,7 @@ def test_choices_and_beams_fail_as_they_belong_together(depth: int, first: int, 
     assert_only(names, found, expected)
 
 
-@pytest.mark.parametrize("failing", range(8, 24))
-@pytest.mark.parametrize("branching", [{"n": 4}, {"n": 2, "use_beam_search": True}], ids=str)
+@pytest.mark.parametrize(("branching", "failing"), FAILING, ids=str)
 def test_any_step_may_fail_once(failing: int, branching: dict[str, Any]) -> None:
     """What the step bound for later ones is bound again: of the branches, three are before they have a row."""
     load = [submit(f"r{at}", [at] * 8, max_tokens=30, ignore_eos=True) for at in range(6)]
