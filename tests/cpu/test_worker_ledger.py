@@ -82,12 +82,7 @@ def make_model(directory: Path, sizes: str) -> None:
     "settings",
     [
         {"dtype": "float32", "kv_cache_memory": "48MiB"},
-        {
-            "dtype": "float32",
-            "memory": at_length("400MiB", "480MiB"),
-            "max_num_batched_tokens": 333,
-            "max_num_seqs": 17,
-        },
+        {"dtype": "float32", "memory": MEMORY, "max_num_batched_tokens": 333, "max_num_seqs": 17},
         {"dtype": "bfloat16", "kv_cache_memory": "16MiB", "max_num_batched_tokens": 128, "max_num_seqs": 128},
     ],
     ids=lambda settings: "-".join(map(str, settings.values())),
