@@ -29,13 +29,14 @@ import json, random, sys
 from infergc import LLM, SamplingParams
 
 model, settings = sys.argv[1], json.loads(sys.argv[2])
+longest = settings.pop("longest_prompt", 600)
 plain = dict(ignore_eos=True, max_tokens=8, top_p=0.9, seed=1)
 dear = dict(plain, repetition_penalty=1.1, frequency_penalty=0.2, min_p=0.01, logprobs=5, logit_bias={5: 1.0})
 rng = random.Random(0)
 with LLM(model, threads=1, **settings) as llm:
     done, capacity = 0, llm.ready.kv_capacity_tokens
     while done < 1.2 * capacity:
-        lengths = [rng.randrange(1, 600) for _ in range(40)]
+        lengths = [rng.randrange(1, longest) for _ in range(max(40, 12_000 // longest))]
         prompts = [{"prompt_token_ids": [rng.randrange(3, 4000) for _ in range(length)]} for length in lengths]
         params = [SamplingParams(**rng.choice((plain, dear))) for _ in lengths]
         llm.generate(prompts, params, use_tqdm=False)
@@ -83,7 +84,13 @@ def make_model(directory: Path, sizes: str) -> None:
     [
         {"dtype": "float32", "kv_cache_memory": "48MiB"},
         {"dtype": "float32", "memory": MEMORY, "max_num_batched_tokens": 333, "max_num_seqs": 17},
-        {"dtype": "bfloat16", "kv_cache_memory": "16MiB", "max_num_batched_tokens": 128, "max_num_seqs": 128},
+        {
+            "dtype": "bfloat16",
+            "kv_cache_memory": "16MiB",
+            "max_num_batched_tokens": 128,
+            "max_num_seqs": 128,
+            "longest_prompt": 30,
+        },  # so that as many run at once
     ],
     ids=lambda settings: "-".join(map(str, settings.values())),
 )
