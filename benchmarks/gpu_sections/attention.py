@@ -58,7 +58,7 @@ FULL = (
     Load(64, 4096, 1, judged=True), Load(1, 8192, 8192, judged=True), Load(256, 4096, 1), Load(8, 4096, 1),
     Load(1, 4096, 1), Load(64, 1024, 1), Load(1, 2048, 2048),
 )  # fmt: skip
-RESERVED = (Load(64, 4096, 1, reserved=True), Load(64, 4112, 1, reserved=True))  # which fill theirs, and a quarter
+RESERVED = (Load(64, 4096, 1, reserved=True), Load(64, 4112, 1, reserved=True))  # which fill theirs, and half of theirs
 QUICK = (Load(2, 40, 1, judged=True), Load(1, 48, 48, judged=True))
 QUICK_RESERVED = (Load(2, 40, 1, reserved=True),)
 _LEAST = 10.0  # seconds; with less nothing further is begun
