@@ -3,11 +3,11 @@
     python benchmarks/gpu.py [--json gpu-benchmark.json] [--minutes 9.5] [--sections attention,transfers] [--traces DIR]
     python benchmarks/gpu.py --device cpu --quick      # tries the program itself; figures mean nothing
 
-It runs from a bare checkout, without network: torch for CUDA and Triton suffice for kernels, transformers adds the
-peers; what is missing skips what needs it, by name. Sections run in order of value, each in a process of its own, and
-get a share of the time that is left. The exit status is 1 if a kernel's results differ from the reference, a section
-broke off, or there is no GPU; 130 if it was interrupted; and 0 otherwise, whatever was missed or skipped.
-docs/gpu-benchmark.md says how each figure is measured.
+It runs from a bare checkout, without network: torch for CUDA, Triton and numpy suffice for kernels, transformers adds
+the peers; what is missing skips what needs it, by name. Sections run in order of value, each in a process of its own,
+and get a share of the time that is left. The exit status is 1 if a kernel's results differ from the reference or it was
+not checked, a section broke off, or there is no GPU; 130 if it was interrupted; and 0 otherwise, whatever was missed or
+skipped. docs/gpu-benchmark.md says how each figure is measured.
 """
 
 import argparse
@@ -59,8 +59,7 @@ def main() -> int:
         print(done[-1].log, file=sys.stderr, end="")
         write_json(args.json, Record(head, judged, done).plain())  # what was measured stays, whatever ends this run
 
-    for end in (signal.SIGINT, signal.SIGTERM):  # also as a background job, which would ignore the first
-        signal.signal(end, signal.default_int_handler)
+    interrupt_once()
     with tempfile.TemporaryDirectory(prefix="infergc-gpu-", dir=folder()) as scratch:
         done = run_all(args.sections, 60 * args.minutes, lambda *each: command(args, Path(scratch), *each), told)
     record = Record(head, judged, done)
@@ -69,9 +68,24 @@ def main() -> int:
             page.write("\n" + record.markdown())
     print(f"Every figure: {args.json}\n")
     print(record.text())
-    if judged and record.status == 1 and not record.wrong:
+    if judged and record.status == 1 and not record.about:
         print("--device cpu --quick tries the program where there is no GPU.")
     return record.status
+
+
+def interrupt_once() -> None:
+    """Have what ends a program interrupt this one: the first time, for then things are put in order."""
+    ends = {signal.SIGINT, signal.SIGTERM}  # also as a background job, which would ignore the first
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # no nohup: the terminal is gone
+        ends.add(signal.SIGHUP)
+
+    def interrupt(*_: object) -> None:
+        for end in ends:
+            signal.signal(end, signal.SIG_IGN)  # once is enough, and a second would disturb what is put in order
+        raise KeyboardInterrupt
+
+    for end in ends:
+        signal.signal(end, interrupt)
 
 
 def command(args: argparse.Namespace, scratch: Path, section: Planned, seconds: float) -> list[str]:
@@ -160,6 +174,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         kind = {"--child": str, "--scratch": Path, "--seconds": float}[name]
         parser.add_argument(name, type=kind, help=argparse.SUPPRESS)
     args = parser.parse_args(given)
+    if args.child:  # what follows was looked at by whoever started it
+        return args
     if not args.minutes > 0:
         parser.error(f"--minutes: {args.minutes:g} is not allowed; it must be > 0")
     if args.traces is not None and not args.traces.is_dir():

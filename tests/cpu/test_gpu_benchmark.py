@@ -334,3 +334,13 @@ def test_figures_are_written_where_they_are_asked_for(tmp_path: Path) -> None:
     assert [section["section"] for section in json.loads(asked.read_text())["sections"]] == ["transfers"]
     assert done.stdout.startswith(f"Every figure: {asked}\n")
     assert list(tmp_path.iterdir()) == [asked]
+
+
+def test_sections_look_at_no_file_of_the_runs(tmp_path: Path) -> None:
+    """They were refused where the file that is written by default could not be, though another was asked for."""
+    (tmp_path / "gpu-benchmark.json").mkdir()
+    asked = tmp_path / "elsewhere.json"
+    flags = ("--device", "cpu", "--quick", "--sections", "transfers", "--json", str(asked))
+    done = subprocess.run([sys.executable, str(PROGRAM), *flags], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(asked.read_text())["sections"][0]["figures"][0]["value"] > 0

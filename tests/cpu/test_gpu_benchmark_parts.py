@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from infergc.bench.gpu import stand_ins
-from infergc.bench.gpu.campaign import Done, Planned, run_all, run_one
-from infergc.bench.gpu.figure import Figure, left_out, of_rounds
+from infergc.bench.gpu.campaign import INTERRUPTED, Done, Planned, run_all, run_one
+from infergc.bench.gpu.figure import REST, Figure, left_out, of_rounds
 from infergc.bench.gpu.record import Record
 from infergc.bench.gpu.section import Setting
 from infergc.bench.scenarios.allocators import Doubling, Reserved
@@ -79,6 +79,26 @@ def test_a_run_is_wrong_if_a_kernel_differs_and_not_if_a_bar_is_missed() -> None
     assert not Record({"date": "2026-01-01 00:00 UTC"}, True, [missed]).wrong
     missed.figures.append(Figure("z", wrong="by 3"))
     assert Record({"date": "2026-01-01 00:00 UTC"}, True, [missed]).wrong
+
+
+def test_the_exit_status_says_how_it_went() -> None:
+    def status(*done: Done) -> int:
+        return Record({"date": "2026-01-01 00:00 UTC"}, True, done).status
+
+    failed = [Figure("attention, triton", failed="no compiler")]
+    assert status(Done("engine-1b", figures=failed)) == 0, "a peer, say"
+    assert status(Done("checks", figures=failed)) == 1
+    assert status(Done("transfers", figures=[Figure(REST, failed="its process ended with status -9")])) == 1
+    assert status(Done("checks", ends_all="finds no NVIDIA GPU here")) == 1
+    assert status(Done("checks"), Done("attention", ends_all=INTERRUPTED)) == 130
+
+
+def test_an_interrupt_where_no_process_runs_is_told_too() -> None:
+    def interrupted(section: Planned, seconds: float) -> list[str]:
+        raise KeyboardInterrupt
+
+    done = run_all([Planned("a", "", 1), Planned("b", "", 1)], 40.0, interrupted, lambda _: None)
+    assert [each.figures[0].skipped for each in done] == [INTERRUPTED] * 2
 
 
 def test_a_section_that_hangs_is_ended_and_keeps_its_figures() -> None:

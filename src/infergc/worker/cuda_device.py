@@ -86,11 +86,11 @@ class CudaRecorder:
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
                 work()
+                graph.capture_end()
             except BaseException:
                 self._failed = True
                 self._end_failed(graph)
                 raise
-            graph.capture_end()
         finally:
             if collects:
                 gc.enable()

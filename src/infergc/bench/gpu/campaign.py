@@ -85,14 +85,20 @@ def run_all(
     for at, section in enumerate(planned):
         left = ends - monotonic()
         limit = left * section.share / sum(each.share for each in planned[at:])
-        if done and done[-1].ends_all:
-            done.append(Done(section.name, figures=[left_out("all", done[-1].ends_all)], ends_all=done[-1].ends_all))
-        elif limit < _LEAST:
-            done.append(Done(section.name, figures=[left_out("all", "no time was left")]))
-        else:
-            done.append(run_one(section.name, command(section, limit), min(limit + _GRACE, left)))
+        try:
+            done.append(_next(section, done[-1].ends_all if done else "", command, limit, left))
+        except KeyboardInterrupt:  # where no process runs
+            done.append(Done(section.name, figures=[left_out(REST, INTERRUPTED)], ends_all=INTERRUPTED))
         told(done)
     return done
+
+
+def _next(section: Planned, ended: str, command: Command, limit: float, left: float) -> Done:
+    if ended:
+        return Done(section.name, figures=[left_out("all", ended)], ends_all=ended)
+    if limit < _LEAST:
+        return Done(section.name, figures=[left_out("all", "no time was left")])
+    return run_one(section.name, command(section, limit), min(limit + _GRACE, left))
 
 
 def run_one(name: str, command: Sequence[str], limit: float) -> Done:

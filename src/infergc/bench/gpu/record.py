@@ -7,6 +7,7 @@ from typing import Any
 from infergc.bench.gpu.campaign import INTERRUPTED, Done
 from infergc.bench.gpu.figure import REST, Figure
 
+CHECKS = "checks"  # the section that measures nothing
 COLUMNS = ("section", "what", "figure", "bar", "verdict")
 
 
@@ -36,11 +37,12 @@ class Record:
 
     @property
     def status(self) -> int:
-        """The program's exit status: 130 if it was interrupted, 1 if a kernel differs or a section did not run."""
+        """The program's exit status: 130 if it was interrupted; 1 if a kernel differs or something broke."""
         reasons = {done.ends_all for done in self.done}
         if INTERRUPTED in reasons:
             return 130
-        broken = any(figure.failed and figure.what == REST for done in self.done for figure in done.figures)
+        failed = [(done.name, figure.what) for done in self.done for figure in done.figures if figure.failed]
+        broken = any(name == CHECKS or what == REST for name, what in failed)
         return int(self.wrong or broken or reasons != {""})
 
     def plain(self) -> dict[str, Any]:

@@ -57,4 +57,5 @@ class EarlyEnds:
         """Give them -inf, in place; the freight has left."""
         if early_2H is not None:
             rows_H, tokens_H = early_2H.tensor
-            logits_SV[rows_H, tokens_H] = -math.inf
+            banned = logits_SV.new_full((), -math.inf)  # made there: to assign a number is to wait for its copy
+            logits_SV.index_put_((rows_H, tokens_H), banned)
