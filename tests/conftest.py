@@ -1,6 +1,5 @@
 """Options of the test suite, and what hypothesis does in all of it."""
 
-import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,16 +71,6 @@ def traces_folder(request: pytest.FixtureRequest) -> Path:
     """Where recorded traces and texts lie, if they do: as told, or in ``shared/traces`` beside the project."""
     beside = Path(__file__).parents[2] / "shared" / "traces"
     return Path(request.config.getoption("--traces") or os.environ.get("INFERGC_TRACES") or beside)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_heap() -> None:
-    """Leave out of Python's collections what exists already: with all of the suite in memory each takes half a second.
-
-    Engines run them when they are idle, benchmarks before they measure.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture

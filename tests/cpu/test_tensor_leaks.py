@@ -1,6 +1,5 @@
 """Tensor leaks planted in a real engine are named by type, shape and holder; those in cycles are freed."""
 
-import gc
 import logging
 import time
 from collections.abc import Iterator
@@ -24,12 +23,6 @@ KIND = f'{{device="cpu",dtype="float32",shape="{leaky.NAME}"}}'
 STEPS = 40
 SETTINGS = {"dtype": "float32", "kv_cache_memory": "16MiB", "threads": 1}
 FLAGS = ("--dtype", "float32", "--kv-cache-memory", "16MiB", "--threads", "1")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_heap() -> None:
-    """Nothing is frozen, unlike elsewhere in the suite: where something is, a census frees the cycles it sees."""
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

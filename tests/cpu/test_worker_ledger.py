@@ -89,7 +89,7 @@ def make_model(directory: Path, sizes: str) -> None:
             "kv_cache_memory": "16MiB",
             "max_num_batched_tokens": 128,
             "max_num_seqs": 128,
-            "longest_prompt": 30,
+            "longest_prompt": 60,
         },  # so that as many run at once
     ],
     ids=lambda settings: "-".join(map(str, settings.values())),

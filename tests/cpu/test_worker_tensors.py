@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from infergc.engine.census import TensorCensus
+from infergc.worker import tensors
 from infergc.worker.tensors import TensorWatch
 
 
@@ -170,3 +171,14 @@ def test_memory_that_something_else_shares_was_not_freed(watch: TensorWatch) -> 
 def test_scalars_sparse_and_empty_tensors_are_counted(watch: TensorWatch) -> None:
     made = torch.tensor(1.0), torch.eye(3).to_sparse(), torch.empty(0)
     assert watch.look(1).tensors == len(made)
+
+
+def test_a_tensor_that_wraps_another_has_no_memory_of_its_own() -> None:
+    """A census that came upon one failed."""
+
+    class Wrapping(torch.Tensor):
+        @classmethod
+        def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            raise NotImplementedError
+
+    assert tensors._storage(torch.Tensor._make_wrapper_subclass(Wrapping, (2, 3), dtype=torch.float32)) == (0, 0)

@@ -181,9 +181,9 @@ def _kind(tensor: torch.Tensor) -> _Kind:
 
 
 def _storage(tensor: torch.Tensor) -> tuple[int, int]:
-    """Address and bytes of what is behind a tensor; a sparse one is made of others, which count for themselves."""
+    """Address and bytes of what is behind a tensor; what is made of others has none: those count for themselves."""
     try:
         storage = tensor.untyped_storage()
-    except (NotImplementedError, RuntimeError):
+        return storage.data_ptr(), storage.nbytes()
+    except (NotImplementedError, RuntimeError):  # of sparse tensors, and of those that wrap others
         return 0, 0
-    return storage.data_ptr(), storage.nbytes()
