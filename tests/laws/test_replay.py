@@ -48,5 +48,5 @@ def test_an_order_by_chance_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_order_by_identity_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     _, log = walk(SHAPES[0], _SEED, 600)
     monkeypatch.setattr(Lru, "rank", lambda _, node: id(node) // 16 % 101)
-    worlds = [replay(SHAPES[0], log) for _ in range(2)]  # both alive: no address is used twice
-    assert _state(worlds[0]) != _state(worlds[1])
+    worlds = [replay(SHAPES[0], log) for _ in range(5)]  # all alive: no address is used twice; two may agree
+    assert any(_state(world) != _state(worlds[0]) for world in worlds[1:])
