@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -27,7 +28,7 @@ ROOT = HERE.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(HERE)]  # a bare checkout: nothing is installed
 
 from infergc.bench.gpu import child, stand_ins  # noqa: E402 - found where the line above says
-from infergc.bench.gpu.campaign import Done, Planned, run_all  # noqa: E402
+from infergc.bench.gpu.campaign import Done, Interrupt, Planned, run_all  # noqa: E402
 from infergc.bench.gpu.figure import left_out, not_run  # noqa: E402
 from infergc.bench.gpu.record import Record  # noqa: E402
 from infergc.bench.gpu.section import Setting  # noqa: E402
@@ -59,9 +60,10 @@ def main() -> int:
         print(done[-1].log, file=sys.stderr, end="")
         write_json(args.json, Record(head, judged, done).plain())  # what was measured stays, whatever ends this run
 
-    interrupt_once()
+    interrupt = noted_interrupt()
     with tempfile.TemporaryDirectory(prefix="infergc-gpu-", dir=folder()) as scratch:
-        done = run_all(args.sections, 60 * args.minutes, lambda *each: command(args, Path(scratch), *each), told)
+        started = partial(command, args, Path(scratch))
+        done = run_all(args.sections, 60 * args.minutes, started, told, interrupt)
     record = Record(head, judged, done)
     if args.markdown is not None and record.about:
         with args.markdown.open("a", encoding="utf-8") as page:
@@ -73,19 +75,18 @@ def main() -> int:
     return record.status
 
 
-def interrupt_once() -> None:
-    """Have what ends a program interrupt this one: the first time, for then things are put in order."""
-    ends = {signal.SIGINT, signal.SIGTERM}  # also as a background job, which would ignore the first
+def noted_interrupt() -> Interrupt:
+    """Have what ends a program note only that it has to end: then things are put in order."""
+    interrupt = Interrupt()
+
+    def note(*_: object) -> None:
+        interrupt.asked = True
+
+    for end in (signal.SIGINT, signal.SIGTERM):  # also as a background job, which would ignore the first
+        signal.signal(end, note)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # no nohup: the terminal is gone
-        ends.add(signal.SIGHUP)
-
-    def interrupt(*_: object) -> None:
-        for end in ends:
-            signal.signal(end, signal.SIG_IGN)  # once is enough, and a second would disturb what is put in order
-        raise KeyboardInterrupt
-
-    for end in ends:
-        signal.signal(end, interrupt)
+        signal.signal(signal.SIGHUP, note)
+    return interrupt
 
 
 def command(args: argparse.Namespace, scratch: Path, section: Planned, seconds: float) -> list[str]:

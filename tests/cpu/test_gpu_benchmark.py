@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -44,6 +45,7 @@ sys.meta_path[:] = [Blind(finder) for finder in sys.meta_path]
 """
 BREAKING = """
 import sys
+import time
 from importlib.machinery import PathFinder
 
 class Breaker:
@@ -301,6 +303,23 @@ def test_an_interrupted_run_tells_what_it_has_and_leaves_nothing(tmp_path: Path,
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
     assert {*MEMORY.glob("infergc-gpu-*")} <= before
     assert not [*tmp_path.glob("scratch/infergc-gpu-*")]
+
+
+@pytest.mark.parametrize("wait", [0, 0.0005, 0.001, 0.002, 0.004])
+def test_a_run_that_is_interrupted_while_it_starts_a_section_ends(tmp_path: Path, wait: float) -> None:
+    command = [sys.executable, str(PROGRAM), "--device", "cpu", "--quick", "--sections", "transfers,checks"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("checks: at most"):
+            pass
+        time.sleep(wait)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, log = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130, log
+    assert "Traceback" not in log
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from infergc.bench.gpu import stand_ins
-from infergc.bench.gpu.campaign import INTERRUPTED, Done, Planned, run_all, run_one
+from infergc.bench.gpu.campaign import INTERRUPTED, Done, Interrupt, Planned, run_all, run_one
 from infergc.bench.gpu.figure import REST, Figure, left_out, of_rounds
 from infergc.bench.gpu.record import Record
 from infergc.bench.gpu.section import Setting
@@ -94,16 +94,29 @@ def test_the_exit_status_says_how_it_went() -> None:
 
 
 def test_an_interrupt_where_no_process_runs_is_told_too() -> None:
-    def interrupted(section: Planned, seconds: float) -> list[str]:
-        raise KeyboardInterrupt
+    interrupt = Interrupt()
 
-    done = run_all([Planned("a", "", 1), Planned("b", "", 1)], 40.0, interrupted, lambda _: None)
-    assert [each.figures[0].skipped for each in done] == [INTERRUPTED] * 2
+    def told(_: list[Done]) -> None:
+        interrupt.asked = True
+
+    def command(section: Planned, seconds: float) -> list[str]:
+        assert section.name == "a", "nothing is begun after it"
+        return [sys.executable, "-c", "pass"]
+
+    done = run_all([Planned(name, "", 1) for name in "abc"], 40.0, command, told, interrupt)
+    assert [[figure.skipped for figure in each.figures] for each in done] == [[], [INTERRUPTED], [INTERRUPTED]]
+
+
+def test_an_interrupt_ends_the_section_that_runs() -> None:
+    began = time.monotonic()
+    done = run_one("a", [sys.executable, "-c", "import time; time.sleep(60)"], 50.0, Interrupt(asked=True))
+    assert time.monotonic() - began < 20
+    assert (done.ends_all, done.figures[0].skipped) == (INTERRUPTED, INTERRUPTED)
 
 
 def test_a_section_that_hangs_is_ended_and_keeps_its_figures() -> None:
     began = time.monotonic()
-    done = run_one("a", [sys.executable, "-c", told(PLAIN) + "import time; time.sleep(60)"], 3.0)
+    done = run_one("a", [sys.executable, "-c", told(PLAIN) + "import time; time.sleep(60)"], 3.0, Interrupt())
     assert time.monotonic() - began < 20
     assert [figure.what for figure in done.figures] == ["one", "the rest"]
     assert done.figures[0].rounds == (1.0, 2.0, 3.0)
@@ -114,7 +127,7 @@ def test_what_a_hanging_section_started_is_ended_with_it(tmp_path: Path) -> None
     file = tmp_path / "alive"
     inner = f"import time, pathlib\nfor _ in range(100): pathlib.Path({str(file)!r}).touch(); time.sleep(0.1)"
     outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
-    run_one("a", [sys.executable, "-c", outer], 2.0)
+    run_one("a", [sys.executable, "-c", outer], 2.0, Interrupt())
     file.unlink()
     time.sleep(0.5)
     assert not file.exists()
@@ -122,7 +135,7 @@ def test_what_a_hanging_section_started_is_ended_with_it(tmp_path: Path) -> None
 
 def test_a_section_that_dies_says_how_and_shows_its_log() -> None:
     dying = told(PLAIN) + "sys.stderr.write('the last words'); sys.exit(7)"
-    done = run_one("a", [sys.executable, "-c", dying], 30.0)
+    done = run_one("a", [sys.executable, "-c", dying], 30.0, Interrupt())
     assert [figure.failed for figure in done.figures] == ["", "its process ended with status 7"]
     assert done.log == "the last words"
 
@@ -136,7 +149,7 @@ def test_time_that_is_left_goes_to_the_sections_after() -> None:
 
     reports = list[int]()
     planned = [Planned("a", "", 1), Planned("b", "", 1), Planned("c", "", 2)]
-    done = run_all(planned, 40.0, command, lambda so_far: reports.append(len(so_far)))
+    done = run_all(planned, 40.0, command, lambda so_far: reports.append(len(so_far)), Interrupt())
     assert [each.name for each in done] == ["a", "b", "c"]
     assert reports == [1, 2, 3]
     assert given["a"] == pytest.approx(10, abs=0.5)

@@ -4,11 +4,11 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
-from threading import Timer
+from threading import Event, Thread
 from time import monotonic
 from typing import Any
 
@@ -18,6 +18,18 @@ INTERRUPTED = "interrupted"
 _LEAST = 5.0  # seconds; with less there is no use in starting a process
 _GRACE = 10.0  # seconds that a section may go over its time before it is ended
 _SHOWN = 4000  # characters of a failed section's log
+_LOOK = 0.05  # seconds between two looks at whether a section has to end
+
+
+@dataclass(slots=True)
+class Interrupt:
+    """Whether the user has interrupted the run.
+
+    A signal's handler only notes it, for an exception that a handler raises may come between any two steps: there a
+    process was begun that nobody knew to end.
+    """
+
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +80,11 @@ Command = Callable[[Planned, float], Sequence[str]]  # of a section and its seco
 
 
 def run_all(
-    planned: Sequence[Planned], seconds: float, command: Command, told: Callable[[list[Done]], None]
+    planned: Sequence[Planned],
+    seconds: float,
+    command: Command,
+    told: Callable[[list[Done]], None],
+    interrupt: Interrupt,
 ) -> list[Done]:
     """Run sections in order. What one leaves of its time goes to those after it.
 
@@ -79,57 +95,69 @@ def run_all(
         seconds: for all of them.
         command: how a section's process is started.
         told: of all that is done, after each section.
+        interrupt: ends the section that runs.
     """
     done: list[Done] = []
     ends = monotonic() + seconds
     for at, section in enumerate(planned):
         left = ends - monotonic()
         limit = left * section.share / sum(each.share for each in planned[at:])
-        try:
-            done.append(_next(section, done[-1].ends_all if done else "", command, limit, left))
-        except KeyboardInterrupt:  # where no process runs
-            done.append(Done(section.name, figures=[left_out(REST, INTERRUPTED)], ends_all=INTERRUPTED))
+        ended = INTERRUPTED if interrupt.asked else done[-1].ends_all if done else ""
+        if ended:
+            done.append(Done(section.name, figures=[left_out("all", ended)], ends_all=ended))
+        elif limit < _LEAST:
+            done.append(Done(section.name, figures=[left_out("all", "no time was left")]))
+        else:
+            done.append(run_one(section.name, command(section, limit), min(limit + _GRACE, left), interrupt))
         told(done)
     return done
 
 
-def _next(section: Planned, ended: str, command: Command, limit: float, left: float) -> Done:
-    if ended:
-        return Done(section.name, figures=[left_out("all", ended)], ends_all=ended)
-    if limit < _LEAST:
-        return Done(section.name, figures=[left_out("all", "no time was left")])
-    return run_one(section.name, command(section, limit), min(limit + _GRACE, left))
-
-
-def run_one(name: str, command: Sequence[str], limit: float) -> Done:
-    """Run a section's process; it and all that it started are ended after ``limit`` seconds."""
-    done, began, stopped = Done(name), monotonic(), False
-
-    def stop() -> None:
-        nonlocal stopped
-        stopped = True
-        _end(process)
-
+def run_one(name: str, command: Sequence[str], limit: float, interrupt: Interrupt) -> Done:
+    """Run a section's process; it and all that it started are ended after ``limit`` seconds, or by an interrupt."""
+    done, began = Done(name), monotonic()
     with TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(  # noqa: S603 - this program itself
             command, stdout=subprocess.PIPE, stderr=log, text=True, process_group=0
         )
-        timer = Timer(limit, stop)
-        timer.start()
-        try:
+        with _watched(process, lambda: interrupt.asked or monotonic() - began > limit) as stopped:
             _listen(process, done)
-        except KeyboardInterrupt:
-            done.ends_all = INTERRUPTED
-        finally:
-            timer.cancel()
-            _end(process)
-        status = process.wait()
         done.seconds = monotonic() - began
-        _conclude(done, status, stopped=stopped)
+        if stopped.is_set():
+            _stopped(done, interrupt)
+        elif process.returncode:
+            done.figures.append(Figure(REST, failed=f"its process ended with status {process.returncode}"))
         if any(figure.failed or figure.wrong for figure in done.figures):
             log.seek(0)
             done.log = log.read()[-_SHOWN:]
     return done
+
+
+@contextmanager
+def _watched(process: "subprocess.Popen[str]", due: Callable[[], bool]) -> Iterator[Event]:
+    """While the block runs, end the process as soon as that is due; after it, the process in any case.
+
+    Yields:
+        what is set if it was ended for being due.
+    """
+    over, stopped = Event(), Event()
+
+    def watch() -> None:
+        while not over.wait(_LOOK):
+            if due():
+                stopped.set()
+                _end(process)
+                return
+
+    watcher = Thread(target=watch, name="infergc-bench-watch", daemon=True)
+    watcher.start()
+    try:
+        yield stopped
+    finally:
+        over.set()
+        watcher.join()
+        _end(process)
+        process.wait()
 
 
 def _listen(process: "subprocess.Popen[str]", done: Done) -> None:
@@ -142,13 +170,11 @@ def _listen(process: "subprocess.Popen[str]", done: Done) -> None:
         process.wait(_GRACE)  # else what it started would be ended with its last line
 
 
-def _conclude(done: Done, status: int, *, stopped: bool) -> None:
-    if done.ends_all == INTERRUPTED:
-        done.figures.append(left_out(REST, INTERRUPTED))
-    elif stopped:
-        done.figures.append(left_out(REST, f"stopped after {done.seconds:.0f} s, when its time was over"))
-    elif status:
-        done.figures.append(Figure(REST, failed=f"its process ended with status {status}"))
+def _stopped(done: Done, interrupt: Interrupt) -> None:
+    reason = f"stopped after {done.seconds:.0f} s, when its time was over"
+    if interrupt.asked:
+        done.ends_all = reason = INTERRUPTED
+    done.figures.append(left_out(REST, reason))
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
