@@ -212,3 +212,13 @@ def test_threads_are_the_kernels_own_and_torch_keeps_off_their_cores(directory: 
 def test_more_threads_than_cores_are_refused(directory: Path) -> None:
     with pytest.raises(ConfigError, match=r"^--threads: 999 are more than the cores that this process may use, \d+$"):
         executor_for(directory, threads=999)
+
+
+def test_settings_of_a_gpu_are_told_to_do_nothing_here(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    executor_for(directory, device="cpu").close()
+    assert not caplog.messages
+    executor_for(directory, device="cpu", gpu_memory_utilization=0.5, enforce_eager=True).close()
+    assert caplog.messages == [
+        f"{flag} does nothing here: the model runs on the CPU"
+        for flag in ("--gpu-memory-utilization", "--enforce-eager")
+    ]

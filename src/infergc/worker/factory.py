@@ -1,12 +1,13 @@
 """Building the executor from the engine's configuration."""
 
+import logging
 import os
 import sys
 from dataclasses import replace
 
 import torch
 
-from infergc.config import ConfigError, EngineConfig
+from infergc.config import ConfigError, EngineConfig, flag
 from infergc.engine.ports import ModelFacts
 from infergc.kernels.api import AttentionNeeds
 from infergc.kernels.cpu.dense import CpuOps
@@ -27,6 +28,10 @@ from infergc.worker.rehearsal import Rehearsal
 from infergc.worker.storage import LayerGroups, layer_groups
 
 _PIECES_A_THREAD = 4  # into which attention cuts the work of long rows
+_CPUS_OWN = ("deterministic", "heap_debug")  # settings that cannot be kept on a GPU
+_GPUS_OWN = ("gpu_memory_utilization", "enforce_eager")  # settings that nothing on a CPU asks for
+
+_LOG = logging.getLogger(__name__)
 
 
 def create_executor(config: EngineConfig) -> TorchExecutor:
@@ -58,13 +63,16 @@ def wants_gpu(config: EngineConfig) -> bool:
     if not torch.cuda.is_available():
         built = "for the CPU" if torch.version.cuda is None else f"for CUDA {torch.version.cuda}"
         raise ConfigError(f"--device: torch, built {built}, finds no NVIDIA GPU here; cpu and auto run on the host")
-    for flag, wanted in (("--deterministic", config.deterministic), ("--heap-debug", config.heap_debug)):
-        if wanted:
-            raise ConfigError(f"{flag}: is kept on the CPU alone; add --device cpu")
+    for setting in _CPUS_OWN:
+        if getattr(config, setting):
+            raise ConfigError(f"{flag(setting)}: is kept on the CPU alone; add --device cpu")
     return True
 
 
 def _on_host(config: EngineConfig) -> TorchExecutor:
+    for setting in _GPUS_OWN:
+        if getattr(config, setting) != EngineConfig.model_fields[setting].default:
+            _LOG.warning("%s does nothing here: the model runs on the CPU", flag(setting))
     threads = _threads(config)
     source = open_model(config.model, config.dtype)
     _warm_up(source.spec.dtype)
