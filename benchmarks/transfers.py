@@ -28,7 +28,7 @@ from infergc.units import KIB, MIB, format_bytes, parse_bytes
 from infergc.worker.disk.news import Read, Written
 from infergc.worker.disk.pages import DiskPage
 from infergc.worker.disk.store import DiskStore
-from infergc.worker.storage import KVStorage, LayerGroups
+from infergc.worker.memory.storage import KVStorage, LayerGroups
 
 PAGE, HEAD = 16, 64
 SHAPES = {  # bytes of a page → layers, KV heads: of small, middling and large models, in bfloat16

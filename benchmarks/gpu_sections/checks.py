@@ -152,7 +152,7 @@ def bits(setting: Setting, candidate: Candidate) -> Figure:
 def moves(setting: Setting) -> Iterator[tuple[str, Differs]]:
     """Pages moved within storage, some moves depending on others."""
     from infergc.heap.moves import Move
-    from infergc.worker.copies import kernel_copies
+    from infergc.worker.devices.copies import kernel_copies
 
     copy = kernel_copies()
     listed = [(0, 1, 16), (1, 2, 7), (3, 0, 16), (4, 4, 3), (2, 5, 16), (6, 7, 1)]  # source, target, tokens

@@ -16,9 +16,9 @@ from infergc.heap.groups import GroupSpec
 from infergc.heap.moves import Move
 from infergc.models.spec import ModelSpec
 from infergc.units import KIB, MIB, format_bytes
-from infergc.worker.cuda_device import CudaDevice
-from infergc.worker.device import Device, HostDevice
-from infergc.worker.storage import KVStorage, LayerGroups
+from infergc.worker.devices.cuda_device import CudaDevice
+from infergc.worker.devices.device import Device, HostDevice
+from infergc.worker.memory.storage import KVStorage, LayerGroups
 
 RUNS = (1, 4, 16, 64)  # pages
 ROUNDS = 5

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from infergc.heap.heap import Heap
 from infergc.heap.moves import Move, PageTable
 from infergc.models.spec import ModelSpec, RopeSpec
-from infergc.worker.guarded import GuardedStorage
-from infergc.worker.storage import LayerGroups
+from infergc.worker.debug.guarded import GuardedStorage
+from infergc.worker.memory.storage import LayerGroups
 from laws.oracle import LawBroken
 from laws.shadow import Cells, Shadow, slots_of
 

@@ -18,11 +18,11 @@ from infergc.kernels.reference import ReferenceAttention, ReferenceRow, _gather
 from infergc.kernels.torch_ops import TorchOps
 from infergc.models.decoder import Decoder
 from infergc.worker import factory
-from infergc.worker.copies import copy_runs
-from infergc.worker.cuda_device import CudaDevice
+from infergc.worker.devices.copies import copy_runs
+from infergc.worker.devices.cuda_device import CudaDevice
 from infergc.worker.disk_link import DiskPlace
 from infergc.worker.executor import TorchExecutor
-from infergc.worker.loader import load_weights, open_model
+from infergc.worker.loading.loader import load_weights, open_model
 
 
 class LazyDevice(CudaDevice):

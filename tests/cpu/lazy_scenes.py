@@ -16,8 +16,9 @@ from cpu.lazy_streams import COPIER, WORKER, Event
 from cpu.plans import GREEDY, Planner, Row
 from infergc.heap.moves import Move
 from infergc.sched.plan import FROM_DEVICE, Binding, StepOutcome, StepPlan
-from infergc.worker import cuda_device, runner
-from infergc.worker.device import Fence
+from infergc.worker import runner
+from infergc.worker.devices import cuda_device
+from infergc.worker.devices.device import Fence
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.flight import StepFlight
 from infergc.worker.runner import StepLanding

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from cpu.kv_store import model_of
 from infergc.heap.groups import GroupSpec
 from infergc.heap.moves import Move
-from infergc.worker.device import Device
-from infergc.worker.storage import KVStorage, LayerGroups
+from infergc.worker.devices.device import Device
+from infergc.worker.memory.storage import KVStorage, LayerGroups
 
 PAGES, TOKENS, SLOTS = 9, 8, 4
 SPECS = (GroupSpec("full", 1000, None, PAGES), GroupSpec("window", 2000, 40, PAGES))

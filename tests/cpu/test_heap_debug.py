@@ -15,7 +15,7 @@ from infergc.heap.errors import HeapCorruption
 from infergc.heap.heap import Heap
 from infergc.heap.moves import PageTable
 from infergc.units import MIB
-from infergc.worker.storage import KVStorage
+from infergc.worker.memory.storage import KVStorage
 from samples.engines import Results, run, submit
 
 DEPTHS = pytest.mark.parametrize("depth", [1, 2])

@@ -14,7 +14,7 @@ from cpu.lazy_streams import COPIER, EXTREMES, LATE, WORKER, DeviceError, Schedu
 from cpu.lazy_tensors import PLACE, LazyTensor
 from cpu.move_plans import plans, same, storage_on
 from infergc.heap.moves import Move
-from infergc.worker.device import HostDevice, drain
+from infergc.worker.devices.device import HostDevice, drain
 
 
 @pytest.fixture

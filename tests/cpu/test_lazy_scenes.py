@@ -10,9 +10,9 @@ from cpu.lazy_device import LazyDevice, lazily, lazy_executor
 from cpu.lazy_scenes import MUTATIONS, SCENES, Mutation, Stage, copy, store
 from cpu.lazy_streams import EXTREMES, LATE, DeviceError, Schedule, some_order
 from infergc.config import EngineConfig, engine_config
-from infergc.worker import copier
 from infergc.worker import executor as executor_module
 from infergc.worker.factory import create_executor
+from infergc.worker.memory import copier
 from samples.lengths import at_length
 
 Scene = Callable[[Stage], list[int]]

@@ -18,7 +18,7 @@ from infergc.sim.calibration import TERMS, Calibration, HeldOut, read_calibratio
 from infergc.sim.catalog import geometry_named
 from infergc.sim.hf_geometry import read_geometry
 from infergc.sim.targets import cost_on
-from infergc.worker.storage import layer_groups
+from infergc.worker.memory.storage import layer_groups
 from samples.step_plans import decodes, step_plan
 
 SETTINGS = ("--kv-cache-memory", "16MiB", "--threads", "1", "--max-num-seqs", "8", "--longest", "64", "--rounds", "2")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cpu.triton_interpreter import move_pages
 from infergc.heap.moves import Move
-from infergc.worker.copies import copy_runs, kernel_copies
+from infergc.worker.devices.copies import copy_runs, kernel_copies
 
 PAGES, TOKENS = 7, 8
 moves_lists = st.lists(

@@ -11,9 +11,9 @@ from cpu import triton_interpreter  # noqa: F401 - Triton interprets from here o
 from cpu.move_plans import PAGES, TOKENS, copies, mixed, plans, same, storage_on
 from infergc.heap.errors import StorageLost
 from infergc.heap.moves import Move
-from infergc.worker.copies import independent, kernel_copies
-from infergc.worker.device import HostDevice
-from infergc.worker.moving import ATTEMPTS, make
+from infergc.worker.devices.copies import independent, kernel_copies
+from infergc.worker.devices.device import HostDevice
+from infergc.worker.memory.moving import ATTEMPTS, make
 
 
 class KernelDevice(HostDevice):

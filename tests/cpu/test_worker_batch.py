@@ -7,7 +7,7 @@ import torch
 from cpu.plans import Row, plan_of
 from infergc.sched.plan import FROM_DEVICE
 from infergc.worker.batch import lay_out_batch
-from infergc.worker.device import HostDevice
+from infergc.worker.devices.device import HostDevice
 
 LATEST = torch.tensor([100, 101, 102, 103], dtype=torch.int32)
 

@@ -10,9 +10,9 @@ from cpu.kv_store import model_of
 from infergc.heap.errors import StorageLost
 from infergc.heap.groups import GroupSpec
 from infergc.heap.moves import Move
-from infergc.worker.copier import Copier, Moving
-from infergc.worker.device import HostDevice
-from infergc.worker.storage import KVStorage, LayerGroups
+from infergc.worker.devices.device import HostDevice
+from infergc.worker.memory.copier import Copier, Moving
+from infergc.worker.memory.storage import KVStorage, LayerGroups
 
 GROUP = GroupSpec("full", 1000, None, 8)
 

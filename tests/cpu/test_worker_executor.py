@@ -16,9 +16,9 @@ from infergc.config import ConfigError, engine_config
 from infergc.engine.ports import Executor
 from infergc.params import SamplingParams
 from infergc.sched.plan import FROM_DEVICE, Binding, Move
-from infergc.worker.copier import Copied, Moving
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.factory import create_executor
+from infergc.worker.memory.copier import Copied, Moving
 
 PROMPT = list(range(3, 23))
 

@@ -24,11 +24,11 @@ from infergc.kernels.freight import Direct, Parcel
 from infergc.params import SamplingParams
 from infergc.sched.plan import Binding, StepPlan
 from infergc.worker import graphs
-from infergc.worker.device import HostDevice
+from infergc.worker.devices.device import HostDevice
 from infergc.worker.executor import TorchExecutor
 from infergc.worker.factory import create_executor
 from infergc.worker.graphs import DecodeGraphs, Size
-from infergc.worker.rehearsal import Rehearsal
+from infergc.worker.startup.rehearsal import Rehearsal
 
 PROMPTS = [[9, 8, 7] * 19, [40, 41, 42]]  # the first is longer than the window and a page
 

@@ -15,11 +15,11 @@ from infergc.heap.moves import Move, PageTable
 from infergc.kernels.freight import Freight
 from infergc.sched.plan import Binding, StepPlan
 from infergc.worker.batch import lay_out_batch
-from infergc.worker.device import HostDevice
-from infergc.worker.guarded import GuardedStorage
-from infergc.worker.guarded_forward import GuardedForward
+from infergc.worker.debug.guarded import GuardedStorage
+from infergc.worker.debug.guarded_forward import GuardedForward
+from infergc.worker.devices.device import HostDevice
 from infergc.worker.layers import Compute
-from infergc.worker.storage import KVStorage, LayerGroups
+from infergc.worker.memory.storage import KVStorage, LayerGroups
 
 PAGE, PAGES = 8, 40
 GROUPS = (GroupSpec("full", 4096, None, PAGES), GroupSpec("window", 4096, 12, PAGES))

@@ -8,7 +8,7 @@ from weakref import ref
 
 import pytest
 
-from infergc.worker.holders import held_by
+from infergc.worker.debug.holders import held_by
 
 KEPT: list[Any] = []
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from infergc.config import ConfigError, engine_config
 from infergc.units import GIB, MIB, format_bytes, parse_bytes
 from infergc.worker.factory import create_executor
-from infergc.worker.ledger import check_fits, memory_limit
+from infergc.worker.startup.ledger import check_fits, memory_limit
 from samples.lengths import at_length
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ LOAD = """
 import sys, json
 from pathlib import Path
 from infergc.engine.footprint import footprint, watched_peak
-from infergc.worker.loader import load_weights, open_model
+from infergc.worker.loading.loader import load_weights, open_model
 source = open_model(Path(sys.argv[1]), "float32")
 before = footprint()
 with watched_peak() as peak:
@@ -149,7 +149,7 @@ import json, sys
 from infergc.config import engine_config
 from infergc.engine.footprint import footprint
 from infergc.worker.factory import create_executor
-from infergc.worker.rehearsal import Rehearsal
+from infergc.worker.startup.rehearsal import Rehearsal
 executor = create_executor(engine_config(
     model=sys.argv[1], dtype="float32", threads=2, max_num_seqs=4, max_num_batched_tokens=64
 ))

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from cpu.families import make_family
 from infergc.models.errors import ModelError, UnsupportedModelError
 from infergc.models.weights import DecoderWeights, destinations
-from infergc.worker.checkpoint import digest, read_shards
-from infergc.worker.dtypes import choose_dtype
-from infergc.worker.loader import ModelSource, load_weights, open_model
+from infergc.worker.loading.checkpoint import digest, read_shards
+from infergc.worker.loading.dtypes import choose_dtype
+from infergc.worker.loading.loader import ModelSource, load_weights, open_model
 
 NAME = "model.safetensors"
 
@@ -72,7 +72,7 @@ def test_weights_are_converted(directory: Path, dtype: torch.dtype) -> None:
 
 
 def test_tensors_larger_than_a_piece_arrive_whole(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infergc.worker.loader._PIECE", 1000)  # no row is that long, no tensor that short
+    monkeypatch.setattr("infergc.worker.loading.loader._PIECE", 1000)  # no row is that long, no tensor that short
     loaded, stored = tensors_of(load_model(directory, "float32")), load_file(directory / NAME)
     assert all(torch.equal(loaded[name], stored[name]) for name in stored)
 

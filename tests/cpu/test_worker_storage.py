@@ -10,7 +10,7 @@ from infergc.heap.groups import split_budget
 from infergc.models.spec import ModelSpec, RopeSpec
 from infergc.sched.plan import Move
 from infergc.units import GIB, MIB
-from infergc.worker.storage import KVStorage, layer_groups
+from infergc.worker.memory.storage import KVStorage, layer_groups
 
 PAGE = 16
 SPEC = ModelSpec(

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from infergc.engine.census import TensorCensus
-from infergc.worker import tensors
-from infergc.worker.tensors import TensorWatch
+from infergc.worker.debug import tensors
+from infergc.worker.debug.tensors import TensorWatch
 
 
 class Cache:

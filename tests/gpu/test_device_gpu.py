@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from cpu.move_plans import plans, same, storage_on
 from infergc.heap.moves import Move
 from infergc.units import GIB, MIB
-from infergc.worker.copies import copy_runs
-from infergc.worker.cuda_device import CudaDevice
-from infergc.worker.device import HostDevice
+from infergc.worker.devices.copies import copy_runs
+from infergc.worker.devices.cuda_device import CudaDevice
+from infergc.worker.devices.device import HostDevice
 from samples.gpu_here import needs_gpu
 
 pytestmark = needs_gpu

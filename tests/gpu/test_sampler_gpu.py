@@ -7,8 +7,8 @@ import torch
 from cpu.test_sampler import EOS, V, binding, logits_of
 from cpu.test_sampler_freight import ADJUSTED
 from infergc.params import SamplingParams
-from infergc.worker.cuda_device import CudaDevice
-from infergc.worker.device import Device, HostDevice
+from infergc.worker.devices.cuda_device import CudaDevice
+from infergc.worker.devices.device import Device, HostDevice
 from infergc.worker.sampler import Sampled, Sampler
 from samples.gpu_here import needs_gpu
 

@@ -13,7 +13,7 @@ from infergc.heap.moves import Move
 from infergc.kernels.api import AttentionNeeds
 from infergc.kernels.triton.backend import TritonAttention
 from infergc.kernels.triton.step import StepSize
-from infergc.worker.copies import kernel_copies
+from infergc.worker.devices.copies import kernel_copies
 from samples.gpu_here import needs_kernels
 
 pytestmark = needs_kernels

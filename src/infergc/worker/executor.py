@@ -15,14 +15,14 @@ from infergc.heap.moves import TRANSFERS, Move
 from infergc.kernels.api import AttentionBackend
 from infergc.models.decoder import Decoder
 from infergc.sched.plan import StepPlan
-from infergc.worker.copier import Copied, Copier, Moving
-from infergc.worker.device import Device, HostDevice, drain
+from infergc.worker.debug.tensors import TensorWatch
+from infergc.worker.devices.device import Device, HostDevice, drain
 from infergc.worker.disk_link import DiskLink, DiskPlace
 from infergc.worker.flight import StepFlight
+from infergc.worker.memory.copier import Copied, Copier, Moving
+from infergc.worker.memory.storage import KVStorage, LayerGroups
 from infergc.worker.runner import StepRunner
 from infergc.worker.sampler import Sampler
-from infergc.worker.storage import KVStorage, LayerGroups
-from infergc.worker.tensors import TensorWatch
 
 
 class TorchExecutor:

@@ -15,17 +15,17 @@ from infergc.kernels.cpu.threads import CpuThreads
 from infergc.kernels.registry import create_attention, create_gpu_ops, create_ops
 from infergc.models.decoder import Decoder
 from infergc.models.weights import nbytes
-from infergc.worker.cuda_device import CudaDevice
-from infergc.worker.device import Device, HostDevice
+from infergc.worker.debug.guarded import GuardedStorage
+from infergc.worker.devices.cuda_device import CudaDevice
+from infergc.worker.devices.device import Device, HostDevice
 from infergc.worker.disk_link import DiskPlace
-from infergc.worker.dtypes import name
 from infergc.worker.executor import TorchExecutor
-from infergc.worker.gpu_ledger import GpuLedger
-from infergc.worker.guarded import GuardedStorage
-from infergc.worker.ledger import Ledger, check_fits, check_holds, check_host_cache
-from infergc.worker.loader import ModelSource, load_weights, open_model
-from infergc.worker.rehearsal import Rehearsal
-from infergc.worker.storage import LayerGroups, layer_groups
+from infergc.worker.loading.dtypes import name
+from infergc.worker.loading.loader import ModelSource, load_weights, open_model
+from infergc.worker.memory.storage import LayerGroups, layer_groups
+from infergc.worker.startup.gpu_ledger import GpuLedger
+from infergc.worker.startup.ledger import Ledger, check_fits, check_holds, check_host_cache
+from infergc.worker.startup.rehearsal import Rehearsal
 
 _PIECES_A_THREAD = 4  # into which attention cuts the work of long rows
 _CPUS_OWN = ("deterministic", "heap_debug")  # settings that cannot be kept on a GPU

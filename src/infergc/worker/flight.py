@@ -8,7 +8,7 @@ import torch
 from infergc.heap.errors import StorageLost
 from infergc.heap.moves import Move
 from infergc.sched.plan import StepOutcome, StepPlan
-from infergc.worker.copier import Copied, Moving
+from infergc.worker.memory.copier import Copied, Moving
 
 
 class Landing(Protocol):

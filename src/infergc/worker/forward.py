@@ -12,10 +12,10 @@ from infergc.kernels.cpu.stack import LayerStack, StackLayer, StackShape
 from infergc.kernels.freight import Freight
 from infergc.kernels.triton.backend import TritonAttention
 from infergc.sched.plan import StepPlan
-from infergc.worker.device import Device
+from infergc.worker.debug.guarded import GuardedStorage
+from infergc.worker.debug.guarded_forward import GuardedForward
+from infergc.worker.devices.device import Device
 from infergc.worker.graphs import DecodeGraphs
-from infergc.worker.guarded import GuardedStorage
-from infergc.worker.guarded_forward import GuardedForward
 from infergc.worker.layers import Compute, Forward, Layers
 
 

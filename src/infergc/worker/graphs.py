@@ -19,7 +19,7 @@ from infergc.kernels.triton.backend import TritonAttention
 from infergc.kernels.triton.step import StepBuffers, TritonStep
 from infergc.sched.plan import StepPlan
 from infergc.units import ceil_div
-from infergc.worker.device import Device, Recorder
+from infergc.worker.devices.device import Device, Recorder
 from infergc.worker.layers import Compute, Layers
 
 _LOG = logging.getLogger(__name__)

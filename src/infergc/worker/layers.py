@@ -14,7 +14,7 @@ from infergc.kernels.api import AttentionBackend, BatchLayout
 from infergc.kernels.freight import Freight
 from infergc.models.decoder import Decoder
 from infergc.sched.plan import StepPlan
-from infergc.worker.storage import KVStorage, LayerGroups
+from infergc.worker.memory.storage import KVStorage, LayerGroups
 
 # From token ids and positions, int64, to the hidden state of every token after the last norm, [T, E].
 Compute = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

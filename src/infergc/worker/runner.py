@@ -18,14 +18,14 @@ from infergc.models.decoder import Decoder
 from infergc.sched.plan import I32, StepOutcome, StepPlan, TokenLogprobs
 from infergc.sched.prompt_spans import PromptSpans
 from infergc.worker.batch import Batch, lay_out_batch
-from infergc.worker.copier import Copied, Moving
-from infergc.worker.device import Device, Fence, drain
+from infergc.worker.devices.device import Device, Fence, drain
 from infergc.worker.forward import create_forward
 from infergc.worker.layers import Layers
-from infergc.worker.moving import make
+from infergc.worker.memory.copier import Copied, Moving
+from infergc.worker.memory.moving import make
+from infergc.worker.memory.storage import KVStorage, LayerGroups
 from infergc.worker.sampler import Asked, Sampler
 from infergc.worker.sampling.prompts import lay_out_prompts, report_prompts
-from infergc.worker.storage import KVStorage, LayerGroups
 
 _Found = TypeVar("_Found")
 

@@ -24,7 +24,7 @@ def move_pages(
         dst: as many.
         tokens: as many, up to P.
         launches: how many of them each launch makes, in any order: none reads or writes what another one of the same
-            launch writes (``worker.copies.independent``).
+            launch writes (``worker.devices.copies.independent``).
 
     Raises:
         ValueError: the arena is not as above, the lists are not of one length, or a move leaves the arena; none was

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 
 from infergc.units import ceil_div
-from infergc.worker.arena import arena
+from infergc.worker.devices.arena import arena
 
 _BAND_BYTES = 4096  # least width of a band, and what its width is a multiple of: tensors begin where they would
 _CHUNK = 16  # pages compared at once: bounds what a check takes in memory

@@ -16,8 +16,8 @@ from infergc.heap.moves import Move
 from infergc.kernels.freight import Crate, Parcel
 from infergc.kernels.registry import why_not_compiled
 from infergc.units import format_bytes
-from infergc.worker.arena import arena
-from infergc.worker.copies import Copies, copy_runs, kernel_copies
+from infergc.worker.devices.arena import arena
+from infergc.worker.devices.copies import Copies, copy_runs, kernel_copies
 
 _STAGES = 4  # steps in flight and one being made: none waits for a copy of its own
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from infergc.heap.errors import StorageLost
 from infergc.heap.moves import Move
-from infergc.worker.copies import independent
+from infergc.worker.devices.copies import independent
 
 _LOG = logging.getLogger(__name__)
 ATTEMPTS = 3

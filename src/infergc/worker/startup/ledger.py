@@ -7,7 +7,7 @@ from infergc.config import ConfigError, EngineConfig
 from infergc.engine.footprint import footprint, machine_memory, watched_peak
 from infergc.units import MIB, ceil_div, format_bytes
 from infergc.worker.executor import TorchExecutor
-from infergc.worker.rehearsal import Rehearsal
+from infergc.worker.startup.rehearsal import Rehearsal
 
 _TOKEN_BYTES = 4  # of an id, as the scheduler keeps them
 _CGROUPS = Path("/sys/fs/cgroup")

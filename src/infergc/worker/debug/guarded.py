@@ -15,9 +15,9 @@ from infergc.heap.groups import GroupSpec
 from infergc.heap.moves import TRANSFERS
 from infergc.models.spec import ModelSpec
 from infergc.sched.plan import Move, StepPlan
-from infergc.worker.device import Device
-from infergc.worker.guards import Breach, GuardedArena, Stain
-from infergc.worker.storage import KVStorage, LayerGroups, Shape
+from infergc.worker.debug.guards import Breach, GuardedArena, Stain
+from infergc.worker.devices.device import Device
+from infergc.worker.memory.storage import KVStorage, LayerGroups, Shape
 
 _SIDES = ("before the first page", "behind the last page")
 

@@ -5,7 +5,7 @@ import torch
 from infergc.config import ConfigError, EngineConfig
 from infergc.units import format_bytes
 from infergc.worker.executor import TorchExecutor
-from infergc.worker.rehearsal import Rehearsal
+from infergc.worker.startup.rehearsal import Rehearsal
 
 
 class GpuLedger:

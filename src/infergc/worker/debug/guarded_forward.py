@@ -12,7 +12,7 @@ import torch
 from infergc.heap.errors import Finding, StorageCorruption
 from infergc.kernels.freight import Freight
 from infergc.sched.plan import StepPlan
-from infergc.worker.guarded import GuardedStorage
+from infergc.worker.debug.guarded import GuardedStorage
 from infergc.worker.layers import Compute, Forward
 
 BAND_STEPS = 4  # steps between two looks at the bands: whoever wrote there ran in one of so many

@@ -14,8 +14,8 @@ from infergc.models.errors import ModelError
 from infergc.models.hf_config import checkpoint_dtype, model_spec, read_config
 from infergc.models.spec import ModelSpec
 from infergc.models.weights import DecoderWeights, allocate, destinations, ignored
-from infergc.worker.checkpoint import Shard, digest, end_tokens, read_shards
-from infergc.worker.dtypes import choose_dtype
+from infergc.worker.loading.checkpoint import Shard, digest, end_tokens, read_shards
+from infergc.worker.loading.dtypes import choose_dtype
 
 _STORED = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
 _SHOWN = 8  # tensor names in an error

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from infergc.heap.errors import StorageLost
 from infergc.heap.moves import Move
-from infergc.worker.device import Device, Fence, drain
-from infergc.worker.moving import make
-from infergc.worker.storage import KVStorage
+from infergc.worker.devices.device import Device, Fence, drain
+from infergc.worker.memory.moving import make
+from infergc.worker.memory.storage import KVStorage
 
 
 class Moving:

@@ -15,8 +15,8 @@ from infergc.heap.groups import GroupSpec
 from infergc.heap.moves import TRANSFERS, Move
 from infergc.models.spec import ModelSpec
 from infergc.units import ceil_div
-from infergc.worker.device import Device, HostDevice
-from infergc.worker.host_storage import HostStorage
+from infergc.worker.devices.device import Device, HostDevice
+from infergc.worker.memory.host_storage import HostStorage
 
 Shape = tuple[int, ...]
 

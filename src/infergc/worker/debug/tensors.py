@@ -10,8 +10,8 @@ import torch
 
 from infergc.engine.census import TensorCensus, TensorGroup, largest
 from infergc.engine.garbage import thawed
-from infergc.worker.dtypes import name
-from infergc.worker.holders import held_by
+from infergc.worker.debug.holders import held_by
+from infergc.worker.loading.dtypes import name
 
 _RISES = (
     3  # times that a look found more old tensors than before, and none between found fewer: then they are suspected

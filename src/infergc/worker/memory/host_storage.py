@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from infergc.worker.device import Device
+from infergc.worker.devices.device import Device
 
 
 class HostStorage:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from infergc.heap.moves import Move
 from infergc.kernels.freight import Direct, Freight
-from infergc.worker.arena import arena
-from infergc.worker.copies import copy_runs
+from infergc.worker.devices.arena import arena
+from infergc.worker.devices.copies import copy_runs
 
 Fence = Any  # a place in a thread's work: the device's own, made by ``fence``
 

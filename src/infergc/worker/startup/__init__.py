@@ -1,0 +1,1 @@
+"""What is measured at start: who holds memory, and the largest steps that a configuration allows."""
