@@ -3,11 +3,11 @@
 import gc
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 
+from cpu.freights import check_what_is_sent_arrives
 from cpu.move_plans import plans, same, storage_on
 from infergc.heap.moves import Move
 from infergc.units import GIB, MIB
@@ -93,22 +93,8 @@ def test_host_memory_is_pinned_and_copied_both_ways(device: CudaDevice) -> None:
 
 
 def test_what_is_sent_arrives_whatever_is_sent_after_it(device: CudaDevice) -> None:
-    """More freights than stages, of growing sizes, while the GPU is busy: no stage is written while it is copied."""
-    rng = np.random.default_rng(0)
     torch.cuda._sleep(CYCLES)
-    sent = [
-        [rng.integers(0, 1000, size * 7 + 1), rng.random((size, 3)).astype(np.float32), np.zeros(0, np.int32)]
-        for size in range(1, 40)
-    ]
-    arrived = []
-    for arrays in sent:
-        freight = device.freight()
-        arrived.append([freight.add(array) for array in arrays])
-        freight.send()
-    for arrays, parcels in zip(sent, arrived, strict=True):
-        for array, parcel in zip(arrays, parcels, strict=True):
-            assert parcel.tensor.device == device.place
-            np.testing.assert_array_equal(parcel.tensor.cpu().numpy(), array)
+    check_what_is_sent_arrives(device, range(1, 40))
 
 
 def test_what_is_fetched_is_what_was_there(device: CudaDevice) -> None:
