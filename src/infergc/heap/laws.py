@@ -16,49 +16,64 @@ from infergc.heap.moves import I32, PageTable
 from infergc.heap.nodes import Node
 from infergc.heap.objects import Pin, Sequence, StepReads
 from infergc.heap.pages import Pages, page_numbers
-from infergc.heap.space import FreeSpace
+from infergc.heap.space import Extent, FreeSpace
 from infergc.heap.state import HeapState
 from infergc.heap.stats import GroupStats
 from infergc.heap.tier_laws import tier_violations
+
+_NONE = np.empty(0, np.int32)
+
+
+class _Tree:
+    """What the prefix tree holds, read once for all laws.
+
+    Attributes:
+        nodes: parents first.
+        pages: per layer group, the pages of all nodes, one node's after another's.
+        at: per layer group, which of ``nodes`` holds each of those pages.
+    """
+
+    def __init__(self, heap: HeapState) -> None:
+        self.nodes = heap.tree.nodes()
+        columns = [[node.pages[group].view() for node in self.nodes] for group in range(len(heap.groups))]
+        self.pages = tuple(np.concatenate([_NONE, *held]) for held in columns)
+        self.at = tuple(np.repeat(np.arange(len(held)), [len(column) for column in held]) for held in columns)
+
+    def unlike(self, group: int, found: NDArray[np.integer], want: list[int]) -> list[Node]:
+        """The nodes with a page of which something else is ``found`` than they ``want``."""
+        at = self.at[group]
+        return [self.nodes[place] for place in np.unique(at[found != np.array(want, np.int64)[at]])]
 
 
 def violations(heap: HeapState) -> list[str]:
     """Every law that the heap breaks now. Cost: O(capacity + pages held + tokens sealed)."""
     broken: list[str] = []
+    tree = _Tree(heap)
     for group, stats in enumerate(heap.stats()):
-        held = _counts_by_objects(heap, group)
-        broken += _law_1_conservation(heap, group, stats)
-        broken += _law_2_counts(heap.groups[group], held)
+        used = _counted(heap, group, [part for one in heap.sequences.values() for part in heap.extents(one, group)])
+        broken += _law_1_conservation(heap.groups[group], stats, used > 0)
+        broken += _law_2_counts(heap.groups[group], used + _held_otherwise(heap, tree, group))
         broken += _law_8_lossy(heap.groups[group])
     for law in _LAWS:
         broken += law(heap)
+    for tree_law in _TREE_LAWS:
+        broken += tree_law(heap, tree)
     return [*broken, *tier_violations(heap)]
 
 
-def _counts_by_objects(heap: HeapState, group: int) -> I32:
-    """References per page, counted over sequences, prefix-tree nodes and work in flight."""
-    counts = np.zeros(heap.groups[group].spec.capacity, np.int32)
-    for sequence in heap.sequences.values():
-        np.add.at(counts, page_numbers(heap.extents(sequence, group)), 1)
-    for node in heap.tree.nodes():
-        np.add.at(counts, node.pages[group].view(), 1)
-    for hold in heap.held:
-        for at, extent in hold.extents():
-            if at == group:
-                np.add.at(counts, page_numbers([extent]), 1)
-    return counts
+def _counted(heap: HeapState, group: int, extents: list[Extent]) -> NDArray[np.int64]:
+    """How often each page of a group is in these extents."""
+    return np.bincount(page_numbers(extents), minlength=heap.groups[group].spec.capacity)
 
 
-def _live(heap: HeapState, group: int) -> NDArray[np.bool_]:
-    """Which pages a sequence holds."""
-    live = np.zeros(heap.groups[group].spec.capacity, np.bool_)
-    for sequence in heap.sequences.values():
-        live[page_numbers(heap.extents(sequence, group))] = True
-    return live
+def _held_otherwise(heap: HeapState, tree: _Tree, group: int) -> NDArray[np.int64]:
+    """References per page that are no sequence's: those of prefix-tree nodes and of work in flight."""
+    by_tree = np.bincount(tree.pages[group], minlength=heap.groups[group].spec.capacity)
+    return by_tree + _counted(heap, group, heap.in_flight(group))
 
 
-def _law_1_conservation(heap: HeapState, group: int, stats: GroupStats) -> Iterator[str]:
-    pages = heap.groups[group]
+def _law_1_conservation(pages: Pages, stats: GroupStats, live: NDArray[np.bool_]) -> Iterator[str]:
+    """``live`` says of each page whether a sequence holds it."""
     name, space = pages.spec.name, pages.space
     free = space.free_pages()
     if any(page >= pages.spec.capacity for page in free):
@@ -70,7 +85,6 @@ def _law_1_conservation(heap: HeapState, group: int, stats: GroupStats) -> Itera
     cached = int(np.count_nonzero(pages.sealed & (pages.count == 1)))
     if cached != pages.cached:
         yield f"law 1: group {name} counts {pages.cached} pages cached, there are {cached}"
-    live = _live(heap, group)
     transit = int(np.count_nonzero((pages.count > 0) & ~live & ~(pages.sealed & (pages.count == 1))))
     if (stats.live, stats.in_transit) != (int(live.sum()), transit):
         yield f"law 1: sequences hold {int(live.sum())} pages, only work in flight {transit}, but it reports {stats}"
@@ -86,7 +100,7 @@ def _superblocks(name: str, space: FreeSpace) -> Iterator[str]:
             yield f"law 1: group {name}: superblock {block} is filed under a size class too small"
 
 
-def _law_2_counts(pages: Pages, held: I32) -> Iterator[str]:
+def _law_2_counts(pages: Pages, held: NDArray[np.int64]) -> Iterator[str]:
     wrong = np.flatnonzero(pages.count != held)
     if len(wrong):
         page = int(wrong[0])
@@ -145,24 +159,34 @@ def _law_4_and_5_reads(heap: HeapState) -> Iterator[str]:
                     yield f"law 5: step {step} is in flight, but nothing keeps a page of {_owner(heap, reads, row)}"
 
 
-def _law_6_closed_tree(heap: HeapState) -> Iterator[str]:
-    nodes = heap.tree.nodes()
-    for node in nodes:
-        yield from _node_shape(heap, node)
+def _law_6_closed_tree(heap: HeapState, tree: _Tree) -> Iterator[str]:
+    size = heap.page_tokens
+    for node in tree.nodes:
+        if node.parent is None or node.parent.children.get(heap.tree.key(node)) is not node:
+            yield f"law 6: node {node.id} does not hang where its first page says"
+        if any(column.size * size != node.tokens.size for column in node.pages) or not node.length:
+            yield f"law 6: node {node.id} lacks pages of a group"
         if node.idle and node not in heap.tree.order:
             yield f"law 6: node {node.id} is an idle leaf that reclaim does not know"
-    if len(heap.tree.index) != len(nodes):
-        yield f"law 6: {len(heap.tree.index)} nodes are indexed, the prefix tree has {len(nodes)}"
-    for group, pages in enumerate(heap.groups):
-        held = [np.empty(0, np.int32), *(node.pages[group].view() for node in nodes)]
-        if not np.array_equal(np.sort(np.concatenate(held)), np.flatnonzero(pages.sealed)):
+    if len(heap.tree.index) != len(tree.nodes):
+        yield f"law 6: {len(heap.tree.index)} nodes are indexed, the prefix tree has {len(tree.nodes)}"
+
+
+def _law_6_tree_pages(heap: HeapState, tree: _Tree) -> Iterator[str]:
+    ids, generations = [node.id for node in tree.nodes], [node.generation for node in tree.nodes]
+    for group, (pages, held) in enumerate(zip(heap.groups, tree.pages, strict=True)):
+        for node in tree.unlike(group, heap.tree.index.ids(group, held), ids):
+            yield f"law 6: pages of node {node.id} are indexed under another"
+        for node in tree.unlike(group, pages.generation[held], generations):
+            yield f"law 6: pages of node {node.id} are of another generation than it is"
+        if not np.array_equal(np.sort(held), np.flatnonzero(pages.sealed)):
             yield f"law 6: group {pages.spec.name}: sealed pages and pages of the prefix tree differ"
 
 
-def _law_6_users(heap: HeapState) -> Iterator[str]:
+def _law_6_users(heap: HeapState, tree: _Tree) -> Iterator[str]:
     users = Counter(sequence.tip.id for sequence in heap.sequences.values())
     roots = list(heap.tree.roots.values())
-    for node in (*roots, *heap.tree.nodes()):
+    for node in (*roots, *tree.nodes):
         stand = users.pop(node.id, 0)
         if node.users != stand:
             yield f"law 6: node {node.id} counts {node.users} users, {stand} stand there"
@@ -174,7 +198,7 @@ def _law_6_users(heap: HeapState) -> Iterator[str]:
         yield "law 6: a namespace that nothing uses was not forgotten"
 
 
-def _law_6_pins(heap: HeapState) -> Iterator[str]:
+def _law_6_pins(heap: HeapState, tree: _Tree) -> Iterator[str]:
     """A pin holds its whole path, in every group; nodes count the pins through them, and the heap what they hold."""
     through: Counter[int] = Counter()
     for pin in (one for one in heap.sequences.values() if isinstance(one, Pin)):
@@ -183,34 +207,20 @@ def _law_6_pins(heap: HeapState) -> Iterator[str]:
         held = [sum(length for _, length in extents) for extents in pin.parked]
         if held != [sum(node.length for node in path)] * len(heap.groups):
             yield f"law 6: the pin of {pin.owner} does not hold all pages of its prefix"
-    nodes = heap.tree.nodes()
-    if any(node.pins != through[node.id] for node in nodes):
+    if any(node.pins != through[node.id] for node in tree.nodes):
         yield "law 6: nodes count other pins than hold their pages"
-    pinned = sum(node.length for node in nodes if through[node.id])
+    pinned = sum(node.length for node in tree.nodes if through[node.id])
     if not pinned == heap.pinned <= heap.pin_budget:
         yield f"law 6: pins hold {pinned} pages, {heap.pinned} are counted, {heap.pin_budget} are allowed"
-    for node in nodes:
+    for node in tree.nodes:
         if node.hint is not None and node.hint.ttl and not node.hint.passed and not heap.tree.hints.watches(node):
             yield f"law 6: nobody sees when the time of node {node.id} is over"
-
-
-def _node_shape(heap: HeapState, node: Node) -> Iterator[str]:
-    size = heap.page_tokens
-    if node.parent is None or node.parent.children.get(heap.tree.key(node)) is not node:
-        yield f"law 6: node {node.id} does not hang where its first page says"
-    if any(column.size * size != node.tokens.size for column in node.pages) or not node.length:
-        yield f"law 6: node {node.id} lacks pages of a group"
-    if any((heap.tree.index.ids(at, column.view()) != node.id).any() for at, column in enumerate(node.pages)):
-        yield f"law 6: pages of node {node.id} are indexed under another"
-    generations = (pages.generation[column.view()] for pages, column in zip(heap.groups, node.pages, strict=True))
-    if any((column != node.generation).any() for column in generations):
-        yield f"law 6: pages of node {node.id} are of another generation than it is"
 
 
 def _law_7_exact(heap: HeapState) -> Iterator[str]:
     for sequence in heap.sequences.values():
         chain = heap.tree.path(sequence.tip)
-        tokens = np.concatenate([np.empty(0, np.int32), *(node.tokens.view() for node in chain)])
+        tokens = np.concatenate([_NONE, *(node.tokens.view() for node in chain)])
         if len(tokens) != sequence.sealed * heap.page_tokens:
             yield f"law 7: {sequence.owner} seals {sequence.sealed} pages, its path holds {len(tokens)} tokens"
         elif not np.array_equal(tokens, sequence.tokens.view()[: len(tokens)]):
@@ -221,10 +231,10 @@ def _law_7_exact(heap: HeapState) -> Iterator[str]:
             yield from _same_pages(heap, sequence, chain)
 
 
-def _law_7_doors(heap: HeapState) -> Iterator[str]:
+def _law_7_doors(heap: HeapState, tree: _Tree) -> Iterator[str]:
     """Public pages are nobody's, and what hangs below them is one tenant's: behind its door, and no other."""
     public = [root for namespace, root in heap.tree.roots.items() if namespace.public]
-    for node in heap.tree.nodes():
+    for node in tree.nodes:
         if node.door and (_root(node) not in public or any(one.door for one in heap.tree.path(node)[:-1])):
             yield f"law 7: node {node.id} stands behind a door where none can be"
     for sequence in heap.sequences.values():
@@ -237,7 +247,7 @@ def _law_7_doors(heap: HeapState) -> Iterator[str]:
 
 def _same_pages(heap: HeapState, sequence: Sequence, chain: list[Node]) -> Iterator[str]:
     for group, table in enumerate(heap.tables):
-        path = np.concatenate([np.empty(0, np.int32), *(node.pages[group].view() for node in chain)])
+        path = np.concatenate([_NONE, *(node.pages[group].view() for node in chain)])
         row = page_numbers(heap.extents(sequence, group))
         skipped = len(path) - len(row) if sequence.slot < 0 else int(table.skipped[sequence.slot])
         if not np.array_equal(row[: max(0, len(path) - skipped)], path[skipped:]):
@@ -280,14 +290,5 @@ def _logical(table: PageTable, row: int, low: int, high: int) -> I32:
     return _row_pages(table, row)[low - skipped : high - skipped]
 
 
-_LAWS = (
-    _law_2_objects,
-    _law_3_writes,
-    _law_4_and_5_reads,
-    _law_6_closed_tree,
-    _law_6_users,
-    _law_6_pins,
-    _law_7_exact,
-    _law_7_doors,
-    _law_9_whole,
-)
+_LAWS = (_law_2_objects, _law_3_writes, _law_4_and_5_reads, _law_7_exact, _law_9_whole)
+_TREE_LAWS = (_law_6_closed_tree, _law_6_tree_pages, _law_6_users, _law_6_pins, _law_7_doors)
