@@ -258,7 +258,6 @@ def _each(tokens: int, work: Callable[[], object]) -> float:
 @contextmanager
 def _timing() -> Iterator[None]:
     """No garbage collection in between: it would be charged to whoever is being measured."""
-    gc.collect()
     gc.disable()
     try:
         yield
