@@ -52,10 +52,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder that the tool made, and what it said."""
     beside = tmp_path_factory.mktemp("made")
     out = beside / "made"
-    run = tool("--corpus", write_corpus(beside / "texts"), "--out", out, "--steps", "2", "--seed", "7")
-    said, _ = run.communicate(timeout=300)
-    assert run.returncode == 0, said
-    return out, said
+    with pytest.MonkeyPatch.context() as patch:
+        run = invoked(patch, "--corpus", write_corpus(beside / "texts"), "--out", out, "--steps", "2", "--seed", "7")
+    assert run.exit_code == 0, run.output
+    return out, run.output
 
 
 def test_the_tool_makes_a_folder_that_loads(made: tuple[Path, str]) -> None:
@@ -74,13 +74,9 @@ def test_the_tool_makes_a_folder_that_loads(made: tuple[Path, str]) -> None:
 def test_a_run_goes_on_from_an_earlier_one(
     monkeypatch: pytest.MonkeyPatch, made: tuple[Path, str], tmp_path: Path
 ) -> None:
-    """In this process, and asked of shorter texts in the end: what is measured is another test's."""
     (first, _), texts, second = made, write_corpus(tmp_path / "texts"), tmp_path / "second"
-    monkeypatch.syspath_prepend(str(TOOL.parent))
-    monkeypatch.setattr(importlib.import_module(TOOL.stem), "CONTEXT", at_length(512, 4096))
-    monkeypatch.setattr(importlib.import_module(TOOL.stem), "SHORT", at_length(256, 1024))
     more = ("--corpus", texts, "--out", second, "--steps", "3", "--from", first, "--seed", "5")
-    run = invoked(monkeypatch, *SMALL, *more)
+    run = invoked(monkeypatch, *more)
     assert run.exit_code == 0, run.output
     assert (first / "tokenizer.json").read_bytes() == (second / "tokenizer.json").read_bytes()
     before, after = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (first, second))
@@ -111,9 +107,12 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def invoked(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> Result:
-    """The tool, run in this process."""
+    """The tool, run in this process, and asked of shorter texts in the end: what is measured is another test's."""
     monkeypatch.syspath_prepend(str(TOOL.parent))
-    return CliRunner().invoke(importlib.import_module(TOOL.stem).main, [*map(str, arguments)])
+    module = importlib.import_module(TOOL.stem)
+    monkeypatch.setattr(module, "CONTEXT", at_length(512, 4096))
+    monkeypatch.setattr(module, "SHORT", at_length(256, 1024))
+    return CliRunner().invoke(module.main, [*SMALL, *map(str, arguments)])
 
 
 def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> str:

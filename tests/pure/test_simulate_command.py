@@ -35,9 +35,14 @@ def simulate(*arguments: str | Path) -> Result:
 
 
 def runs(path: Path, *arguments: str | Path) -> list[dict[str, Any]]:
+    return told(path, *arguments)[0]
+
+
+def told(path: Path, *arguments: str | Path) -> tuple[list[dict[str, Any]], str]:
+    """What it writes of each run, and what it prints."""
     result = simulate(*arguments, "--json", path)
     assert result.exit_code == 0, result.output
-    return json.loads(path.read_text())["runs"]
+    return json.loads(path.read_text())["runs"], result.output
 
 
 def test_a_run_for_each_policy_and_capacity(trace: Path, tmp_path: Path) -> None:
@@ -318,8 +323,8 @@ def test_a_plot_of_the_cache_alone_has_no_seconds(tmp_path: Path) -> None:
 def test_a_host_tier_is_simulated_and_told(tmp_path: Path) -> None:
     """What it saves of TTFT is more than nothing: prefixes come over the link and are not computed."""
     load = ("chat:requests=80,rate=4", "--capacity", "10000", "--max-num-seqs", "16")
-    (without,) = runs(tmp_path / "a.json", *load)
-    (run,) = runs(tmp_path / "b.json", *load, "--host-cache-memory", "8GiB", "--preemption", "swap")
+    (without,), plainly = told(tmp_path / "a.json", *load)
+    (run,), shown = told(tmp_path / "b.json", *load, "--host-cache-memory", "8GiB", "--preemption", "swap")
     assert without["host"] is None
     assert run["host"]["capacity_tokens"] == 65536
     assert run["host"]["hit_rate"] > 0.02
@@ -328,7 +333,6 @@ def test_a_host_tier_is_simulated_and_told(tmp_path: Path) -> None:
     assert run["host"]["copied_bytes"] / run["host"]["copy_seconds"] == pytest.approx(24.8e9)
     assert run["ttft"]["mean"] < without["ttft"]["mean"]
     assert run["settings"]["preemption"] == "swap"
-    shown = simulate(*load, "--host-cache-memory", "8GiB").output
     assert "host tokens" in shown
     assert "65,536" in shown
-    assert "host tokens" not in simulate(*load).output
+    assert "host tokens" not in plainly
