@@ -6,8 +6,8 @@
 It runs from a bare checkout, without network: torch for CUDA, Triton and numpy suffice for kernels, transformers adds
 the peers; what is missing skips what needs it, by name. Sections run in order of value, each in a process of its own,
 and get a share of the time that is left. The exit status is 1 if a kernel's results differ from the reference or it was
-not checked, a section broke off, or there is no GPU; 130 if it was interrupted; and 0 otherwise, whatever was missed or
-skipped. docs/gpu-benchmark.md says how each figure is measured.
+not checked, a section broke off, or there is no GPU; 130 if it was interrupted before its end; and 0 otherwise,
+whatever was missed or skipped. docs/gpu-benchmark.md says how each figure is measured.
 """
 
 import argparse

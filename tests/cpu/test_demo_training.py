@@ -52,8 +52,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder that the tool made, and what it said."""
     beside = tmp_path_factory.mktemp("made")
     out = beside / "made"
+    threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         run = invoked(patch, "--corpus", write_corpus(beside / "texts"), "--out", out, "--steps", "2", "--seed", "7")
+    torch.set_num_threads(threads)
     assert run.exit_code == 0, run.output
     return out, run.output
 

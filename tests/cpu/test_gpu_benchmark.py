@@ -108,6 +108,15 @@ def run(folder: Path, *flags: str, site: str = "", **environment: str) -> Run:
     return Run(done.returncode, done.stdout, done.stderr, json.loads((folder / "gpu-benchmark.json").read_text()))
 
 
+def read_up_to(process: "subprocess.Popen[str]", begin: str) -> None:
+    """Read what it logs up to a line that begins so."""
+    assert process.stderr is not None
+    seen = [process.stderr.readline()]
+    while not seen[-1].startswith(begin):
+        assert seen[-1], f"it ended: {seen}"
+        seen.append(process.stderr.readline())
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The sections, quick."""
@@ -286,9 +295,7 @@ def test_an_interrupted_run_tells_what_it_has_and_leaves_nothing(tmp_path: Path,
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "TMPDIR": str(tmp_path / "scratch")},
     )  # fmt: skip
-    assert process.stderr is not None
-    while not process.stderr.readline().startswith("engine-1b: at most"):
-        pass
+    read_up_to(process, "engine-1b: at most")
     wait_for(lambda: bool(psutil.Process(process.pid).children()))
     (child,) = psutil.Process(process.pid).children()
     process.send_signal(number)
@@ -309,9 +316,7 @@ def test_an_interrupted_run_tells_what_it_has_and_leaves_nothing(tmp_path: Path,
 def test_a_run_that_is_interrupted_while_it_starts_a_section_ends(tmp_path: Path, wait: float) -> None:
     command = [sys.executable, str(PROGRAM), "--device", "cpu", "--quick", "--sections", "transfers,checks"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        while not process.stderr.readline().startswith("checks: at most"):
-            pass
+        read_up_to(process, "checks: at most")
         time.sleep(wait)
         process.send_signal(signal.SIGINT)
         try:

@@ -70,6 +70,19 @@ def _leaked_reference(scene: Scene) -> None:
     scene.heap.groups[1].count[pages_held(scene.heap, scene.live, 1)[0]] += 1
 
 
+def _page_that_is_no_number(scene: Scene) -> None:
+    scene.leaf.pages[0].view()[0] = -1
+
+
+def _page_beyond_capacity(scene: Scene) -> None:
+    scene.leaf.pages[1].view()[0] = scene.heap.groups[1].spec.capacity
+
+
+def _page_of_a_stream_beyond_capacity(scene: Scene) -> None:
+    pages = np.array([pages_held(scene.heap, scene.live)[0], 1 << 30], np.int32)
+    scene.heap.tables[0].replace(scene.live.slot, 0, pages)
+
+
 def _write_to_a_shared_page(scene: Scene) -> None:
     branch = scene.heap.fork(scene.live, "branch")
     assert branch is not None
@@ -186,6 +199,9 @@ DAMAGES: list[tuple[Callable[[Scene], None], str]] = [
     (_cached_counter, r"law 1: sequences hold \d+ pages"),
     (_class_of_a_superblock, "law 1: group g0: superblock 0"),
     (_leaked_reference, "law 2: group g1: page"),
+    (_page_that_is_no_number, "law 2: group g0: page -1 is held, and it has pages 0 to 69"),
+    (_page_beyond_capacity, "law 2: group g1: page 70 is held, and it has pages 0 to 69"),
+    (_page_of_a_stream_beyond_capacity, "law 2: group g0: page 1073741824 is held"),
     (_write_to_a_shared_page, "law 3: step 4 writes to a shared page"),
     (_write_to_a_published_page, "law 3: step 4 writes to a sealed page"),
     (_page_freed_under_a_step, "law 4: step 3 reads a page of sb that is free"),

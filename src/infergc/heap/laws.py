@@ -16,7 +16,7 @@ from infergc.heap.moves import I32, PageTable
 from infergc.heap.nodes import Node
 from infergc.heap.objects import Pin, Sequence, StepReads
 from infergc.heap.pages import Pages, page_numbers
-from infergc.heap.space import Extent, FreeSpace
+from infergc.heap.space import FreeSpace
 from infergc.heap.state import HeapState
 from infergc.heap.stats import GroupStats
 from infergc.heap.tier_laws import tier_violations
@@ -47,13 +47,19 @@ class _Tree:
 
 def violations(heap: HeapState) -> list[str]:
     """Every law that the heap breaks now. Cost: O(capacity + pages held + tokens sealed)."""
-    broken: list[str] = []
     tree = _Tree(heap)
-    for group, stats in enumerate(heap.stats()):
-        used = _counted(heap, group, [part for one in heap.sequences.values() for part in heap.extents(one, group)])
-        broken += _law_1_conservation(heap.groups[group], stats, used > 0)
-        broken += _law_2_counts(heap.groups[group], used + _held_otherwise(heap, tree, group))
-        broken += _law_8_lossy(heap.groups[group])
+    used = [_used(heap, group) for group in range(len(heap.groups))]
+    held = [
+        np.concatenate([those, tree.pages[group], page_numbers(heap.in_flight(group))])
+        for group, those in enumerate(used)
+    ]
+    broken = [line for pages, numbers in zip(heap.groups, held, strict=True) for line in _law_2_numbers(pages, numbers)]
+    if broken:
+        return broken  # of pages that are nowhere, nothing else can be asked
+    for group, (pages, stats) in enumerate(zip(heap.groups, heap.stats(), strict=True)):
+        broken += _law_1_conservation(pages, stats, _counted(pages, used[group]) > 0)
+        broken += _law_2_counts(pages, _counted(pages, held[group]))
+        broken += _law_8_lossy(pages)
     for law in _LAWS:
         broken += law(heap)
     for tree_law in _TREE_LAWS:
@@ -61,15 +67,14 @@ def violations(heap: HeapState) -> list[str]:
     return [*broken, *tier_violations(heap)]
 
 
-def _counted(heap: HeapState, group: int, extents: list[Extent]) -> NDArray[np.int64]:
-    """How often each page of a group is in these extents."""
-    return np.bincount(page_numbers(extents), minlength=heap.groups[group].spec.capacity)
+def _used(heap: HeapState, group: int) -> I32:
+    """The pages of sequences, one sequence's after another's."""
+    return page_numbers([part for one in heap.sequences.values() for part in heap.extents(one, group)])
 
 
-def _held_otherwise(heap: HeapState, tree: _Tree, group: int) -> NDArray[np.int64]:
-    """References per page that are no sequence's: those of prefix-tree nodes and of work in flight."""
-    by_tree = np.bincount(tree.pages[group], minlength=heap.groups[group].spec.capacity)
-    return by_tree + _counted(heap, group, heap.in_flight(group))
+def _counted(pages: Pages, held: I32) -> NDArray[np.int64]:
+    """References to each page of a group, where these are held."""
+    return np.bincount(held, minlength=pages.spec.capacity)
 
 
 def _law_1_conservation(pages: Pages, stats: GroupStats, live: NDArray[np.bool_]) -> Iterator[str]:
@@ -98,6 +103,13 @@ def _superblocks(name: str, space: FreeSpace) -> Iterator[str]:
     for block, mask in enumerate(space.masks):
         if space.filed[block] > space.longest_class(mask):
             yield f"law 1: group {name}: superblock {block} is filed under a size class too small"
+
+
+def _law_2_numbers(pages: Pages, held: I32) -> Iterator[str]:
+    nowhere = held[(held < 0) | (held >= pages.spec.capacity)]
+    if len(nowhere):
+        last = pages.spec.capacity - 1
+        yield f"law 2: group {pages.spec.name}: page {nowhere[0]} is held, and it has pages 0 to {last}"
 
 
 def _law_2_counts(pages: Pages, held: NDArray[np.int64]) -> Iterator[str]:

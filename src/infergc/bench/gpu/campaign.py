@@ -150,14 +150,16 @@ def _watched(process: "subprocess.Popen[str]", due: Callable[[], bool]) -> Itera
                 return
 
     watcher = Thread(target=watch, name="infergc-bench-watch", daemon=True)
-    watcher.start()
     try:
+        watcher.start()
         yield stopped
     finally:
         over.set()
-        watcher.join()
+        if watcher.is_alive():
+            watcher.join()
         _end(process)
-        process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)  # a driver that hangs keeps it for ever
 
 
 def _listen(process: "subprocess.Popen[str]", done: Done) -> None:
