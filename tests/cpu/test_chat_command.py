@@ -35,6 +35,8 @@ def test_each_message_is_answered_with_what_was_said_before() -> None:
 
 
 def test_a_system_message_stands_before_all() -> None:
-    system = ("--system", "You are the captain of a ship.")
-    plain, told = (chat(f"{HELLO}\n", *GREEDY, *flags).stdout for flags in ((), system))
-    assert plain != told
+    (plain,) = answers([[HELLO]])
+    done = chat(f"{HELLO}\n", *GREEDY, "--system", "You are the captain of a ship.")
+    assert done.returncode == 0
+    assert done.stdout.strip()
+    assert done.stdout != f"{plain}\n"

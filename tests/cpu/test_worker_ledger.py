@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cpu.random_models import make_random_model
 from infergc.config import ConfigError, engine_config
 from infergc.units import GIB, MIB, format_bytes, parse_bytes
 from infergc.worker.factory import create_executor
@@ -72,13 +72,6 @@ def in_fresh_process(script: str, *arguments: str) -> Any:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def make_model(directory: Path, sizes: str) -> None:
-    """What the tool does, in this process, which has loaded transformers anyway."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["make_random_model.py", str(directory), *sizes.split()])
-        runpy.run_path(str(ROOT / "tools" / "make_random_model.py"), run_name="__main__")
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -108,7 +101,7 @@ def test_the_sum_is_the_peak_of_a_run_that_fills_the_pool(settings: dict[str, ob
 
 def test_loading_takes_little_beside_the_weights(tmp_path: Path) -> None:
     """The peak while loading, and after it, of a model that takes 64 MiB and whose file has half of that."""
-    make_model(tmp_path / "m", "--hidden 256 --layers 1 --heads 4 --vocab 65536 --ffn 512")
+    make_random_model(tmp_path / "m", "--hidden 256 --layers 1 --heads 4 --vocab 65536 --ffn 512")
     private, files = in_fresh_process(LOAD, str(tmp_path / "m"))
     assert 64 * MIB < private < 64 * MIB + 20 * MIB
     assert files < 4 * MIB, "the checkpoint is read, not mapped"
@@ -136,7 +129,7 @@ print(json.dumps([executor.facts.memory, *peaks, footprint().peak]))
 
 def test_loading_and_packing_a_large_vocabulary_fit_in_the_sum(tmp_path: Path) -> None:
     """The process restarts its own peak before the rehearsal: the most is of before and after."""
-    make_model(tmp_path / "m", "--hidden 256 --layers 1 --heads 4 --vocab 120001")
+    make_random_model(tmp_path / "m", "--hidden 256 --layers 1 --heads 4 --vocab 120001")
     memory, *peaks = in_fresh_process(CREATE, str(tmp_path / "m"))
     assert len(peaks) > 1, "it was restarted"
     peak = max(peaks)
@@ -164,7 +157,10 @@ print(json.dumps(grown))
 
 def test_after_the_rehearsal_long_texts_take_no_more(tmp_path: Path) -> None:
     """With 4 KV heads and 2 threads attention cuts the work of one long text, but of two no more."""
-    make_model(tmp_path / "m", "--layers 1 --heads 12 --kv-heads 4 --hidden 768 --ffn 64 --vocab 8192 --context 131072")
+    make_random_model(
+        tmp_path / "m",
+        "--layers 1 --heads 12 --kv-heads 4 --hidden 768 --ffn 64 --vocab 8192 --context 131072",
+    )
     assert max(in_fresh_process(LONG, str(tmp_path / "m"))) < 4 * MIB
 
 

@@ -13,6 +13,7 @@ from infergc.engine.record import Recorder, replay
 from infergc.heap.groups import GroupSpec, window_pages
 from infergc.sim.executor import SimExecutor
 from samples.engines import VOCAB, Results, facts, make_engine, submit
+from samples.lengths import at_length
 from samples.shadow_executor import ShadowExecutor, shadowed
 
 CHUNK = 32
@@ -23,7 +24,7 @@ SHAPES = {
     "mixed": ((FULL, WINDOW), window_pages(WINDOW, 16, CHUNK) + 3),
 }
 MOST_STEPS = 6000
-REQUESTS = 50
+REQUESTS = at_length(30, 50)
 
 
 @dataclass(frozen=True)
