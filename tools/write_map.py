@@ -20,8 +20,8 @@ Folders stand in the order of the layers: each imports only what stands below it
 """
 
 LAYERS = (
-    "", "cli", "evaluation", "planner", "server", "llm", "client", "text", "worker", "sim", "models", "kernels",
-    "engine", "policies", "sched", "heap",
+    "", "cli", "bench", "evaluation", "planner", "server", "llm", "client", "text", "worker", "sim", "models",
+    "kernels", "engine", "policies", "sched", "heap", "hf",
 )  # fmt: skip
 
 
@@ -41,6 +41,8 @@ def files_of(layer: str) -> list[Path]:
 
 def render() -> str:
     """The whole page."""
+    folders = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+    assert folders == {*filter(None, LAYERS)}, f"LAYERS names others than there are: {folders ^ {*LAYERS}}"
     parts = [HEADER]
     for layer in LAYERS:
         rows = [f"| `{path.relative_to(SOURCE)}` | {first_line(path)} |" for path in files_of(layer)]

@@ -9,10 +9,12 @@ import torch
 from transformers import AutoConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from infergc.models.errors import ModelError, UnsupportedModelError
-from infergc.models.hf_config import ARCHITECTURES, checkpoint_dtype, model_spec, read_config
+from infergc.hf.errors import ModelError, UnsupportedModelError
+from infergc.hf.families import ARCHITECTURES
+from infergc.models.hf_config import checkpoint_dtype, model_spec, read_config
 from infergc.models.rope import inverse_frequencies
 from infergc.models.spec import ModelSpec, RopeSpec
+from infergc.sim.hf_geometry import read_geometry
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -88,6 +90,21 @@ def test_what_a_file_says_is_what_transformers_takes_it_to_say(
     other = theirs(tmp_path)
     assert model_spec(ours, torch.float32) == model_spec(other, torch.float32)
     assert (ours.eos_token_id, checkpoint_dtype(ours)) == (other.eos_token_id, checkpoint_dtype(other))
+
+
+@pytest.mark.parametrize("fields", WRITTEN.values(), ids=WRITTEN)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_simulator_reads_what_the_engine_reads(architecture: str, fields: dict[str, Any], tmp_path: Path) -> None:
+    config = config_of(tmp_path, {"architectures": [architecture], **fields})
+    spec, geometry = model_spec(config, torch.float32), read_geometry(tmp_path)
+    assert (geometry.windows or (None,) * geometry.layers) == spec.windows
+    assert (geometry.q_width, geometry.kv_width, geometry.head_dim) == (spec.q_width, spec.kv_width, spec.head_dim)
+    assert (geometry.hidden, geometry.ffn, geometry.vocab) == (
+        spec.hidden_size, spec.intermediate_size, spec.vocab_size
+    )  # fmt: skip
+    assert (geometry.max_len, geometry.tied, geometry.qk_norm) == (spec.max_len, spec.tied, spec.qk_norm)
+    biases = (geometry.qkv_bias, geometry.out_bias, geometry.mlp_bias)
+    assert biases == (spec.qkv_bias, spec.out_bias, spec.mlp_bias)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ def decoder_of(hf_model: Any) -> Decoder:
         ("llama3", {"mlp_bias": True}),
         ("llama3", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}),
         ("llama3", {"rms_norm_eps": 0.3}),
+        ("llama3", {"sliding_window": 40}),  # which Llama's code does not read
+        ("mistral_window", {"layer_types": ["full_attention"] * 3}),  # nor Mistral's these
         ("qwen2", {"rope_parameters": YARN}),
         ("qwen3", {"attention_bias": True, "tie_word_embeddings": False}),
     ],

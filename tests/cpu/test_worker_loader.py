@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cpu.families import make_family
-from infergc.models.errors import ModelError, UnsupportedModelError
+from infergc.hf.errors import ModelError, UnsupportedModelError
 from infergc.models.weights import DecoderWeights, destinations
 from infergc.worker.loading.checkpoint import digest, read_shards
 from infergc.worker.loading.dtypes import choose_dtype

@@ -125,9 +125,9 @@ def test_yarn_stretches_the_context() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"hidden_size": None}, "hidden_size: is required"),
-        ({"intermediate_size": 1.5}, "intermediate_size: takes an integer from 1 up, not 1.5"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers: takes an integer from 1 up, not 0"),
+        ({"hidden_size": None}, "hidden_size is null, which is not an integer from 1 up"),
+        ({"intermediate_size": 1.5}, "intermediate_size is 1.5, which is not an integer from 1 up"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0, which is not an integer from 1 up"),
         ({"num_key_value_heads": 3}, "num_key_value_heads: 3 does not divide num_attention_heads, 4"),
         ({"torch_dtype": "int8"}, 'dtype: "int8" is not one of bfloat16, float16, float32'),
         ({"architectures": ["GPT2LMHeadModel"]}, "architectures: GPT2LMHeadModel is not simulated; these are: Llama"),
@@ -148,7 +148,7 @@ def test_a_file_that_is_no_object_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ConfigError, match="JSON object"):
         geometry_named(tmp_path)
-    with pytest.raises(ConfigError, match=r"--model: there is no .*config\.json"):
+    with pytest.raises(ConfigError, match=r"--model: .* holds no config\.json"):
         create_executor(engine_config(model=tmp_path / "none"))
 
 

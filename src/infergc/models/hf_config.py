@@ -1,15 +1,16 @@
 """From a Hugging Face config.json to a ModelSpec; local files only, no remote code."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from infergc.models.errors import ModelError, UnsupportedModelError
-from infergc.models.hf_fields import complete, read_fields
+from infergc.hf.errors import ModelError, UnsupportedModelError
+from infergc.hf.families import ARCHITECTURES, context, windows
+from infergc.hf.fields import complete, read_fields
 from infergc.models.hf_rope import rope_spec
-from infergc.models.spec import ModelSpec, RopeSpec
+from infergc.models.spec import ModelSpec
 
 _ACTIVATIONS = ("silu", "swish")
 
@@ -47,7 +48,6 @@ def model_spec(config: Any, dtype: torch.dtype) -> ModelSpec:
     if config.hidden_act not in _ACTIVATIONS:
         raise UnsupportedModelError(f"config.json: hidden_act is {config.hidden_act!r}; supported is 'silu'")
     rope = rope_spec(config)
-    max_len = _context(config, rope)
     heads = int(config.num_attention_heads)
     spec = ModelSpec(
         architecture=config.architectures[0],
@@ -58,8 +58,8 @@ def model_spec(config: Any, dtype: torch.dtype) -> ModelSpec:
         num_heads=heads,
         num_kv_heads=int(config.num_key_value_heads or heads),
         head_dim=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
-        windows=_shorter_than(max_len, _windows(config)),
-        max_len=max_len,
+        windows=windows(config),
+        max_len=context(config),
         rms_eps=float(config.rms_norm_eps),
         rope=rope,
         tied=bool(config.tie_word_embeddings),
@@ -73,57 +73,6 @@ def checkpoint_dtype(config: Any) -> torch.dtype | None:
     """The dtype that config.json says the weights have, if it does."""
     dtype = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None)
     return getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-
-
-def _llama(config: Any) -> dict[str, bool]:
-    bias = bool(config.attention_bias)
-    return {"qkv_bias": bias, "out_bias": bias, "mlp_bias": bool(config.mlp_bias)}
-
-
-def _mistral(_: Any) -> dict[str, bool]:
-    return {}
-
-
-def _qwen2(_: Any) -> dict[str, bool]:
-    return {"qkv_bias": True}
-
-
-def _qwen3(config: Any) -> dict[str, bool]:
-    bias = bool(config.attention_bias)
-    return {"qkv_bias": bias, "out_bias": bias, "qk_norm": True}
-
-
-# What sets each family apart; all else is read from the configuration alike.
-ARCHITECTURES: Mapping[str, Callable[[Any], dict[str, bool]]] = {
-    "LlamaForCausalLM": _llama,
-    "MistralForCausalLM": _mistral,
-    "Qwen2ForCausalLM": _qwen2,
-    "Qwen3ForCausalLM": _qwen3,
-}
-
-
-def _windows(config: Any) -> tuple[int | None, ...]:
-    """Each layer's window as written; without ``layer_types`` all layers are alike (Llama, Mistral)."""
-    window = getattr(config, "sliding_window", None)
-    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
-    unknown = set(kinds) - {"full_attention", "sliding_attention"}
-    if unknown:
-        raise UnsupportedModelError(
-            f"config.json: layer_types holds {', '.join(sorted(unknown))}; "
-            "supported are full_attention and sliding_attention"
-        )
-    return tuple(window if kind == "sliding_attention" else None for kind in kinds)
-
-
-def _shorter_than(max_len: int, windows: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    """A window that no text outgrows is full attention."""
-    return tuple(window if window is not None and window < max_len else None for window in windows)
-
-
-def _context(config: Any, rope: RopeSpec) -> int:
-    """Context in tokens; YaRN configurations often still give the length before stretching."""
-    stretched = int(rope.original_len * rope.factor) if rope.kind == "yarn" else 0
-    return max(int(config.max_position_embeddings), stretched)
 
 
 def _check_widths(spec: ModelSpec) -> None:

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from infergc.models.errors import ModelError, UnsupportedModelError
+from infergc.hf.errors import ModelError, UnsupportedModelError
+from infergc.hf.families import rope_kind, rope_settings, yarn_stretch
 from infergc.models.rope import ROPE_KINDS, yarn_amplitude
 from infergc.models.spec import RopeSpec
 
 
 def rope_spec(config: Any) -> RopeSpec:
-    """Read ``rope_parameters`` (transformers 5) or ``rope_theta`` with ``rope_scaling`` (before).
+    """Read the settings of the rotary embedding.
 
     ``dynamic`` scaling is refused: its frequencies follow the text's length, so that a cached key would have
     to be rotated anew as the text grows.
@@ -18,14 +19,11 @@ def rope_spec(config: Any) -> RopeSpec:
         UnsupportedModelError: another rope type, or a rotation of part of the head only.
         ModelError: a setting of the type is missing or malformed.
     """
-    settings = getattr(config, "rope_parameters", None)
-    if settings is None:
-        settings = dict(getattr(config, "rope_scaling", None) or {})
-        settings.setdefault("rope_theta", getattr(config, "rope_theta", None))
-    kind = settings.get("rope_type") or settings.get("type") or "default"
+    settings = rope_settings(config)
+    kind = rope_kind(settings)
     if kind not in ROPE_KINDS or float(settings.get("partial_rotary_factor") or 1.0) != 1.0:
         raise UnsupportedModelError(
-            f"config.json: rope type {kind!r} with settings {dict(settings)} is not supported; "
+            f"config.json: rope type {kind!r} with settings {settings} is not supported; "
             f"these types are, over the whole head: {', '.join(ROPE_KINDS)}"
         )
     try:
@@ -58,8 +56,7 @@ def _llama3_rope(settings: Mapping[str, Any], max_len: int) -> RopeSpec:
 
 
 def _yarn_rope(settings: Mapping[str, Any], max_len: int) -> RopeSpec:
-    original = int(settings.get("original_max_position_embeddings") or max_len)
-    factor = float(settings.get("factor") or max_len / original)
+    original, factor = yarn_stretch(settings, max_len)
     truncate = settings.get("truncate")
     return RopeSpec(
         kind="yarn",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from infergc.models.errors import ModelError
+from infergc.hf.errors import ModelError
 from infergc.models.hf_config import checkpoint_dtype, model_spec, read_config
 from infergc.models.spec import ModelSpec
 from infergc.models.weights import DecoderWeights, allocate, destinations, ignored

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from infergc.models.errors import ModelError, UnsupportedModelError
+from infergc.hf.errors import ModelError, UnsupportedModelError
 from infergc.wording import shown
 
 _WIDTHS = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
@@ -41,7 +41,7 @@ def read_fields(path: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{path.parent} holds no config.json") from None
+        raise ModelError(f"{path.parent} holds no {path.name}") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is not a readable JSON object: {error}") from error
     if not isinstance(fields, dict):
