@@ -33,6 +33,7 @@ from infergc.bench.gpu.figure import left_out, not_run  # noqa: E402
 from infergc.bench.gpu.record import Record  # noqa: E402
 from infergc.bench.gpu.section import Setting  # noqa: E402
 from infergc.bench.json_file import cannot_write, check_writable, write_json  # noqa: E402
+from infergc.wording import counted, shown  # noqa: E402
 
 JSON = "gpu-benchmark.json"  # in the current folder
 SECTIONS = (  # the first are worth most
@@ -56,7 +57,8 @@ def main() -> int:
     judged = args.device == "cuda" and not args.quick
 
     def told(done: list[Done]) -> None:
-        print(f"{done[-1].name}: {len(done[-1].figures)} lines in {done[-1].seconds:.0f} s", file=sys.stderr)
+        lines = counted(len(done[-1].figures), "line")
+        print(f"{done[-1].name}: {lines} in {done[-1].seconds:.0f} s", file=sys.stderr)
         print(done[-1].log, file=sys.stderr, end="")
         write_json(args.json, Record(head, judged, done).plain())  # what was measured stays, whatever ends this run
 
@@ -147,11 +149,11 @@ def folder() -> str | None:
 
 
 def sections(text: str) -> list[Planned]:
-    names = text.split(",")
+    names = [name.strip() for name in text.split(",")]
     unknown = sorted(set(names) - {each.name for each in SECTIONS})
     if unknown:
         known = ", ".join(each.name for each in SECTIONS)
-        raise argparse.ArgumentTypeError(f"there is no section {unknown[0]}; there are {known}")
+        raise argparse.ArgumentTypeError(f"there is no section {shown(unknown[0])}; there are {known}")
     return [each for each in SECTIONS if each.name in names]
 
 
@@ -179,6 +181,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         return args
     if not args.minutes > 0:
         parser.error(f"--minutes: {args.minutes:g} is not allowed; it must be > 0")
+    if args.device == "cpu" and not args.quick:
+        parser.error("--device cpu: tries the program, which goes with --quick; figures there mean nothing")
     if args.traces is not None and not args.traces.is_dir():
         parser.error(f"--traces: {args.traces} is no directory")
     for file in filter(None, (args.json, args.markdown)):

@@ -20,7 +20,7 @@ from gpu_sections.backends import Candidate, candidate
 from gpu_sections.checks import difference
 from gpu_sections.paged import Paged
 from gpu_sections.timing import Ceilings, Stopwatch
-from infergc.bench.gpu.figure import Figure, left_out, not_run, of_rounds
+from infergc.bench.gpu.figure import NO_TIME, Figure, left_out, not_run, of_rounds
 from infergc.bench.gpu.section import Setting
 from infergc.kernels.api import AttentionNeeds
 from infergc.kernels.reference import ReferenceAttention
@@ -160,7 +160,7 @@ def prepared(
     for load in loads:
         what = f"{load}, {name}"
         if setting.left < _LEAST:
-            yield left_out(what, "no time was left")
+            yield left_out(what, NO_TIME)
             continue
         try:
             attempt = Attempt(name, backend, needs_of(setting), load, pages)

@@ -16,7 +16,7 @@ import torch
 
 from cpu.kernel_cases import ROUNDED_WEIGHTS, in_chunks, make_case, run
 from gpu_sections.backends import Candidate, candidate
-from infergc.bench.gpu.figure import Figure, left_out, not_run
+from infergc.bench.gpu.figure import NO_TIME, Figure, left_out, not_run
 from infergc.bench.gpu.section import Setting
 from infergc.kernels.api import AttentionNeeds, Rotation
 from infergc.kernels.reference import ReferenceAttention
@@ -47,7 +47,7 @@ def measure(setting: Setting) -> Iterator[Figure]:
 def begun(what: str, work: Callable[[], Figure], setting: Setting) -> Figure:
     """The figure, if there is time to begin; what fails is told, and other kernels are still checked."""
     if setting.left < _LEAST:
-        return left_out(what, "no time was left")
+        return left_out(what, NO_TIME)
     try:
         return work()
     except Exception as error:  # noqa: BLE001 - whatever it is

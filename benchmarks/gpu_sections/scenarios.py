@@ -18,7 +18,7 @@ from gpu_sections.driver import DriverMemory, HostMemory, Memory, OutOfMemoryErr
 from gpu_sections.engines import configuration
 from gpu_sections.loads import load_of, prompts_of
 from gpu_sections.models import NoRoomError, geometry, kv_bytes_per_token, model_directory
-from infergc.bench.gpu.figure import Figure, left_out
+from infergc.bench.gpu.figure import NO_TIME, Figure, left_out
 from infergc.bench.gpu.section import Setting
 from infergc.bench.scenarios.allocators import Allocator, Doubling, Reserved
 from infergc.bench.scenarios.outcome import NO_LIMITS
@@ -137,7 +137,7 @@ def measure(setting: Setting) -> Iterator[Figure]:
     began = setting.left
     for number, load in loads.items():
         if setting.left < (began - setting.left) / max(1, number - 1):  # as long as one has taken so far
-            yield left_out(f"{number} {TITLES[number]}", "no time was left")
+            yield left_out(f"{number} {TITLES[number]}", NO_TIME)
             continue
         taken: Taken = {}
         memory = DriverMemory() if setting.device == "cuda" else HostMemory()

@@ -7,7 +7,7 @@ from typing import Any
 from gpu_sections.contest import Contest
 from gpu_sections.engines import Ours
 from gpu_sections.models import NoRoomError, model_directory
-from infergc.bench.gpu.figure import Figure, left_out, not_run
+from infergc.bench.gpu.figure import NO_TIME, Figure, left_out, not_run
 from infergc.bench.gpu.section import Setting
 from infergc.bench.workload import Load
 
@@ -68,7 +68,7 @@ def _contests(ours: Ours, others: list[Any], loads: Sequence[Load], setting: Set
     names, vocab = ", ".join(each.name for each in (ours, *others)), ours.engine.ready.vocab_size
     for load in loads:
         if setting.left < least and not setting.quick:
-            yield left_out(f"{load}, {names}", "no time was left")
+            yield left_out(f"{load}, {names}", NO_TIME)
             continue
         began = setting.left
         yield from Contest(ours, others, load, vocab, setting).figures(1 if setting.quick else ROUNDS)

@@ -331,8 +331,10 @@ def test_a_run_that_is_interrupted_while_it_starts_a_section_ends(tmp_path: Path
     ("flags", "said"),
     [
         (("--minutes", "0"), "--minutes: 0 is not allowed; it must be > 0"),
+        (("--device", "cpu"), "--device cpu: tries the program, which goes with --quick"),
+        (("--sections", "checks,"), 'there is no section ""; there are checks, attention'),
         (("--traces", "nowhere"), "--traces: nowhere is no directory"),
-        (("--sections", "checks,attenti0n"), "there is no section attenti0n; there are checks, attention"),
+        (("--sections", "checks, attenti0n"), 'there is no section "attenti0n"; there are checks, attention'),
     ],
 )
 def test_wrong_options_are_refused_at_once(tmp_path: Path, flags: tuple[str, ...], said: str) -> None:
@@ -346,7 +348,8 @@ def test_wrong_options_are_refused_at_once(tmp_path: Path, flags: tuple[str, ...
 
 def test_sections_that_get_no_time_are_named(tmp_path: Path) -> None:
     found = run(tmp_path, "--device", "cpu", "--quick", "--minutes", "0.05")
-    assert found.status == 0, found.log
+    assert found.status == 1, "nothing was checked"
+    assert "no section began; 20" in found.out
     assert [section["section"] for section in found.told["sections"]] == [*NAMES, LAST]
     assert {found.figures(name)["all"]["skipped"] for name in (*NAMES, LAST)} == {"no time was left"}
 

@@ -12,7 +12,7 @@ import torch
 
 from infergc.bench.gpu import stand_ins
 from infergc.bench.gpu.campaign import INTERRUPTED, Done, Interrupt, Planned, run_all, run_one
-from infergc.bench.gpu.figure import REST, Figure, left_out, of_rounds
+from infergc.bench.gpu.figure import NO_TIME, REST, Figure, left_out, of_rounds
 from infergc.bench.gpu.record import Record
 from infergc.bench.gpu.section import Setting
 from infergc.bench.scenarios.allocators import Doubling, Reserved
@@ -88,6 +88,9 @@ def test_the_exit_status_says_how_it_went() -> None:
     failed = [Figure("attention, triton", failed="no compiler")]
     assert status(Done("engine-1b", figures=failed)) == 0, "a peer, say"
     assert status(Done("checks", figures=failed)) == 1
+    assert status(Done("checks", figures=[Figure("dense work", 3.0), left_out("attention, triton", NO_TIME)])) == 1
+    assert status(Done("checks", figures=[left_out("attention, triton", "triton is not installed")])) == 0
+    assert status(Done("transfers", figures=[left_out("all", NO_TIME)])) == 0
     assert status(Done("transfers", figures=[Figure(REST, failed="its process ended with status -9")])) == 1
     assert status(Done("checks", ends_all="finds no NVIDIA GPU here")) == 1
     assert status(Done("checks"), Done("attention", ends_all=INTERRUPTED)) == 130
@@ -157,6 +160,12 @@ def test_time_that_is_left_goes_to_the_sections_after() -> None:
     assert given["c"] == pytest.approx(40, abs=3)
 
 
+def test_what_time_there_is_goes_to_the_first() -> None:
+    planned = [Planned("a", "", 1), Planned("b", "", 9)]
+    done = run_all(planned, 6.0, lambda *_: [sys.executable, "-c", "import time; time.sleep(2)"], len, Interrupt())
+    assert [[figure.skipped for figure in each.figures] for each in done] == [[], [NO_TIME]]
+
+
 def test_an_absent_package_names_itself_where_it_is_used() -> None:
     (module, _) = stand_ins._llguidance()
     made = module.LLTokenizer("anything")
@@ -213,8 +222,8 @@ def test_what_does_not_run_is_no_difference_and_other_cases_are_checked(tmp_path
 
 def test_nothing_begins_when_time_is_over_and_no_case_is_no_success(tmp_path: Path) -> None:
     over = setting(tmp_path, ends=time.monotonic())
-    assert begun("a", lambda: pytest.fail("it began"), over) == left_out("a", "no time was left")
-    assert checked("all", iter([("a", lambda: "")]), over) == left_out("all", "no time was left")
+    assert begun("a", lambda: pytest.fail("it began"), over) == left_out("a", NO_TIME)
+    assert checked("all", iter([("a", lambda: "")]), over) == left_out("all", NO_TIME)
     missing = ModuleNotFoundError("no", name="triton")
 
     def cases() -> Iterator[tuple[str, Differs]]:

@@ -12,7 +12,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import Any
 
-from infergc.bench.gpu.figure import REST, Figure, left_out
+from infergc.bench.gpu.figure import NO_TIME, REST, Figure, left_out
 
 INTERRUPTED = "interrupted"
 _LEAST = 5.0  # seconds; with less there is no use in starting a process
@@ -86,7 +86,7 @@ def run_all(
     told: Callable[[list[Done]], None],
     interrupt: Interrupt,
 ) -> list[Done]:
-    """Run sections in order. What one leaves of its time goes to those after it.
+    """Run sections in order. What one leaves of its time goes to those after it, and too little to the first alone.
 
     Where the user interrupts, or the device is not there, those after it are not begun.
 
@@ -101,12 +101,12 @@ def run_all(
     ends = monotonic() + seconds
     for at, section in enumerate(planned):
         left = ends - monotonic()
-        limit = left * section.share / sum(each.share for each in planned[at:])
+        limit = max(left * section.share / sum(each.share for each in planned[at:]), min(left, _LEAST))
         ended = INTERRUPTED if interrupt.asked else done[-1].ends_all if done else ""
         if ended:
             done.append(Done(section.name, figures=[left_out("all", ended)], ends_all=ended))
         elif limit < _LEAST:
-            done.append(Done(section.name, figures=[left_out("all", "no time was left")]))
+            done.append(Done(section.name, figures=[left_out("all", NO_TIME)]))
         else:
             done.append(run_one(section.name, command(section, limit), min(limit + _GRACE, left), interrupt))
         told(done)

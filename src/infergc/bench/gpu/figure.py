@@ -5,6 +5,7 @@ from statistics import median
 from typing import Any
 
 REST = "the rest"  # of a section that ended before its end
+NO_TIME = "no time was left"
 
 
 @dataclass(frozen=True, slots=True)

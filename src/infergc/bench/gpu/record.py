@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infergc.bench.gpu.campaign import INTERRUPTED, Done
-from infergc.bench.gpu.figure import REST, Figure
+from infergc.bench.gpu.figure import NO_TIME, REST, Figure
 
 CHECKS = "checks"  # the section that measures nothing
 COLUMNS = ("section", "what", "figure", "bar", "verdict")
@@ -37,12 +37,11 @@ class Record:
 
     @property
     def status(self) -> int:
-        """The program's exit status: 130 if it was interrupted; 1 if a kernel differs or something broke."""
+        """Exit status of the program: 130 if interrupted; 1 if a kernel differs or was not checked, or one broke."""
         reasons = {done.ends_all for done in self.done}
         if INTERRUPTED in reasons:
             return 130
-        failed = [(done.name, figure.what) for done in self.done for figure in done.figures if figure.failed]
-        broken = any(name == CHECKS or what == REST for name, what in failed)
+        broken = any(_broke(done.name, figure) for done in self.done for figure in done.figures)
         return int(self.wrong or broken or reasons != {""})
 
     def plain(self) -> dict[str, Any]:
@@ -82,13 +81,21 @@ class Record:
 
     def _notes(self) -> list[str]:
         about = self.about
-        notes = [f"{about.get('device', 'no section began')}; {about.get('versions', '')}; {self.head['date']}"]
+        told = (about.get("device", "no section began"), about.get("versions", ""), self.head["date"])
+        notes = ["; ".join(filter(None, told))]
         if about.get("stand_ins"):
             names = ", ".join(about["stand_ins"])
             notes.append(f"Not installed, and plain Python classes in their place: {names}.")
         if not self.judged:
             notes.append("Tiny sizes or no GPU: this shows that the program runs. Its figures mean nothing.")
         return notes
+
+
+def _broke(section: str, figure: Figure) -> bool:
+    """Whether a section broke off, or a kernel was not checked though all was there that it takes."""
+    if section == CHECKS and figure.skipped == NO_TIME:
+        return True
+    return bool(figure.failed) and (section == CHECKS or figure.what == REST)
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:

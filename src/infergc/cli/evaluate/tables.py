@@ -22,7 +22,9 @@ def show(results: dict[str, Any]) -> None:
         console.print(_text(results["text"]))
     if results["retrieval"]:
         console.print(_retrieval(results["retrieval"]))
-        console.print("unusable for comparison: full KV scores under 95 %. KV held: beside full KV")
+        if not all(row["usable"] for row in results["retrieval"]):
+            console.print(f"{UNUSABLE}: full KV itself scores under 95 % there, which leaves nothing to compare with")
+        console.print("KV held: beside full KV")
     console.print("Under each mean: its 95 % interval over seeds")
 
 
