@@ -6,10 +6,12 @@ import pytest
 
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Abort, Submit
+from infergc.engine.ports import Sink
 from infergc.heap.nodes import Namespace
 from infergc.heap.objects import TokenLog
 from infergc.heap.provenance import Place, taken_by
 from infergc.params import SamplingParams
+from infergc.sched.plan import StepPlan
 from samples.engines import Results, facts, make_engine, run, submit
 
 SEARCH = {"use_beam_search": True, "n": 4, "temperature": 0, "max_tokens": 90}
@@ -133,3 +135,30 @@ def test_neighbours_that_two_requests_leaked_are_told_apart() -> None:
         heap.close(sequence)
     found = engine.pacer.verify()
     assert [leak.owner for leak in found.leaks] == ["one", "two"]
+
+
+class Plans(Sink):
+    """Keeps the steps."""
+
+    def __init__(self) -> None:
+        self.steps: list[StepPlan] = []
+
+    def planned(self, plan: StepPlan) -> None:
+        self.steps.append(plan)
+
+
+def test_who_was_let_in_before_pages_were_found_lost_is_bound_to_its_slot(caplog: pytest.LogCaptureFixture) -> None:
+    """What is planned anew, once lost pages were found, has who was let in before; and nobody was let in twice."""
+    plans, results = Plans(), Results()
+    engine = make_engine(facts(max_len=500), pages=14, sinks=[plans], max_num_seqs=8, max_num_batched_tokens=512)
+    run(engine, [submit("old", text(70, 3), max_tokens=1)])
+    pages = engine.heap.groups[0]
+    pages.count[pages.sealed] += 1
+    plans.steps.clear()
+    engine.step([submit("r0", text(120), max_tokens=4), submit("r1", text(70, 7), max_tokens=4)])
+    assert "the heap was mended" in caplog.text, "nothing was lost here: nothing is shown"
+    (plan,) = plans.steps
+    assert [each.slot for each in plan.bindings] == plan.slots.tolist()
+    assert len(plan.slots) == len(engine.heap.sequences) == 2
+    drain(engine, results)
+    assert not engine.heap.sequences

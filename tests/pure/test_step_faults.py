@@ -1,5 +1,6 @@
 """Steps that fail for one request, or for too much company."""
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from infergc.engine.faults import is_refusal
 from infergc.engine.loop import Engine
 from infergc.engine.messages import Submit
+from infergc.engine.stats import snapshot
 from infergc.heap.errors import StorageLost
 from infergc.heap.groups import GroupSpec
 from infergc.sched.plan import StepOutcome, StepPlan
@@ -158,18 +160,40 @@ def test_any_step_may_fail_once(failing: int, branching: dict[str, Any]) -> None
     assert engine.counters.failed_steps == 1
 
 
+class Gone(DoneFlight):
+    def result(self) -> StepOutcome:
+        raise StorageLost("a page could not be moved")
+
+
+class Broken(SimExecutor):
+    """Loses storage in its fourth step."""
+
+    closed = False
+
+    def launch(self, plan: StepPlan) -> DoneFlight:
+        flight = super().launch(plan)
+        return Gone(flight.result()) if plan.step == 3 else flight
+
+    def close(self) -> None:
+        self.closed = True
+        super().close()
+
+
 def test_moves_that_are_lost_end_the_engine() -> None:
-    class Broken(SimExecutor):
-        def launch(self, plan: StepPlan) -> DoneFlight:
-            flight = super().launch(plan)
-            return Gone(flight.result()) if plan.step == 3 else flight
-
-    class Gone(DoneFlight):
-        def result(self) -> StepOutcome:
-            raise StorageLost("a page could not be moved")
-
     with pytest.raises(StorageLost, match="could not be moved"):
         run(make_engine(executor_class=Broken), many())
+
+
+def test_an_engine_whose_last_step_ends_it_stops_its_executor() -> None:
+    """What the disk tier has to write is written, and its threads end."""
+    engine = make_engine(executor_class=Broken, pipeline_depth=2)
+    engine.step([submit("a", [1, 2, 3], max_tokens=9, ignore_eos=True)])
+    for _ in range(3):
+        engine.step()
+    assert isinstance(engine._executor, Broken)
+    with pytest.raises(StorageLost, match="could not be moved"):
+        engine.close()
+    assert engine._executor.closed
 
 
 @pytest.mark.parametrize(
@@ -186,3 +210,14 @@ def test_moves_that_are_lost_end_the_engine() -> None:
 )
 def test_refusals_of_memory_are_told_from_other_failures(error: Exception, refused: bool) -> None:
     assert is_refusal(error) == refused
+
+
+def test_counters_that_were_told_stay_as_they_were() -> None:
+    """Of an engine in this process, they were its own lists."""
+    engine = make_engine()
+    before = snapshot(engine.scheduler, engine.counters, engine.pacer, engine.queue)
+    kept = copy.deepcopy(before)
+    run(engine, [submit(name, [1, 2, 3] * 30, max_tokens=60, ignore_eos=True) for name in "abc"])
+    engine.heap.tree.generations.promoted[1] += 1
+    assert before == kept
+    assert snapshot(engine.scheduler, engine.counters, engine.pacer, engine.queue) != kept

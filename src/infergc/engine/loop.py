@@ -138,12 +138,14 @@ class Engine:
         return self._executor.census(self.counters.steps)
 
     def close(self) -> None:
-        """Drop every request and stop the executor."""
-        while self._flights:
-            self._commit(Outputs())
-        for name in self._intake:
-            self._abort(name, Outputs())
-        self._executor.close()
+        """Drop every request and stop the executor, which is stopped whatever a last step comes to."""
+        try:
+            while self._flights:
+                self._commit(Outputs())
+            for name in self._intake:
+                self._abort(name, Outputs())
+        finally:
+            self._executor.close()
 
     def forget(self) -> None:
         """Ask nothing more of the steps in flight: who failed has an error whose frames hold what the worker held."""

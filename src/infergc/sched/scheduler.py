@@ -17,7 +17,7 @@ from infergc.heap.objects import Sequence
 from infergc.sched.families import leaving
 from infergc.sched.fitting import Admission
 from infergc.sched.landing import Flight, Landing
-from infergc.sched.plan import I32, Binding, StepPlan
+from infergc.sched.plan import I32, StepPlan
 from infergc.sched.queue import Ordering
 from infergc.sched.request import Request, Status
 from infergc.sched.rows import Slots, binding_of, spread
@@ -68,20 +68,18 @@ class Scheduler(Landing):
             if tried is not None:
                 return tried
         slots, counts, refused = self._continue_running(self.at_the_door)
-        bindings: list[Binding] = []
         if not refused and len(self.running) < self.config.max_num_seqs:
             self.look()
         if not refused and self._may_admit():
-            new_slots, new_counts, bindings = self._admit(
-                self.config.max_num_batched_tokens - int(counts.sum()), self._line()
-            )
+            left = self.config.max_num_batched_tokens - int(counts.sum())
+            new_slots, new_counts = self._admit(left, self._line())
             slots = np.concatenate((slots, np.array(new_slots, np.intp)))
             counts = np.concatenate((counts, np.array(new_counts, np.int32)))
         if not len(slots) and not self._flights:
-            slots, counts, bindings = self._break_stall()
+            slots, counts = self._break_stall()
         self.waits_for = self._why_wait(counts)
         copies = self.tier_use is not None and self.tier_use.plan_copies()
-        return self._make_plan(slots, counts, bindings) if len(slots) or copies else None
+        return self._make_plan(slots, counts) if len(slots) or copies else None
 
     def planned_for(self) -> dict[str, int]:
         """Whom a plan that failed was for: who asked for memory, or else all in the step. Ids, and tokens known."""
@@ -97,10 +95,10 @@ class Scheduler(Landing):
         kept = self._grant(slots, counts)
         slots, counts = slots[kept], counts[kept]
         waiting = [each for each in group if each.status is Status.WAITING] if kept.all() else []
-        new_slots, new_counts, bindings = self._admit(budget - int(counts.sum()), iter(waiting))
+        new_slots, new_counts = self._admit(budget - int(counts.sum()), iter(waiting))
         slots = np.concatenate((slots, np.array(new_slots, np.intp)))
         counts = np.concatenate((counts, np.array(new_counts, np.int32)))
-        return self._make_plan(slots, counts, bindings) if len(slots) else None
+        return self._make_plan(slots, counts) if len(slots) else None
 
     def _continue_running(self, waiting: int) -> tuple[Slots, I32, bool]:
         """Let those that run go on, beside so many that may start."""
@@ -173,21 +171,20 @@ class Scheduler(Landing):
         self.counters.preemptions += 1
         self._step_down(victim, keeps=True)
 
-    def _break_stall(self) -> tuple[Slots, I32, list[Binding]]:
+    def _break_stall(self) -> tuple[Slots, I32]:
         """Nothing goes on: long prompts left the step to who could not start, and have it after all.
 
         Or whoever runs is a hypothesis that stands: they give way to those their groups wait for.
         """
         alone, tokens, _ = self._continue_running(0)
         if len(alone):
-            return alone, tokens, []
+            return alone, tokens
         slots: list[int] = []
         counts: list[int] = []
-        bindings: list[Binding] = []
         while self.running and self.waiting and not slots:
             self._preempt(self._preemption.victim(list(self.running)))
-            slots, counts, bindings = self._admit(self.config.max_num_batched_tokens, self._line())
-        return np.array(slots, np.intp), np.array(counts, np.int32), bindings
+            slots, counts = self._admit(self.config.max_num_batched_tokens, self._line())
+        return np.array(slots, np.intp), np.array(counts, np.int32)
 
     # ---- admission
 
@@ -203,21 +200,23 @@ class Scheduler(Landing):
             if not self._reads_first(request):
                 yield request
 
-    def _admit(self, budget: int, line: Iterator[Request]) -> tuple[list[int], list[int], list[Binding]]:
-        """Let waiting requests start, until one cannot; returns slots, tokens to compute and bindings."""
+    def _admit(self, budget: int, line: Iterator[Request]) -> tuple[list[int], list[int]]:
+        """Let waiting requests start, until one cannot; returns slots and tokens to compute.
+
+        They stay bound though planning fails after it: what is planned next has them among those that run.
+        """
         slots: list[int] = []
         counts: list[int] = []
-        bindings: list[Binding] = []
         while budget > 0 and (request := next(line, None)) is not None:
             count = self._admit_one(request, budget)
             if not count:
                 break
             slots.append(request.held.slot)
             counts.append(count)
-            bindings.append(binding_of(request))
+            self._bound.append(binding_of(request))
             budget -= count
             self._sharing.came(request.held.slot, count)
-        return slots, counts, bindings
+        return slots, counts
 
     def _admit_one(self, request: Request, budget: int) -> int:
         """Let a request start, with what the prefix cache has of it; returns the tokens it computes, 0 if it waits."""
@@ -251,7 +250,12 @@ class Scheduler(Landing):
                 return self._start(request, budget, whole_pages=True)
             cached = self.tier_use.restore(request, sequence, below, cached)
         count = self._sharing.chunk(cached, known, budget)
-        if not (fits and self.heap.reserve([(sequence, cached + count)])):
+        try:
+            granted = fits and self.heap.reserve([(sequence, cached + count)])
+        except HeapCorruption:
+            self.heap.close(sequence)  # it is opened again where what was found could be mended
+            raise
+        if not granted:
             self.heap.close(sequence)
             self._refuse(request)
             return 0
@@ -277,18 +281,18 @@ class Scheduler(Landing):
 
     # ---- launching
 
-    def _make_plan(self, slots: Slots, counts: I32, bindings: list[Binding]) -> StepPlan:
+    def _make_plan(self, slots: Slots, counts: I32) -> StepPlan:
         self._about = self.trials.group() or None
         starts = self._rows.scheduled[slots]
         inputs = self._rows.inputs(slots, starts, counts)
         step = self.heap.planning
         self.heap.compact()
         tables = self.heap.begin_step(slots, starts, counts)
-        forked, self._forked = self._forked, []
-        bound = tuple((one.slot, int(self.heap.holder[one.slot])) for one in (*forked, *bindings))
+        bindings, self._bound = tuple(self._bound), []
+        bound = tuple((one.slot, int(self.heap.holder[one.slot])) for one in bindings)
         self._flights.append(
             Flight(slots, starts, starts + counts, self.heap.holder[slots], self._rows.ids[slots], bound)
         )
         sample = self._rows.launch(slots, counts)
         rows, moves = slots.astype(np.int32), self.heap.take_moves()
-        return StepPlan(step, rows, starts, counts, inputs, sample, tables, moves, (*forked, *bindings))
+        return StepPlan(step, rows, starts, counts, inputs, sample, tables, moves, bindings)

@@ -63,7 +63,7 @@ class Seating:
         self._refused: Request | None = None  # memory refused it
         self._short: Request | None = None  # as well; nobody has left since, though others' pages may be shared by now
         self._room: list[int] = []  # pages that could be granted then, by group
-        self._forked: list[Binding] = []  # of rows forked since the last plan
+        self._bound: list[Binding] = []  # of rows that came to run since the last step, first to last
         self._slides = any(spec.window is not None for spec in heap.config.groups)
 
     def add(self, request: Request) -> None:
@@ -148,7 +148,7 @@ class Seating:
             return False
         self.heap.truncate(sequence, shared)
         self._sit(branch, sequence, shared)
-        self._forked.append(binding_of(branch))
+        self._bound.append(binding_of(branch))
         return True
 
     def keep(self, request: Request) -> None:
