@@ -1,1 +1,1 @@
-"""The engine: the pipelined loop, its ports (Executor, Sink), finish rules and assembly."""
+"""The engine: the pipelined loop, its ports (Executor, Sink), faults, resuming and assembly."""

@@ -17,8 +17,7 @@ from infergc.sched.deadlines import Deadlines
 from infergc.sched.request import Request, Status
 from infergc.sched.search import BeamSearch, Hypothesis
 from infergc.sched.sessions import Sessions
-
-Job = Request | BeamSearch
+from infergc.sched.trials import Unit
 
 
 class Intake:
@@ -38,7 +37,7 @@ class Intake:
         self._heap = heap
         self._sessions = sessions
         self._deadlines = deadlines
-        self._jobs: dict[str, Job] = {}  # by name of the choice
+        self._units: dict[str, Unit] = {}  # by name of the choice
         self._open: dict[str, list[str]] = {}  # request with several choices → names of those that are open
         self._request_of: dict[str, str] = {}  # and back
         self._arrivals = 0
@@ -46,7 +45,7 @@ class Intake:
     def refusal(self, submit: Submit) -> str:
         """Why a request cannot run, "" if it can. Clients check first; this guards the heap."""
         names = (submit.request_id, *choice_names(submit.request_id, submit.params.n))
-        if submit.request_id in self._open or not self._jobs.keys().isdisjoint(names):
+        if submit.request_id in self._open or not self._units.keys().isdisjoint(names):
             return f"request_id: {submit.request_id!r} is running already"
         if not 0 < len(submit.prompt) < self._ready.max_model_len:
             return f"prompt: {len(submit.prompt)} tokens; 1 to {self._ready.max_model_len - 1} are allowed"
@@ -72,9 +71,9 @@ class Intake:
             search = BeamSearch(first, rules, names, GroupRoot(self._heap, names[0]))
             first = search.first
             first.cache_control = submit.cache_control
-            self._jobs.update(dict.fromkeys(names, search))
+            self._units.update(dict.fromkeys(names, search))
         else:
-            self._jobs.update(zip(names, with_branches(first, names), strict=True))
+            self._units.update(zip(names, with_branches(first, names), strict=True))
             first.cache_control = submit.cache_control  # of the request once, not of every branch
         self._arrivals += max(submit.params.width, len(names))
         if len(names) > 1:
@@ -109,12 +108,12 @@ class Intake:
 
     def started(self, name: str) -> int | None:
         """Prompt tokens of a choice that were found in the prefix cache; None if it has not been started, or ended."""
-        job = self._jobs.get(name)
-        return (job.first if isinstance(job, BeamSearch) else job).cached if job is not None else None
+        unit = self._units.get(name)
+        return (unit.first if isinstance(unit, BeamSearch) else unit).cached if unit is not None else None
 
-    def job(self, name: str) -> Job | None:
+    def unit(self, name: str) -> Unit | None:
         """What runs under the name of a choice."""
-        return self._jobs.get(name)
+        return self._units.get(name)
 
     def names(self, request_id: str) -> list[str]:
         """The open choices of a request; a name that is not a request's own is taken for a choice's."""
@@ -122,9 +121,9 @@ class Intake:
 
     def close(self, name: str) -> None:
         """A choice has ended."""
-        job = self._jobs.pop(name)
-        if job.session is not None:
-            self._sessions.release((job.namespace.salt, job.session.owner), job.session)
+        unit = self._units.pop(name)
+        if unit.session is not None:
+            self._sessions.release((unit.namespace.salt, unit.session.owner), unit.session)
         request_id = self._request_of.pop(name, None)
         if request_id is not None:
             self._open[request_id].remove(name)
@@ -133,7 +132,7 @@ class Intake:
 
     def __iter__(self) -> Iterator[str]:
         """The names of open choices."""
-        return iter(list(self._jobs))
+        return iter(list(self._units))
 
     def _first(self, submit: Submit, name: str) -> Request:
         params, prompt = submit.params, np.array(submit.prompt, np.int32)
@@ -159,11 +158,11 @@ def _go_on(request: Request, choice: OpenChoice) -> None:
     request.cached, request.preemptions, request.told = choice.cached, choice.preemptions, choice.prompt_told
 
 
-def names_of(job: Job) -> tuple[str, ...]:
+def names_of(unit: Unit) -> tuple[str, ...]:
     """The choices that end with it."""
-    return job.names if isinstance(job, BeamSearch) else (job.id,)
+    return unit.names if isinstance(unit, BeamSearch) else (unit.id,)
 
 
-def cached_of(job: Job) -> int:
+def cached_of(unit: Unit) -> int:
     """Prompt tokens that were found in the prefix cache."""
-    return job.cached or 0
+    return unit.cached or 0

@@ -8,7 +8,7 @@ from infergc.engine.corruption import corruption
 from infergc.engine.deltas import as_logprobs, delta_of, text_deltas
 from infergc.engine.faults import NeverStarted, forget_frames, is_refusal, log_failure, moves_of, verdict
 from infergc.engine.inquiries import Inquiries
-from infergc.engine.intake import Intake, Job, cached_of, names_of
+from infergc.engine.intake import Intake, cached_of, names_of
 from infergc.engine.messages import (
     Abort,
     Ask,
@@ -37,7 +37,7 @@ from infergc.sched.counters import SchedulerCounters
 from infergc.sched.plan import StepOutcome, StepPlan
 from infergc.sched.request import Request
 from infergc.sched.scheduler import Scheduler
-from infergc.sched.search import BeamSearch, Hypothesis
+from infergc.sched.search import BeamSearch
 from infergc.sched.trials import Unit, unit_of
 
 _DISK_SECONDS = 0.002  # that commands may have to wait while the engine has nothing to do but to wait for the disk
@@ -98,7 +98,7 @@ class Engine:
     def step(self, commands: Iterable[Command] = ()) -> Outputs:
         """Run one iteration: take commands, launch a step if the pipeline has room, commit the oldest if it is full.
 
-        At depth 2 the first call only launches; a step's tokens come with the call that plans the step after next.
+        At depth 2 the first call only launches; a step's tokens come with the call that launches the next.
         """
         self.doing, self.taking = "command", None
         if self._waits_for_disk():
@@ -170,7 +170,7 @@ class Engine:
         Args:
             old: the one that failed.
             requests: what was told of each, in order of arrival.
-            second: how late it is.
+            second: the time, in seconds since the engine began.
             suspects: ids of those, or of requests that come with the next commands, that run apart until so many tokens
                 of them are computed, and one more than was told.
         """
@@ -226,36 +226,36 @@ class Engine:
 
     def _abort(self, request_id: str, outputs: Outputs, *, stopped: bool = False) -> None:
         for name in self._intake.names(request_id):
-            job = self._intake.job(name)
-            if job is not None:
-                self._tell_end(job, self._stop(job, stopped=stopped), outputs)
+            unit = self._intake.unit(name)
+            if unit is not None:
+                self._tell_end(unit, self._stop(unit, stopped=stopped), outputs)
 
     def _tick(self, seconds: int, outputs: Outputs) -> None:
-        """So late it is. Who waited too long to be started ends; choices that this sets free may be as late."""
+        """The time is ``seconds``: who waited too long to start ends. Choices that this sets free may be as late."""
         self.scheduler.tick(seconds)
         while late := self.scheduler.late():
             for request in late:
-                job = request.search if isinstance(request, Hypothesis) else request
-                self._stop(job, stopped=False)
+                unit = unit_of(request)
+                self._stop(unit, stopped=False)
                 why = "it waited longer than its queue_timeout or the server's --queue-timeout without being started"
-                self._tell_end(job, "timeout", outputs, why)
+                self._tell_end(unit, "timeout", outputs, why)
 
-    def _stop(self, job: Job, *, stopped: bool) -> str:
-        """End a job that no token ended; returns the reason. A beam search has no stop strings: it is abandoned."""
-        if isinstance(job, BeamSearch):
-            self.scheduler.cancel(job)
+    def _stop(self, unit: Unit, *, stopped: bool) -> str:
+        """End what no token ended; returns the reason. A beam search has no stop strings: it is abandoned."""
+        if isinstance(unit, BeamSearch):
+            self.scheduler.cancel(unit)
         elif stopped:
-            self.scheduler.stop(job)
+            self.scheduler.stop(unit)
             return "stop"
         else:
-            self.scheduler.abort(job)
+            self.scheduler.abort(unit)
         return "abort"
 
-    def _tell_end(self, job: Job, reason: str, outputs: Outputs, error: str = "") -> None:
-        """A job ended without a last token."""
-        for name in names_of(job):
+    def _tell_end(self, unit: Unit, reason: str, outputs: Outputs, error: str = "") -> None:
+        """A request or a search ended without a last token."""
+        for name in names_of(unit):
             self._end(name, reason)
-            outputs.deltas.append(Delta(name, [], reason, cached_tokens=cached_of(job), error=error))
+            outputs.deltas.append(Delta(name, [], reason, cached_tokens=cached_of(unit), error=error))
 
     def _steps(self) -> Steps:
         """Those in flight, with their moves."""
@@ -271,11 +271,10 @@ class Engine:
 
     def awaits_news(self) -> bool:
         """Whether the disk tier is at work: there will be news though nobody asks for anything."""
-        tiers = self.heap.tiers
-        return tiers is not None and tiers.disk is not None and tiers.disk.is_busy
+        return self.heap.disk is not None and self.heap.disk.is_busy
 
     def _take_news(self, news: DiskNews) -> None:
-        disk = None if self.heap.tiers is None else self.heap.tiers.disk
+        disk = self.heap.disk
         if disk is None:
             return
         match news:
@@ -292,9 +291,8 @@ class Engine:
         return self.scheduler.only_loads and not self._flights
 
     def _hand_over_jobs(self) -> None:
-        tiers = self.heap.tiers
-        if tiers is not None and tiers.disk is not None:
-            for job in tiers.disk.jobs(self.heap.completed):
+        if self.heap.disk is not None:
+            for job in self.heap.disk.jobs(self.heap.completed):
                 self._executor.move(job)
 
     # ---- steps
@@ -388,8 +386,7 @@ class Engine:
 
     def _tell_failed(self, requests: Iterable[Request], error: str, outputs: Outputs) -> None:
         for request in requests:
-            job = request.search if isinstance(request, Hypothesis) else request
-            self._tell_end(job, "error", outputs, error)
+            self._tell_end(unit_of(request), "error", outputs, error)
 
     def _end(self, name: str, reason: str) -> None:
         self._intake.close(name)

@@ -58,7 +58,7 @@ class Shutdown(msgspec.Struct, tag="shutdown", array_like=True):
 
 
 class Tick(msgspec.Struct, tag="tick", array_like=True):
-    """So late it is, in whole seconds since the engine began: the only time that heap and scheduler know (law 10).
+    """The time, in whole seconds since the engine began: the only time that heap and scheduler know (law 10).
 
     Whoever drives the engine says so (``engine.ticks``), whenever a second has begun; without it no time passes.
     """

@@ -170,9 +170,8 @@ class DiskTier:
 
     def next_unsaved(self, budget: int) -> tuple[Node, int, int] | None:
         """Pages of the tree to be written next, as a node and its pages from … to; None if there are none."""
-        for node in self._unsaved.values():
-            return node, node.saved, min(node.length, node.saved + budget)
-        return None
+        node = next(iter(self._unsaved.values()), None)
+        return None if node is None else (node, node.saved, min(node.length, node.saved + budget))
 
     def accept(self, names: Sequence[PageName]) -> tuple[list[int], int]:
         """Claim those of these pages that are to be written.

@@ -52,7 +52,7 @@ class Evacuation:
 
         A unit is a page moved, an extent or a tree page rewritten, a look at a superblock that may be emptied or may
         offer gaps, or 16 superblocks ranked; emptying one costs ``handling`` more. One that would cost more than the
-        budget stays as it is, as does one with a reference that nobody here can rewrite: a pin, a leak.
+        budget stays as it is, as does one with a reference that nobody here can rewrite: a leak.
         Cost: O(budget), O(gaps offered and extents in flight), and what ``HolderScan`` costs if it gets to a victim.
         """
         spent = self._rank(budget)

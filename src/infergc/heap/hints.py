@@ -66,7 +66,7 @@ class Hints:
         self._watch(upper)
 
     def tick(self, now: int) -> None:
-        """So late it is. Hints whose time is over are over. Cost: O(log hints) for each of these, amortised."""
+        """The time is ``now``, in seconds: hints end. Cost: O(log hints) for each of these, amortised."""
         self.now = max(self.now, now)
         while self._due and self._due[0][0] < self.now:
             _, number, node = heappop(self._due)

@@ -1,7 +1,7 @@
 """Who holds pages, and how they let go: sequences, beam groups and sessions in the object graph, work in flight.
 
-Law 5 is kept here: every reference a sequence drops goes through ``_drop``, which parks it while a step in flight
-still reads the page.
+Law 5 is kept here: every reference that a sequence drops goes through ``_release``, which hands it to work in
+flight while a step may still read the page.
 """
 
 from heapq import heapify, heappop, heappush

@@ -14,7 +14,7 @@ class Keeping(Holdings):
     """The part of the heap that keeps what requests ask it to keep."""
 
     def tick(self, now: int) -> None:
-        """So late it is, in seconds: an input of the run. Cost: as ``Hints.tick``."""
+        """The time is ``now``, in seconds: an input of the run. Cost: as ``Hints.tick``."""
         self.tree.hints.tick(now)
 
     def cached(self, namespace: Namespace, tokens: I32) -> Node | None:

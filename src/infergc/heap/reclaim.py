@@ -97,7 +97,7 @@ class Reclaimer:
         return max([need - pages.space.free for need, pages in zip(needs, self._groups, strict=True)])
 
     def _reclaim(self, pages: int, step: int, reason: str) -> int:
-        """Cut up to so many pages off the leaf that goes first; how many it were, 0 if no leaf is idle."""
+        """Cut up to so many pages off the leaf that goes first; returns how many, 0 if no leaf is idle."""
         leaf = self._tree.order.pop()
         if leaf is None:
             return 0

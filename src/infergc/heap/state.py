@@ -70,6 +70,11 @@ class HeapState:
         self.planning = 0
         self.completed = -1
 
+    @property
+    def disk(self) -> DiskTier | None:
+        """The disk tier, None without one."""
+        return None if self.tiers is None else self.tiers.disk
+
     def pins_within(self, share: float) -> int:
         """Pages that this share comes to, 0 to 1, in the group that has fewest."""
         return int(share * min(spec.capacity for spec in self.config.groups))

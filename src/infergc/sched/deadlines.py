@@ -16,7 +16,7 @@ class Deadlines:
         self.now = 0
 
     def tick(self, now: int) -> None:
-        """So late it is, in seconds since the engine began."""
+        """The time is ``now``, in seconds since the engine began."""
         self.now = now
 
     def after(self, seconds: int | None, came: int | None = None) -> int | None:

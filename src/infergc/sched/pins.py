@@ -60,14 +60,14 @@ class Pins:
         return held.pin.sealed * self._heap.page_tokens
 
     def tick(self, now: int) -> None:
-        """So late it is: pins whose time is over end. Cost: O(pins) where one may, and as ``Heap.unpin`` for each."""
+        """The time is ``now``: pins may end. Cost: O(pins) where one may, and as ``Heap.unpin`` for each that does."""
         if self._soonest < now:
             for number in [number for number, held in self._held.items() if held.until < now]:
                 self._end(number, "ttl")
             self._soonest = min((held.until for held in self._held.values()), default=now)
 
     def shed(self) -> bool:
-        """Give up one pin for memory, of the lowest priority that whose time is over soonest; False if there is none.
+        """Give up one pin for memory: of those of the lowest priority the one that ends soonest. False: there is none.
 
         Its pages stay cached as long as nobody needs them. Cost: O(pins).
         """

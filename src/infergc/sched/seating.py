@@ -128,7 +128,7 @@ class Seating:
         return self.heap.found(request.namespace, text[: request.reusable] if request.tells_prompt else text)
 
     def tick(self, now: int) -> None:
-        """So late it is, in seconds: an input of the run. What was to be kept for a time is kept no longer."""
+        """The time is ``now``, in seconds: an input of the run. What was to be kept for a time is kept no longer."""
         self.heap.tick(now)
         self.pins.tick(now)
         self.deadlines.tick(now)

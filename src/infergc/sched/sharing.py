@@ -17,7 +17,7 @@ from infergc.sched.rows import Rows, Slots, spread
 from infergc.sched.step_times import StepTimes
 
 SHARE = 1 / 12  # of a step's time that long prompts get at least, beside others
-ALONE = 0.3  # of what a usual prompt's step takes is what a step of long prompts alone takes, where others were about
+ALONE = 0.3  # of a usual prompt's step is what a step of long prompts alone takes, while others were about lately
 LEAST = 16  # tokens of a chunk worth its reading of all keys
 FEW = 4  # tokens of a chunk at least, where a step has nothing else
 LATELY, WHILE = 1.0, 4  # seconds, and whole steps' time, until somebody who was about is not expected back

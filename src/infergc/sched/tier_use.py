@@ -245,7 +245,7 @@ class TierUse:
         self._waiters = {number: requests for number, requests in left.items() if requests}
 
     def tick(self, now: int) -> list[Request]:
-        """So late it is, in seconds; returns the requests that have waited too long for a read, to wait no longer.
+        """The time is ``now``, in seconds; returns requests that have waited too long for a read, to wait no longer.
 
         That is twice what it was to take to compute what is read, and two seconds. Until such a read is over, after
         all, nobody waits for the disk. Cost: O(reads).

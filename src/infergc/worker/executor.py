@@ -164,7 +164,7 @@ class TorchExecutor:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Of everything, when no step is in flight."""
+        """Close and drop runner, copier and disk link; no step may be in flight."""
         if self._runner is not None:
             self._runner.close()
         if self._copier is not None:

@@ -38,8 +38,9 @@ class Copier:
     """Makes the transfers of steps in the order of their launch.
 
     It may run ahead of the worker by the steps in flight. Pages that they read are not written (law 5), and pages that
-    are stored are sealed, so all that it waits for are the moves within the device that stand before. The scheduler
-    gives no page back to which a copy of the plan being made writes: so transfers go before all copies of their step.
+    are stored are sealed, so all that it waits for are the moves within the device that stand before. A copy that is
+    planned to a page which was given back and is loaded to is dropped (``Heap._drop_copies_to``): so transfers go
+    before all copies of their step.
 
     What cannot be copied is tried again; where that fails too, the step says ``StorageLost``.
 
