@@ -39,6 +39,14 @@ ARCHITECTURES: Mapping[str, Callable[[Any], dict[str, bool]]] = {
 }
 
 
+def architecture(fields: Mapping[str, Any]) -> tuple[str, bool]:
+    """What a file calls its architecture, "none" if it does not, and whether that is one of ``ARCHITECTURES``."""
+    names = fields.get("architectures")
+    names = names if isinstance(names, list) else []
+    given = ", ".join(map(str, names)) or "none"
+    return given, len(names) == 1 and given in ARCHITECTURES
+
+
 def windows(config: Any) -> tuple[int | None, ...]:
     """Each layer's sliding window in tokens; None for full attention, as is a window that no text outgrows.
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from infergc.hf.errors import ModelError, UnsupportedModelError
-from infergc.hf.families import ARCHITECTURES, context, windows
+from infergc.hf.families import ARCHITECTURES, architecture, context, windows
 from infergc.hf.fields import complete, read_fields
 from infergc.models.hf_rope import rope_spec
 from infergc.models.spec import ModelSpec
@@ -28,11 +28,9 @@ def read_config(directory: Path) -> Any:
 
 
 def _architecture(path: Path, fields: Mapping[str, Any]) -> str:
-    names = fields.get("architectures")
-    names = names if isinstance(names, list) else []
-    if len(names) == 1 and names[0] in ARCHITECTURES:
-        return str(names[0])
-    given = ", ".join(map(str, names)) or "none"
+    given, known = architecture(fields)
+    if known:
+        return given
     raise UnsupportedModelError(
         f"{path}: architectures is {given}, which is not supported; these are: {', '.join(ARCHITECTURES)}"
     )

@@ -73,8 +73,7 @@ class Scheduler(Landing):
         if not refused and self._may_admit():
             left = self.config.max_num_batched_tokens - int(counts.sum())
             new_slots, new_counts = self._admit(left, self._line())
-            slots = np.concatenate((slots, np.array(new_slots, np.intp)))
-            counts = np.concatenate((counts, np.array(new_counts, np.int32)))
+            slots, counts = np.concatenate((slots, new_slots)), np.concatenate((counts, new_counts))
         if not len(slots) and not self._flights:
             slots, counts = self._break_stall()
         self.waits_for = self._why_wait(counts)
@@ -96,8 +95,7 @@ class Scheduler(Landing):
         slots, counts = slots[kept], counts[kept]
         waiting = [each for each in group if each.status is Status.WAITING] if kept.all() else []
         new_slots, new_counts = self._admit(budget - int(counts.sum()), iter(waiting))
-        slots = np.concatenate((slots, np.array(new_slots, np.intp)))
-        counts = np.concatenate((counts, np.array(new_counts, np.int32)))
+        slots, counts = np.concatenate((slots, new_slots)), np.concatenate((counts, new_counts))
         return self._make_plan(slots, counts) if len(slots) else None
 
     def _continue_running(self, waiting: int) -> tuple[Slots, I32, bool]:
@@ -176,15 +174,11 @@ class Scheduler(Landing):
 
         Or whoever runs is a hypothesis that stands: they give way to those their groups wait for.
         """
-        alone, tokens, _ = self._continue_running(0)
-        if len(alone):
-            return alone, tokens
-        slots: list[int] = []
-        counts: list[int] = []
-        while self.running and self.waiting and not slots:
+        slots, counts, _ = self._continue_running(0)
+        while self.running and self.waiting and not len(slots):
             self._preempt(self._preemption.victim(list(self.running)))
             slots, counts = self._admit(self.config.max_num_batched_tokens, self._line())
-        return np.array(slots, np.intp), np.array(counts, np.int32)
+        return slots, counts
 
     # ---- admission
 
@@ -200,7 +194,7 @@ class Scheduler(Landing):
             if not self._reads_first(request):
                 yield request
 
-    def _admit(self, budget: int, line: Iterator[Request]) -> tuple[list[int], list[int]]:
+    def _admit(self, budget: int, line: Iterator[Request]) -> tuple[Slots, I32]:
         """Let waiting requests start, until one cannot; returns slots and tokens to compute.
 
         They stay bound though planning fails after it: what is planned next has them among those that run.
@@ -216,7 +210,7 @@ class Scheduler(Landing):
             self._bound.append(binding_of(request))
             budget -= count
             self._sharing.came(request.held.slot, count)
-        return slots, counts
+        return np.array(slots, np.intp), np.array(counts, np.int32)
 
     def _admit_one(self, request: Request, budget: int) -> int:
         """Let a request start, with what the prefix cache has of it; returns the tokens it computes, 0 if it waits."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from infergc.config import ConfigError
 from infergc.hf.errors import ModelError
-from infergc.hf.families import ARCHITECTURES, context, windows
+from infergc.hf.families import ARCHITECTURES, architecture, context, windows
 from infergc.hf.fields import complete, read_fields
 from infergc.sim.geometry import VALUE_BYTES, Geometry
 from infergc.wording import shown
@@ -67,10 +67,9 @@ def _family(fields: dict[str, Any]) -> str:
     experts = next((field for field in _EXPERTS if (fields.get(field) or 0) > 1), None)
     if experts:
         raise ConfigError(f"{experts}: mixtures of experts are not simulated; dense decoders are")
-    names = fields.get("architectures") or []
-    if len(names) == 1 and names[0] in ARCHITECTURES:
-        return str(names[0])
-    given = ", ".join(map(str, names)) or "none"
+    given, known = architecture(fields)
+    if known:
+        return given
     raise ConfigError(f"architectures: {given} is not simulated; these are: {', '.join(ARCHITECTURES)}")
 
 
